@@ -1,0 +1,56 @@
+"""clipkit finds pictures by what they show.
+
+The public names are imported when they are first used, so that `import clipkit` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Library": "library",
+    "IndexReport": "indexing.report",
+    "Filters": "catalog.filters",
+    "Query": "searching.query",
+    "Hit": "searching.result",
+    "SearchResult": "searching.result",
+    **dict.fromkeys(
+        (
+            "BadQuery", "ClipkitError", "FetchRefused", "LibraryBusy", "LibraryDamaged", "LibraryNotFound",
+            "SpaceNotAvailable", "UnreadableImage",
+        ),
+        "errors",
+    ),
+}  # fmt: skip
+
+__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from clipkit.catalog.filters import Filters as Filters
+    from clipkit.errors import (
+        BadQuery as BadQuery,
+        ClipkitError as ClipkitError,
+        FetchRefused as FetchRefused,
+        LibraryBusy as LibraryBusy,
+        LibraryDamaged as LibraryDamaged,
+        LibraryNotFound as LibraryNotFound,
+        SpaceNotAvailable as SpaceNotAvailable,
+        UnreadableImage as UnreadableImage,
+    )
+    from clipkit.indexing.report import IndexReport as IndexReport
+    from clipkit.library import Library as Library
+    from clipkit.searching.query import Query as Query
+    from clipkit.searching.result import Hit as Hit, SearchResult as SearchResult
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"clipkit.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

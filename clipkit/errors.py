@@ -1,0 +1,52 @@
+"""The errors that clipkit raises on purpose; the command line prints each as one line and exits with 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+FailureKind = Literal[
+    "not-an-image", "truncated", "too-large", "unreadable", "vanished", "unsupported", "directory", "crashed", "timeout"
+]
+
+
+class ClipkitError(Exception):
+    """Base of all: its message is one line that says what is wrong and what to do."""
+
+
+class BadQuery(ClipkitError):
+    """A query, weight or filter that cannot be understood."""
+
+
+class LibraryNotFound(ClipkitError):
+    """No library at that path or of that name."""
+
+
+class LibraryBusy(ClipkitError):
+    """Another process is writing to the library."""
+
+
+class LibraryDamaged(ClipkitError):
+    """The catalog or a derived file is torn in a way that needs `clipkit check --repair`."""
+
+
+class SpaceNotAvailable(ClipkitError):
+    """The model of a space is unknown, or not on this machine."""
+
+
+class FetchRefused(ClipkitError):
+    """A URL that is not fetched: wrong scheme, private address, too large, too slow, or no picture."""
+
+
+class UnreadableImage(ClipkitError):
+    """A file that yields no picture.
+
+    Attributes: `path`, `kind` (one of `FailureKind`, a stable word for programs), `reason` (one line for people).
+    """
+
+    def __init__(self, path: Path, kind: FailureKind, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.kind, self.reason = path, kind, reason
+
+    def __reduce__(self):
+        return type(self), (self.path, self.kind, self.reason)

@@ -1,0 +1,1 @@
+"""What turns pixels and words into vectors: the registry of models, and their encoders."""
