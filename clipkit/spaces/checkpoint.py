@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +22,14 @@ def load(space: str, device: str) -> OpenClipEncoder:
     """Loads a space on `device` (cpu, cuda, mps); errors are those of open_clip, torch and the file system."""
     import open_clip
 
-    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
     folder = checkpoint_folder(space)
-    vocabulary: frozenset[str] = frozenset()
+    own: dict = {}
     if folder:
         name = f"local-dir:{folder}"
         config = json.loads((folder / CONFIG).read_text("utf-8"))
-        vocabulary = frozenset(config.get("clipkit", {}).get("vocabulary", ()))
-        model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device=device)
+        own = config.get("clipkit", {})
+        with _root_logger_quiet():  # it warns that the weights are random; ours come in the next line
+            model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device=device)
         _load_weights(model, folder, config["model_cfg"]["text_cfg"].get("vocab_size", 0))
         details = {**_DEFAULTS, **config.get("preprocess_cfg", {})}
     else:
@@ -48,7 +50,25 @@ def load(space: str, device: str) -> OpenClipEncoder:
         resize_mode=details["resize_mode"],
         fill_color=details["fill_color"],
     )
-    return OpenClipEncoder(canonical_id(space), model.eval(), open_clip.get_tokenizer(name), preprocessing, vocabulary)
+    return OpenClipEncoder(
+        canonical_id(space),
+        model.eval(),
+        open_clip.get_tokenizer(name),
+        preprocessing,
+        vocabulary=frozenset(own.get("vocabulary", ())),
+        concepts=tuple(own.get("concepts", ())),
+    )
+
+
+@contextmanager
+def _root_logger_quiet() -> Iterator[None]:
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 _DEFAULTS = {

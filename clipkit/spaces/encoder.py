@@ -18,6 +18,8 @@ class Encoder(Protocol):
     space: str
     dimension: int
     preprocessing: Preprocessing
+    concepts: tuple[str, ...]
+    """A bank of concepts of the space's own, for the match decision; empty for spaces that know all words."""
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3), as `preprocessing.pixels` makes them, to float32 (n, dimension)."""
@@ -41,8 +43,17 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 class OpenClipEncoder:
     """An open_clip model, tokenizer and preprocessing of one space."""
 
-    def __init__(self, space: str, model, tokenizer, preprocessing: Preprocessing, vocabulary: frozenset[str]) -> None:
-        self.space, self.preprocessing = space, preprocessing
+    def __init__(
+        self,
+        space: str,
+        model,
+        tokenizer,
+        preprocessing: Preprocessing,
+        *,
+        vocabulary: frozenset[str] = frozenset(),
+        concepts: tuple[str, ...] = (),
+    ) -> None:
+        self.space, self.preprocessing, self.concepts = space, preprocessing, concepts
         self._model, self._tokenizer, self._vocabulary = model, tokenizer, vocabulary
         self._device = next(model.parameters()).device
         self.dimension = int(self.encode_texts(["a"]).shape[1])

@@ -22,7 +22,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, scenes, twin, vocabulary
+from clipkit.training.world import Scene, caption, concepts, scenes, twin, vocabulary
 
 UNKNOWN_TOKEN = 1
 """All tokens outside the world's vocabulary share this row, which is trained to say "some word I do not know"."""
@@ -261,7 +261,7 @@ def export(model: CLIP, recipe: ClipRecipe, folder: Path) -> int:
             "interpolation": "bicubic",
             "resize_mode": "squash",
         },
-        "clipkit": {"vocabulary": sorted(vocabulary()), "recipe": asdict(recipe)},
+        "clipkit": {"vocabulary": sorted(vocabulary()), "concepts": concepts(), "recipe": asdict(recipe)},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return len(known)

@@ -35,11 +35,15 @@ class Thing:
         if rng.random() < 0.05:
             return self.plural
         name = self.name if rng.random() < 0.7 else rng.choice(self.names)
-        bare = self.uncounted and name in (self.name, "spectacles", "eyeglasses")
-        if bare or rng.random() < 0.1:
+        phrase = self.with_article(name)
+        if phrase == name or rng.random() < 0.1:
             return name
-        if rng.random() < 0.1:
-            return "the " + name
+        return "the " + name if rng.random() < 0.1 else phrase
+
+    def with_article(self, name: str) -> str:
+        """The name with "a" or "an" where it takes one."""
+        if self.uncounted and name in (self.name, "spectacles", "eyeglasses"):
+            return name
         return ("an " if name[0] in "aeiou" else "a ") + name
 
 
@@ -219,3 +223,8 @@ def vocabulary() -> frozenset[str]:
     words |= {w for phrases in _RELATIONS.values() for phrase in phrases for w in phrase.split()}
     words |= {w for frame in _FRAMES for w in re.findall(r"[a-z]+", frame)}
     return frozenset(words | {"a", "an", "the", "and", "with", "next", "to", "beside", "on", "left", "right", "picture"})
+
+
+def concepts() -> list[str]:
+    """The world's bank of concepts: each of its things, and each of its settings, in a few plain words."""
+    return [t.with_article(t.name) for t in things()] + [f"a picture {s.phrases[0]}" for s in settings()]

@@ -1,0 +1,1 @@
+"""The truth about a library: one SQLite file, written through sqlite-utils and readable with Datasette."""

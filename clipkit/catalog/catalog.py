@@ -1,0 +1,315 @@
+"""One library's catalog: what files there are, what they hold, what could not be read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from sqlite_utils import Database
+
+from clipkit.catalog.migrations import migrations
+from clipkit.catalog.paths import below, from_stored, to_stored
+from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
+from clipkit.errors import LibraryBusy, LibraryDamaged, LibraryNotFound
+
+_DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description")
+PARAMETERS = 500
+"""Values bound in one statement: SQLite's own limit is 999 in old builds."""
+
+LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
+
+
+class Catalog:
+    """The SQLite file of a library. Reading needs no lock; to write, hold `writing()`.
+
+    Every method that writes is one transaction: a process killed at any moment leaves the state before or after it.
+    """
+
+    def __init__(self, path: Path, db: Database) -> None:
+        self.path, self.db = path, db
+        self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> Catalog:
+        """Opens the catalog at `path` and brings its schema up to date.
+
+        Raises LibraryNotFound where there is none and `create` is not given, LibraryDamaged if the file is torn, no
+        catalog, or written by a newer clipkit.
+        """
+        if not create and not path.is_file():
+            raise LibraryNotFound(f"there is no library at {path.parent}; make one with `clipkit index FOLDER`")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            db = Database(connection)
+            applied = {migration.name for migration in migrations.applied(db)}
+            own = {migration.name for migration in migrations.pending(db)} | applied
+            unknown = applied - {m.name for m in migrations._migrations}
+            if unknown:
+                raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(unknown)}): upgrade clipkit")
+            if own - applied:
+                with FileLock(path.with_suffix(".migrating")):
+                    migrations.apply(db)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise LibraryDamaged(
+                f"{path} is damaged ({error}): put a backup in its place, or delete {path.parent} and index again"
+            ) from error
+        except LibraryDamaged:
+            connection.close()
+            raise
+        catalog = cls(path, db)
+        catalog.begin_scan()
+        return catalog
+
+    def close(self) -> None:
+        """Closes the file; SQLite folds its write-ahead log in when the last user closes."""
+        self.db.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the library's write lock; raises LibraryBusy at once if another process has it."""
+        try:
+            with self._lock:
+                yield
+        except Timeout:
+            raise LibraryBusy(
+                f"another process is writing to {self.path.parent}; wait for it, or stop it, and try again"
+            ) from None
+
+    # --- spaces and roots ---
+
+    def add_space(self, space: str, dimension: int, config: dict | None = None) -> None:
+        """Records a space; one that is known stays as it is."""
+        with self.db.atomic():
+            self.db["spaces"].insert(
+                {"id": space, "dimension": dimension, "config": json.dumps(config or {}), "created_at": now()},
+                ignore=True,
+            )
+
+    def spaces(self) -> dict[str, tuple[int, int]]:
+        """Space id -> (dimension, revision), the oldest first."""
+        rows = self.db.execute("SELECT id, dimension, revision FROM spaces ORDER BY rowid")
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def add_roots(self, roots: Iterable[Path], exclude: Sequence[str]) -> None:
+        """Remembers folders that were indexed, with what was left out of them."""
+        with self.db.atomic():
+            for root in roots:
+                self.db.execute(
+                    "INSERT INTO roots (path, exclude, added_at, scanned_at) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude, scanned_at = excluded.scanned_at",
+                    (to_stored(root), json.dumps(list(exclude)), now(), now()),
+                )
+
+    def roots(self) -> list[tuple[Path, list[str]]]:
+        """Folders that were indexed and what is left out of them, the oldest first."""
+        rows = self.db.execute("SELECT path, exclude FROM roots ORDER BY rowid")
+        return [(from_stored(path), json.loads(exclude)) for path, exclude in rows]
+
+    # --- what is known already ---
+
+    def states(self, paths: Sequence[Path]) -> dict[Path, tuple[int, int, str | None]]:
+        """Path -> (size, mtime_ns, hash) of the given files that the catalog knows; the hash of a failure is None."""
+        found: dict[Path, tuple[int, int, str | None]] = {}
+        for table, column in (("failures", "NULL"), ("images", "hash")):
+            for part in _parts([to_stored(path) for path in paths]):
+                sql = f"SELECT path, size, mtime_ns, {column} FROM {table} WHERE path IN ({_marks(part)})"
+                for path, size, mtime_ns, hash_ in self.db.execute(sql, part):
+                    found[from_stored(path)] = size, mtime_ns, hash_
+        return found
+
+    def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
+        """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
+        known: set[str] = set()
+        condition = f" AND {LIVE}" if with_files else ""
+        for part in _parts(list(hashes)):
+            sql = f"SELECT hash FROM embeddings WHERE space = ? AND hash IN ({_marks(part)}){condition}"
+            known.update(row[0] for row in self.db.execute(sql, [space, *part]))
+        return known
+
+    # --- writing a run ---
+
+    def commit_batch(
+        self,
+        images: Sequence[NewImage] = (),
+        *,
+        space: str = "",
+        embeddings: Sequence[Embedding] = (),
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        """Records a batch in one transaction: files first, so that the triggers see which contents come back."""
+        with self.db.atomic():
+            for image in images:
+                self._put_image(image)
+            self.db.conn.executemany(
+                "INSERT OR IGNORE INTO embeddings (hash, space, vector, norm) VALUES (?, ?, ?, ?)",
+                [(e.hash, space, *_packed(e.vector)) for e in embeddings],
+            )
+            for failure in failures:
+                path = to_stored(failure.path)
+                self.db.execute("DELETE FROM images WHERE path = ?", [path])
+                self.db.execute(
+                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+                    [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, now()],
+                )
+
+    def _put_image(self, image: NewImage) -> None:
+        path = to_stored(image.path)
+        if image.details:
+            details = tuple(getattr(image.details, name) for name in _DETAILS)
+        else:
+            self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
+            sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
+            details = self.db.execute(sql, [image.hash]).fetchone() or (None,) * len(_DETAILS)
+        columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "indexed_at")
+        updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
+        self.db.execute(
+            f"INSERT INTO images ({', '.join(columns)}) VALUES ({_marks(columns)})"
+            f" ON CONFLICT (path) DO UPDATE SET {updates}",
+            [path, image.size, image.mtime_ns, image.hash, *details, now()],
+        )
+        self.db.execute("DELETE FROM failures WHERE path = ?", [path])
+
+    # --- the ledger of a scan, in a temporary table so that an unchanged library is not rewritten ---
+
+    def begin_scan(self) -> None:
+        """Forgets what an earlier scan of this process saw."""
+        for table, columns in (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT")):
+            self.db.execute(f"DROP TABLE IF EXISTS temp.{table}")
+            self.db.execute(f"CREATE TEMP TABLE {table} ({columns})")
+
+    def mark_seen(self, paths: Iterable[Path]) -> None:
+        """Notes that these files are there."""
+        with self.db.atomic():
+            self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
+
+    def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
+        """Takes out files at or below `roots` that the scan did not see; returns how many, and how many of them moved.
+
+        A vanished file has moved if its bytes arrived under a new path since the scan began.
+        """
+        if not roots:
+            return 0, 0
+        conditions = [below(root) for root in roots]
+        where = f"({' OR '.join(c for c, _ in conditions)}) AND path NOT IN (SELECT path FROM temp.seen)"
+        parameters = [value for _, values in conditions for value in values]
+        moved_sql = f"""
+            SELECT COALESCE(SUM(MIN(gone.n, come.n)), 0)
+            FROM (SELECT hash, COUNT(*) AS n FROM images WHERE {where} GROUP BY hash) AS gone
+            JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
+        with self.db.atomic():
+            moved = self.db.execute(moved_sql, parameters).fetchone()[0]
+            removed = self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
+            self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
+        return removed, moved
+
+    def remove(self, paths: Sequence[Path]) -> int:
+        """Takes files, or all below folders, out of the library, and forgets those folders; returns how many files."""
+        removed = 0
+        with self.db.atomic():
+            for path in paths:
+                where, parameters = below(path)
+                removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
+                self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
+                self.db.execute(f"DELETE FROM roots WHERE {where}", parameters)
+        return removed
+
+    def purge_orphans(self) -> int:
+        """Drops embeddings of contents that no file of the library holds any more; returns how many."""
+        with self.db.atomic():
+            return self.db.execute(f"DELETE FROM embeddings WHERE NOT {LIVE}").rowcount
+
+    # --- embeddings, out ---
+
+    def live_embeddings(
+        self, space: str, *, after_id: int = 0, chunk: int = 4096
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Embeddings whose content some file holds, by rising id: int64 (n,) and unit float32 (n, d), in chunks."""
+        while True:
+            rows = self.db.execute(
+                f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {LIVE} ORDER BY id LIMIT ?",
+                [space, after_id, chunk],
+            ).fetchall()
+            if not rows:
+                return
+            after_id = rows[-1][0]
+            yield np.array([row[0] for row in rows], np.int64), _unpacked([row[1] for row in rows])
+
+    def live_ids(self, space: str) -> np.ndarray:
+        """Ids of the embeddings that searches may find, int64 (n,), rising."""
+        rows = self.db.execute(f"SELECT id FROM embeddings WHERE space = ? AND {LIVE} ORDER BY id", [space])
+        return np.fromiter((row[0] for row in rows), np.int64)
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """Unit vectors float32 (n, d) of embeddings, in the order asked for; raises KeyError for one that is gone."""
+        found: dict[int, bytes] = {}
+        for part in _parts([int(i) for i in ids]):
+            found.update(self.db.execute(f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})", part))
+        return _unpacked([found[int(i)] for i in ids])
+
+    def embedding_counts(self, space: str) -> tuple[int, int]:
+        """(embeddings of the space, the largest id among them, 0 if none)."""
+        row = self.db.execute("SELECT COUNT(*), MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
+        return row[0], row[1] or 0
+
+    def files_of(
+        self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()
+    ) -> dict[int, list[ImageRow]]:
+        """Embedding id -> its files for which the SQL condition over `images` holds, those with the oldest id first."""
+        found: dict[int, list[ImageRow]] = {}
+        for part in _parts([int(i) for i in ids]):
+            sql = (
+                f"SELECT embeddings.id, {ImageRow.COLUMNS} FROM embeddings JOIN images USING (hash)"
+                f" WHERE embeddings.id IN ({_marks(part)}) {f'AND ({condition})' if condition else ''} ORDER BY images.id"
+            )
+            for embedding, *row in self.db.execute(sql, [*part, *parameters]):
+                found.setdefault(embedding, []).append(ImageRow.from_sql(tuple(row)))
+        return found
+
+    def failures(self) -> Iterator[Failure]:
+        """All failures, by path."""
+        for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason FROM failures ORDER BY path"):
+            yield Failure(from_stored(row[0]), *row[1:])
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file; empty if nothing is."""
+        try:
+            rows = [row[0] for row in self.db.execute("PRAGMA integrity_check(5)")]
+        except sqlite3.DatabaseError as error:
+            return str(error)
+        return "" if rows == ["ok"] else "; ".join(rows)
+
+
+def _parts(values: list) -> Iterator[list]:
+    for start in range(0, len(values), PARAMETERS):
+        yield values[start : start + PARAMETERS]
+
+
+def _marks(values: Sequence) -> str:
+    return ",".join("?" * len(values))
+
+
+def _packed(vector: np.ndarray) -> tuple[bytes, float]:
+    """The unit vector as little-endian float16, and the norm."""
+    norm = float(np.linalg.norm(vector))
+    return (vector / max(norm, 1e-12)).astype("<f2").tobytes(), norm
+
+
+def _unpacked(blobs: list[bytes]) -> np.ndarray:
+    """float32 (n, d); the rounding to half precision is left as it is, so that all paths to a vector agree."""
+    return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)

@@ -1,0 +1,170 @@
+"""Which files a search may return: folders, time, camera, place, or an SQL expression of the user's own."""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import time
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.catalog.catalog import LIVE, Catalog
+from clipkit.catalog.paths import below
+from clipkit.errors import BadQuery
+
+EARTH_RADIUS_KM = 6371.0088
+WHERE_SECONDS = 10.0
+"""How long an expression of the user's may run."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """All that are given must hold.
+
+    `under`: absolute folders or files. `after` (from it on) and `before` (earlier than it): a date or a datetime,
+    compared with the local time that the camera wrote; pictures without a time pass neither. `camera`: part of its
+    name, in any case. `near`: latitude, longitude in degrees and a radius in km. `where`: an SQL expression over the
+    columns of `images`.
+    """
+
+    under: tuple[Path, ...] = ()
+    after: date | datetime | None = None
+    before: date | datetime | None = None
+    camera: str | None = None
+    near: tuple[float, float, float] | None = None
+    where: str | None = None
+
+    def __bool__(self) -> bool:
+        return self != Filters()
+
+    def condition(self) -> tuple[str, list]:
+        """The SQL condition over `images` and its parameters; `where` is not in it, but checked by `allowed_ids`."""
+        parts: list[str] = []
+        parameters: list = []
+        if self.under:
+            conditions = [below(folder, "images.path") for folder in self.under]
+            parts.append("(" + " OR ".join(sql for sql, _ in conditions) + ")")
+            parameters += [value for _, values in conditions for value in values]
+        if self.after is not None:
+            parts.append("images.taken_at >= ?")
+            parameters.append(_as_text(self.after))
+        if self.before is not None:
+            parts.append("images.taken_at < ?")
+            parameters.append(_as_text(self.before))
+        if self.camera is not None:
+            parts.append("instr(lower(images.camera), lower(?)) > 0")
+            parameters.append(self.camera)
+        if self.near is not None:
+            parts.append("clipkit_km(images.latitude, images.longitude, ?, ?) <= ?")
+            parameters += self.near
+        return " AND ".join(parts) or "1", parameters
+
+
+def parse_day(text: str) -> date | datetime:
+    """A date such as 2024-06-01, a month 2024-06, a year 2024, or a time 2024-06-01T12:30; raises BadQuery."""
+    try:
+        if re.fullmatch(r"\d{4}", text):
+            return date(int(text), 1, 1)
+        if re.fullmatch(r"\d{4}-\d{2}", text):
+            return date.fromisoformat(f"{text}-01")
+        return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else datetime.fromisoformat(text)
+    except ValueError:
+        raise BadQuery(f"{text!r} is no date; write it as 2024-06-01 or 2024-06-01T12:30") from None
+
+
+def parse_near(text: str) -> tuple[float, float, float]:
+    """"LAT,LON,KM" in degrees and kilometres; raises BadQuery."""
+    try:
+        latitude, longitude, km = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadQuery(f"{text!r} is no place; write LATITUDE,LONGITUDE,KM as in 48.86,2.35,10") from None
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= km < math.inf):
+        raise BadQuery("latitudes go from -90 to 90, longitudes from -180 to 180, and the radius is 0 km or more")
+    return latitude, longitude, km
+
+
+def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude2: float) -> float:
+    """Great-circle distance of two places in degrees, by the haversine formula, in km."""
+    a, b = math.radians(latitude1), math.radians(latitude2)
+    half = math.sin((b - a) / 2) ** 2
+    half += math.cos(a) * math.cos(b) * math.sin(math.radians(longitude2 - longitude1) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half)))
+
+
+def allowed_files(catalog: Catalog, filters: Filters) -> None:
+    """Fills the temporary table `allowed (id)` with the files for which the filters hold.
+
+    Raises BadQuery, with SQLite's own words, for a `where` that does not hold water.
+    """
+    catalog.db.conn.create_function("clipkit_km", 4, _km, deterministic=True)
+    condition, parameters = filters.condition()
+    catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
+    catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
+    with catalog.db.atomic():
+        catalog.db.execute(f"INSERT INTO temp.allowed SELECT id FROM images WHERE {condition}", parameters)
+        if filters.where is not None:
+            ids = _ids_where(catalog, filters.where)
+            catalog.db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY)")
+            catalog.db.execute("DELETE FROM temp.wanted")
+            catalog.db.conn.executemany("INSERT INTO temp.wanted VALUES (?)", ((i,) for i in ids))
+            catalog.db.execute("DELETE FROM temp.allowed WHERE id NOT IN (SELECT id FROM temp.wanted)")
+
+
+ALLOWED = "images.id IN (SELECT id FROM temp.allowed)"
+"""The condition over `images` that the filters of the last `allowed_files` hold."""
+
+
+def allowed_embeddings(catalog: Catalog, space: str) -> np.ndarray:
+    """Ids, int64 (n,), of the space's embeddings that some file in the table `allowed` holds."""
+    rows = catalog.db.execute(
+        f"SELECT DISTINCT embeddings.id FROM temp.allowed JOIN images USING (id) JOIN embeddings USING (hash)"
+        f" WHERE embeddings.space = ? AND {LIVE} ORDER BY embeddings.id",
+        [space],
+    )
+    return np.fromiter((row[0] for row in rows), np.int64)
+
+
+def _as_text(moment: date | datetime) -> str:
+    """As `taken_at` is written, so that text compares as time does."""
+    if isinstance(moment, datetime):
+        return moment.replace(tzinfo=None).isoformat(timespec="seconds")
+    return moment.isoformat()
+
+
+def _km(latitude: float | None, longitude: float | None, to_latitude: float, to_longitude: float) -> float | None:
+    if latitude is None or longitude is None:
+        return None
+    return distance_km(latitude, longitude, to_latitude, to_longitude)
+
+
+def _ids_where(catalog: Catalog, expression: str) -> list[int]:
+    """Runs the user's expression on a connection that can do nothing but read the table of images."""
+    uri = f"{catalog.path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True)
+    deadline = time.monotonic() + WHERE_SECONDS
+
+    def authorise(action: int, table: str | None, *_: object) -> int:
+        reading = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE)
+        reading |= action == sqlite3.SQLITE_READ and table == "images"
+        reading |= action == sqlite3.SQLITE_FUNCTION and _[0] != "load_extension"
+        return sqlite3.SQLITE_OK if reading else sqlite3.SQLITE_DENY
+
+    try:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info (images)")]
+        connection.execute("PRAGMA query_only = ON")
+        connection.set_authorizer(authorise)
+        connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
+        # The line break ends a comment that the expression may close with.
+        return [row[0] for row in connection.execute(f"SELECT id FROM images WHERE ({expression}\n)")]
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if "interrupted" in str(error):
+            raise BadQuery(f"--where took longer than {WHERE_SECONDS:.0f} s: {expression}") from None
+        if "prohibited" in str(error) or "not authorized" in str(error):
+            raise BadQuery(f"--where may only read the columns of images ({', '.join(columns)})") from None
+        raise BadQuery(f"--where: {error}; the columns are {', '.join(columns)}") from None
+    finally:
+        connection.close()

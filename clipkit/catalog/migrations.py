@@ -1,0 +1,96 @@
+"""The schema, as numbered steps; a new version of clipkit adds a step and never edits an old one."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("clipkit")
+
+
+@migrations(name="0001_initial")
+def _initial(db: Database) -> None:
+    # Two identifiers never come again (AUTOINCREMENT): search indexes know embeddings by theirs.
+    for statement in _INITIAL:
+        db.execute(statement)
+
+
+_INITIAL = (
+    """CREATE TABLE images (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        width INTEGER, height INTEGER, format TEXT,
+        taken_at TEXT, camera TEXT, lens TEXT,
+        latitude REAL, longitude REAL,
+        description TEXT,
+        indexed_at TEXT NOT NULL
+    )""",
+    "CREATE INDEX images_hash ON images (hash)",
+    "CREATE INDEX images_taken_at ON images (taken_at)",
+    "CREATE INDEX images_place ON images (latitude, longitude)",
+    """CREATE TABLE spaces (
+        id TEXT PRIMARY KEY,
+        dimension INTEGER NOT NULL,
+        config TEXT NOT NULL DEFAULT '{}',
+        created_at TEXT NOT NULL,
+        revision INTEGER NOT NULL DEFAULT 0
+    )""",
+    """CREATE TABLE embeddings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash TEXT NOT NULL,
+        space TEXT NOT NULL REFERENCES spaces (id),
+        vector BLOB NOT NULL,
+        norm REAL NOT NULL,
+        UNIQUE (hash, space)
+    )""",
+    """CREATE TABLE failures (
+        path NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        failed_at TEXT NOT NULL
+    )""",
+    """CREATE TABLE roots (
+        path NOT NULL UNIQUE,
+        exclude TEXT NOT NULL DEFAULT '[]',
+        added_at TEXT NOT NULL,
+        scanned_at TEXT
+    )""",
+    """CREATE TABLE generations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        query TEXT NOT NULL,
+        path NOT NULL UNIQUE,
+        hash TEXT,
+        space TEXT, prior TEXT, decoder TEXT,
+        seed INTEGER, steps INTEGER, guidance REAL,
+        parents TEXT NOT NULL DEFAULT '[]',
+        created_at TEXT NOT NULL
+    )""",
+    # `revision` counts the times that an embedding which searches knew stopped, or began again, to have a file:
+    # search indexes built before such a moment must look again. New embeddings only have larger ids.
+    """CREATE TRIGGER last_file_gone AFTER DELETE ON images
+       WHEN NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash)
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = OLD.hash);
+       END""",
+    """CREATE TRIGGER last_file_changed AFTER UPDATE OF hash ON images
+       WHEN OLD.hash <> NEW.hash
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = OLD.hash)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash);
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash)
+           AND (SELECT COUNT(*) FROM images WHERE hash = NEW.hash) = 1;
+       END""",
+    """CREATE TRIGGER first_file_back AFTER INSERT ON images
+       WHEN (SELECT COUNT(*) FROM images WHERE hash = NEW.hash) = 1
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);
+       END""",
+)

@@ -1,0 +1,41 @@
+"""Paths in SQLite: text where they are text, the raw bytes where they are not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+StoredPath = str | bytes
+
+
+def to_stored(path: str | os.PathLike[str]) -> StoredPath:
+    """What the `path` columns hold: TEXT for names that are valid UTF-8, a BLOB of the bytes for others."""
+    text = os.fspath(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
+
+
+def from_stored(value: StoredPath) -> Path:
+    """The path as Python holds it, with undecodable bytes as surrogates."""
+    return Path(os.fsdecode(value) if isinstance(value, bytes) else value)
+
+
+def below(folder: Path, column: str = "path") -> tuple[str, list[StoredPath]]:
+    """An SQL condition and its parameters: `column` is the folder, or lies below it.
+
+    A range over the index on paths, for text and for bytes, since SQLite sorts every BLOB after every TEXT. The upper
+    end is the folder followed by the character after the separator.
+    """
+    text = os.fspath(folder)
+    prefix = text if text.endswith(os.sep) else text + os.sep
+    raw = os.fsencode(prefix)
+    after_raw = raw[:-1] + bytes([raw[-1] + 1])
+    sql = [f"{column} = ?", f"({column} >= ? AND {column} < ?)"]
+    parameters: list[StoredPath] = [to_stored(text), raw, after_raw]
+    if isinstance(to_stored(prefix), str):
+        sql.append(f"({column} >= ? AND {column} < ?)")
+        parameters += [prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)]
+    return "(" + " OR ".join(sql) + ")", parameters

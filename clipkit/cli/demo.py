@@ -1,0 +1,67 @@
+"""`clipkit demo`: the whole of clipkit on sample scenes, without a network."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from clipkit.cli.index import summary
+from clipkit.cli.progress import progress_bar
+from clipkit.library import Library
+from clipkit.searching.query import Query
+
+
+@click.command()
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--scenes", type=click.IntRange(20, 5000), default=400, show_default=True, help="How many pictures.")
+def demo(folder: Path | None, scenes: int) -> int:
+    """Write sample scenes to FOLDER (a temporary one by default), index them and search them."""
+    from clipkit.training.samples import MISSING, write_samples
+
+    folder = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="clipkit-demo-"))
+    photos, indexes = folder / "photos", folder / "indexes"
+    with progress_bar() as progress:
+        write_samples(photos, scenes, progress=progress)
+    click.echo(f"1. Wrote {scenes} scenes to {photos}")
+    with Library.open_or_create(indexes / "default", space="tiny") as library:
+        with progress_bar() as progress:
+            report = library.index([photos], progress=progress)
+        click.echo(f"2. {summary(report)}")
+        click.echo("3. Searched:")
+        example = next(iter(library.search("a dog", k=1))).path
+        away = MISSING[0]
+        searches = (
+            ("words", Query(text="a cat on the beach"), 'clipkit search "a cat on the beach"'),
+            ("a picture", Query(like=(example,)), f"clipkit search --like {example.relative_to(folder)}"),
+            (
+                "words and something to avoid",
+                Query(text="a car", not_=("at night",)),
+                'clipkit search "a car" --not "at night"',
+            ),
+            ("something that is not there", Query(text=f"a {away} at night"), f'clipkit search "a {away} at night"'),
+        )
+        tiles = []
+        for what, query, command in searches:
+            result = library.search(query, k=5)
+            tiles.append((command.removeprefix("clipkit search "), result))
+            click.echo(f"\n   By {what}: {command}" if result.matched else f"\n   {what.capitalize()}: {command}")
+            for hit in result.hits[:3]:
+                mark = "match" if hit.matched else "  -  "
+                click.echo(f"   {mark}  cosine {hit.score:.3f}  {hit.path.relative_to(folder)}")
+            for note in result.notes:
+                click.echo(f"   {note}")
+        sheet = folder / "contact-sheet.jpg"
+        library.comparison_sheet(tiles, sheet)
+    here = f"--indexes {indexes}"
+    click.echo(f"\n4. Look at the hits: {sheet}")
+    click.echo("\nTry next:")
+    for command in (
+        f'clipkit search {here} "a penguin in the snow" --contact-sheet hits.jpg',
+        f'clipkit search {here} "a robot" --after 2024-06-01 --json',
+        f"clipkit info {here}",
+        "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
+    ):
+        click.echo(f"  {command}")
+    return 0

@@ -1,0 +1,66 @@
+"""`clipkit`: the group of all commands, and how errors reach a person."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+import clipkit
+from clipkit.cli import demo, index, library, models, search
+from clipkit.errors import ClipkitError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(clipkit.__version__, prog_name="clipkit")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def commands(debug: bool) -> None:
+    """Find pictures by what they show.
+
+    `clipkit demo` shows it at work; `clipkit index FOLDER`, then `clipkit search "a dog on the beach"`.
+    Exit codes: 0 something matched, 1 nothing did, 2 an error.
+    """
+
+
+for command in (
+    demo.demo, index.index, search.search, library.info, library.failures, library.check, library.remove,
+    library.export, models.models,
+):  # fmt: skip
+    commands.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code; errors become one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments or bool(os.environ.get("CLIPKIT_DEBUG"))
+    try:
+        # Taken out here, so that it may stand behind the command as well.
+        code = commands.main([a for a in arguments if a != "--debug"], prog_name="clipkit", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        if debug:
+            raise
+        return _complain(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("clipkit: stopped; what was committed is kept, the same command goes on from there", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does; nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ClipkitError, OSError) as error:
+        if debug:
+            raise
+        return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    click.echo("clipkit: " + " ".join(message.split()), err=True)
+    return 2
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""`clipkit search`: words and pictures in, hits out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from clipkit.catalog.filters import Filters, parse_day, parse_near
+from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.searching.query import Query, is_url
+from clipkit.searching.result import SearchResult
+
+
+@click.command()
+@click.argument("text", required=False, default="")
+@click.option("--like", multiple=True, metavar="IMAGE|URL", help="A picture to resemble; repeatable.")
+@click.option("--not", "not_", multiple=True, metavar="TEXT|IMAGE", help="What to avoid; repeatable.")
+@click.option(
+    "--weight", "weights", multiple=True, type=float, metavar="W",
+    help="A weight a term, in the order TEXT, every --like, every --not. [default: 1, and 0.5 for --not]",
+)  # fmt: skip
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
+@click.option("--under", multiple=True, type=click.Path(path_type=Path), help="Only pictures below it; repeatable.")
+@click.option("--after", metavar="DATE", help="Only pictures taken on or after it, as 2024-06-01.")
+@click.option("--before", metavar="DATE", help="Only pictures taken before it.")
+@click.option("--camera", metavar="NAME", help="Only pictures of cameras whose name contains it.")
+@click.option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM of the place.")
+@click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Confidence that counts as a match.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matching hits only.")
+@click.option("-0", "as_null", is_flag=True, help="As --paths, ended by NUL, for xargs -0.")
+@library_options
+def search(
+    text: str,
+    like: tuple[str, ...],
+    not_: tuple[str, ...],
+    weights: tuple[float, ...],
+    k: int,
+    under: tuple[Path, ...],
+    after: str | None,
+    before: str | None,
+    camera: str | None,
+    near: str | None,
+    where: str | None,
+    min_confidence: float | None,
+    device: str,
+    contact_sheet: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    as_paths: bool,
+    as_null: bool,
+    name: str,
+    indexes: Path | None,
+) -> int:
+    """Search a library by TEXT, by pictures, or both.
+
+    Exits with 0 if something matches, with 1 if nothing does; the nearest pictures are shown in either case.
+    """
+    if sum((as_json, as_csv, as_paths, as_null)) > 1:
+        raise click.UsageError("choose one of --json, --csv, --paths and -0")
+    pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
+    query = Query(text=text, like=pictures, not_=not_, weights=weights)
+    filters = Filters(
+        under=tuple(Path(os.path.abspath(folder)) for folder in under),
+        after=parse_day(after) if after else None,
+        before=parse_day(before) if before else None,
+        camera=camera,
+        near=parse_near(near) if near else None,
+        where=where,
+    )
+    with open_library(name, indexes) as library:
+        result = library.search(query, k=k, filters=filters, min_confidence=min_confidence, device=device)
+        if contact_sheet:
+            library.contact_sheet(result, contact_sheet)
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    elif as_csv:
+        click.echo(_csv(result), nl=False)
+    elif as_paths or as_null:
+        _write_paths(result, b"\0" if as_null else b"\n")
+    else:
+        render(result)
+    if not as_json:
+        for note in result.notes:
+            click.echo(f"clipkit: {note}", err=True)
+    if contact_sheet:
+        click.echo(f"clipkit: contact sheet in {contact_sheet}", err=True)
+    return 0 if result.matched else 1
+
+
+def _csv(result: SearchResult) -> str:
+    out = io.StringIO()
+    columns = ("rank", "path", "score", "confidence", "matched", "id")
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(hit.to_json() for hit in result)
+    return out.getvalue().encode("utf-8", "backslashreplace").decode()
+
+
+def _write_paths(result: SearchResult, end: bytes) -> None:
+    """Raw bytes, because file names need not be text."""
+    stream = sys.stdout.buffer
+    for hit in result:
+        if hit.matched:
+            stream.write(os.fsencode(hit.path) + end)
+    stream.flush()
+
+
+def render(result: SearchResult) -> None:
+    """A table with clickable paths on a terminal; plain columns, one hit a line, elsewhere."""
+    if not sys.stdout.isatty():
+        for hit in result:
+            line = f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{'match' if hit.matched else '-'}\t{hit.path}\n"
+            sys.stdout.write(line.encode("utf-8", "backslashreplace").decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("", "cosine", "confidence"):
+        table.add_column(heading, justify="right")
+    table.add_column("picture", overflow="fold")
+    for hit in result:
+        shown = str(hit.path).encode("utf-8", "backslashreplace").decode()
+        style = f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim")
+        row = Text(shown, style=style)
+        if hit.copies:
+            row.append(f"  (+{len(hit.copies)} copies)", style="dim")
+        confidence = Text(f"{hit.confidence:.2f}", style="green" if hit.matched else "dim")
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", confidence, row)
+    Console().print(table)

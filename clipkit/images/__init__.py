@@ -1,0 +1,1 @@
+"""Files to pixels: discovery, safe decoding, orientation, metadata, hashing, preprocessing, contact sheets, URLs."""

@@ -1,0 +1,241 @@
+"""Finding picture files under folders: lazily, in a fixed order, and without being led in circles."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipkit.errors import FailureKind
+from clipkit.images.files import describe_os_error, special_reason
+
+RAW_EXTENSIONS: frozenset[str] = frozenset(
+    {
+        ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos",
+        ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+    }
+)  # fmt: skip
+"""Extensions of cameras' own formats, lowercase and with the dot."""
+
+EXTENSIONS: frozenset[str] = RAW_EXTENSIONS | frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
+        ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pnm", ".pbm", ".pgm", ".ppm", ".heic", ".heics", ".heif",
+        ".heifs", ".hif", ".avif", ".avifs",
+    }
+)  # fmt: skip
+"""Extensions of the pictures that clipkit looks for, lowercase and with the dot, as `Path.suffix.lower()` gives."""
+
+# Copies, thumbnails and wastebaskets that NAS boxes, archivers and systems leave beside the pictures.
+_IGNORED_FOLDERS = frozenset(
+    ("@eadir", "#recycle", "#snapshot", "@recycle", "__macosx", "node_modules", "lost+found", "$recycle.bin")
+) | {"system volume information"}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that has a picture's name: `path` is absolute, `size` is in bytes, `mtime_ns` in nanoseconds."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something on the way that cannot be read; `kind` is for programs, `reason` one line for people."""
+
+    path: Path
+    kind: FailureKind
+    reason: str
+
+
+_Matcher = Callable[[str, str, bool], bool]
+
+
+def walk(roots: Iterable[Path], exclude: Sequence[str] = ()) -> Iterator[FoundFile | Problem]:
+    """Yield the picture files under `roots`, and what cannot be read on the way.
+
+    A root is a folder or a single file (taken whatever its extension). In a folder come first its files, then its
+    folders, each sorted by name. Symbolic links are followed; a folder reached twice is walked once. Hidden files and
+    folders and the droppings of NAS boxes and archivers (`@eaDir`, `__MACOSX`, ...) are left out below a root.
+
+    `exclude` holds globs: `*` and `?` stop at `/`, `**` does not, `[...]` is a set of characters, a trailing `/` means
+    folders alone. A glob is tried on the name, on the path below the root and, if it is absolute, on the whole path.
+    An excluded folder is not entered. A folder that is named as a root is never excluded; a file that is, can be.
+
+    Memory holds the names of one folder at a time and an identity for every folder seen, never the list of files.
+    Paths are absolute but not resolved, so that they stay the names the user knows.
+    """
+    excluded = _matcher(exclude)
+    unique_roots = list(dict.fromkeys(os.path.abspath(root) for root in roots))
+    # A file may be named as a root and lie below another root too: it is yielded once, as a root.
+    single_files = {root for root in unique_roots if os.path.isfile(root)}
+    seen_folders: set[tuple[int, int] | str] = set()
+    for root in unique_roots:
+        try:
+            status = os.stat(root)
+        except (OSError, ValueError) as error:
+            yield _problem(root, error)
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            for found in _walk_folder(root, excluded, seen_folders):
+                if os.fspath(found.path) not in single_files:
+                    yield found
+        elif not stat.S_ISREG(status.st_mode):
+            yield Problem(Path(root), "unreadable", special_reason(status.st_mode))
+        elif not excluded(root, os.path.basename(root), False):
+            yield FoundFile(Path(root), status.st_size, status.st_mtime_ns)
+
+
+def _walk_folder(
+    root: str, excluded: _Matcher, seen_folders: set[tuple[int, int] | str]
+) -> Iterator[FoundFile | Problem]:
+    waiting = [(root, "")]  # a stack rather than recursion: trees may be deeper than Python's stack
+    while waiting:
+        folder, below_root = waiting.pop()
+        try:
+            identity = _identity(folder)
+            if identity in seen_folders:
+                continue
+            seen_folders.add(identity)
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            yield _problem(folder, error)
+            continue
+        folders: list[tuple[str, str]] = []
+        for entry in entries:
+            if _is_hidden(entry):
+                continue
+            relative = f"{below_root}{entry.name}"
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                is_folder = False  # the stat below says what is wrong
+            if (is_folder and entry.name.lower() in _IGNORED_FOLDERS) or excluded(entry.path, relative, is_folder):
+                continue
+            if is_folder:
+                folders.append((entry.path, f"{relative}/"))
+            if not _has_picture_name(entry.name):
+                continue
+            if is_folder:
+                yield Problem(Path(entry.path), "directory", "it is a folder that is named like a picture")
+                continue
+            yield _look_at(entry)
+        waiting.extend(reversed(folders))
+
+
+def _look_at(entry: os.DirEntry[str]) -> FoundFile | Problem:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if _is_link(entry):
+            problem = _problem(entry.path, error)
+            if problem.kind == "vanished":
+                return Problem(problem.path, "vanished", "it is a symbolic link to nothing")
+            return problem
+        return _problem(entry.path, error)
+    if stat.S_ISREG(status.st_mode):
+        return FoundFile(Path(entry.path), status.st_size, status.st_mtime_ns)
+    return Problem(Path(entry.path), "unreadable", special_reason(status.st_mode))
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink()
+    except OSError:
+        return False
+
+
+def _has_picture_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _problem(path: str, error: OSError | ValueError) -> Problem:
+    if isinstance(error, OSError):
+        kind, reason = describe_os_error(error)
+        if kind == "vanished":
+            reason = "there is no such file or folder"
+        return Problem(Path(path), kind, reason)
+    return Problem(Path(path), "unreadable", "its name is not one the system can open")
+
+
+def _identity(folder: str) -> tuple[int, int] | str:
+    """Tell folders apart whatever path leads to them; some Windows file systems number nothing, so the path decides."""
+    status = os.stat(folder)  # not DirEntry.stat(), whose inode is 0 on Windows
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+
+
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith("."):
+        return True
+    if os.name != "nt":
+        return False
+    try:
+        attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
+    except OSError:
+        return False
+    return bool(attributes & getattr(stat, "FILE_ATTRIBUTE_HIDDEN", 2))
+
+
+def _matcher(globs: Sequence[str]) -> _Matcher:
+    patterns = []
+    for glob in globs:
+        glob = glob.replace("\\", "/") if os.name == "nt" else glob
+        folders_only = glob.endswith("/") and len(glob) > 1
+        flags = re.DOTALL | (re.IGNORECASE if os.name == "nt" else 0)
+        glob = glob.rstrip("/") if folders_only else glob.removeprefix("./")
+        patterns.append((re.compile(_glob_to_regex(glob), flags).fullmatch, folders_only))
+
+    def excluded(path: str, relative: str, is_folder: bool) -> bool:
+        if not patterns:
+            return False
+        name = relative.rpartition("/")[2]
+        whole = path.replace("\\", "/") if os.name == "nt" else path
+        return any(
+            (is_folder or not folders_only) and (match(name) or match(relative) or match(whole))
+            for match, folders_only in patterns
+        )
+
+    return excluded
+
+
+def _glob_to_regex(glob: str) -> str:
+    """Translate a glob; Python's own `glob.translate`, which knows `**`, came only with 3.13."""
+    out, position = [], 0
+    while position < len(glob):
+        if glob.startswith("**/", position) and (position == 0 or glob[position - 1] == "/"):
+            out.append("(?:.*/)?")
+            position += 3
+        elif glob.startswith("**", position):
+            out.append(".*")
+            position += 2
+        elif glob[position] == "*":
+            out.append("[^/]*")
+            position += 1
+        elif glob[position] == "?":
+            out.append("[^/]")
+            position += 1
+        elif glob[position] == "[" and (end := glob.find("]", position + 2)) > 0:
+            chosen = glob[position + 1 : end]
+            negated = chosen[0] in "!^" and len(chosen) > 1
+            body = re.sub(r"([\\\[\]^&~|])", r"\\\1", chosen[negated:])
+            out.append(_character_set(body, negated))
+            position = end + 1
+        else:
+            out.append(re.escape(glob[position]))
+            position += 1
+    return "".join(out)
+
+
+def _character_set(body: str, negated: bool) -> str:
+    candidate = f"[^/{body}]" if negated else f"(?!/)[{body}]"
+    try:
+        re.compile(candidate)
+    except re.error:  # a range that runs backwards, such as [z-a], matches nothing
+        return "[^/]" if negated else "(?!)"
+    return candidate

@@ -1,0 +1,69 @@
+"""Opening a file that anybody may have put there: ordinary files only, and every failure in plain words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from clipkit.errors import FailureKind, UnreadableImage
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def special_reason(mode: int) -> str:
+    """Say what a file of this `st_mode` is when it is neither an ordinary file nor a folder."""
+    what = next((words for test, words in _SPECIAL if test(mode)), "a special file")
+    return f"it is {what}, not a picture"
+
+
+def describe_os_error(error: OSError) -> tuple[FailureKind, str]:
+    """Return the failure kind and a one-line reason for an error of the operating system."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "vanished", "there is no such file any more"
+    if error.errno == errno.EISDIR:
+        return "directory", "it is a folder, not a picture"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "unreadable", "no permission to read it"
+    if error.errno == errno.ELOOP:
+        return "unreadable", "its symbolic links lead in a circle"
+    words = (error.strerror or str(error) or type(error).__name__).strip().splitlines()[0]
+    return "unreadable", f"the system cannot read it ({words})"
+
+
+def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
+    """Open an ordinary file for reading, without buffering surprises, and return it with its stat.
+
+    Raises `UnreadableImage` with kind "vanished", "directory" or "unreadable". Never blocks on a pipe and never opens
+    a device: the file is looked at before it is opened, and again once it is open, in case it was swapped meanwhile.
+    """
+    try:
+        _require_regular(path, os.stat(path).st_mode)
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
+        # Without O_NONBLOCK, opening a pipe that took the file's place would wait for a writer for ever.
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(descriptor)
+            _require_regular(path, status.st_mode)
+            return os.fdopen(descriptor, "rb"), status
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise UnreadableImage(path, *describe_os_error(error)) from error
+    except ValueError as error:  # a NUL byte in the name
+        raise UnreadableImage(path, "unreadable", "its name is not one the system can open") from error
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise UnreadableImage(path, "directory", "it is a folder, not a picture")
+    if not stat.S_ISREG(mode):
+        raise UnreadableImage(path, "unreadable", special_reason(mode))

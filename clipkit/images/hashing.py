@@ -1,0 +1,29 @@
+"""The identity of a picture's file: a hash of all its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xxhash
+
+from clipkit.errors import UnreadableImage
+from clipkit.images.files import describe_os_error, open_regular
+
+_CHUNK_BYTES = 1 << 20
+
+
+def content_hash(path: Path) -> str:
+    """Return the XXH3-128 hash of the whole file as 32 hexadecimal digits, read in chunks of 1 MiB.
+
+    It is no cryptographic hash: it tells files apart, it does not defend against a forger.
+    Raises `UnreadableImage` where the file cannot be read to its end.
+    """
+    digest = xxhash.xxh3_128()
+    file, _ = open_regular(path)
+    with file:
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        except OSError as error:
+            raise UnreadableImage(path, *describe_os_error(error)) from error
+    return digest.hexdigest()

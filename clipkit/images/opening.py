@@ -1,0 +1,206 @@
+"""From bytes to an opened, not yet decoded Pillow image, without touching Pillow's global switches."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+# Pillow logs damaged files as errors; a library without handlers of its own would print them on stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class UnknownFormat(ValueError):
+    """The first bytes are of no picture format that clipkit reads."""
+
+
+class DamagedHeader(ValueError):
+    """The first bytes are of a known format, and what follows makes no sense; the cause says why."""
+
+    def __init__(self, format_name: str) -> None:
+        super().__init__(format_name)
+        self.format_name = format_name
+
+
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+
+
+def format_of(head: bytes) -> str | None:
+    """Name the picture format that these first bytes (64 are enough) announce, or None."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return "JPEG2000"
+    if head[4:8] == b"ftyp":
+        # `mif1` is shared by both; then the compatible brands decide.
+        brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), _be32(head[:4])), 4))]
+        if brands[0] in _AVIF_BRANDS or (brands[0] in (b"mif1", b"msf1") and any(b in _AVIF_BRANDS for b in brands)):
+            return "AVIF"
+        return "HEIF" if brands[0] in _HEIF_BRANDS else None
+    if head.startswith(b"BM"):
+        return "BMP"
+    if re.match(rb"P[1-6f][\s#]|P0CMYK|PyP|PyRGBA|PyCMYK", head):
+        return "PPM"
+    return None
+
+
+def _heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    # The class itself, rather than `register_heif_opener()`, which would change what Pillow opens for everybody.
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(file, name)
+
+
+_FACTORIES: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "HEIF": _heif,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+}
+
+
+def open_header(file: BinaryIO) -> ImageFile.ImageFile:
+    """Read the header of a picture and return Pillow's image, on which nothing is decoded yet.
+
+    `Image.open` is not used, for three reasons: it compares with `Image.MAX_IMAGE_PIXELS`, a switch of the whole
+    process; it would try forty formats, of which some start Ghostscript; and it says of every damaged file only that
+    it cannot be identified. The format is told by content, whatever the extension.
+
+    Raises `UnknownFormat`, or `DamagedHeader` with the decoder's error as its cause; the caller limits the pixels.
+    """
+    file.seek(0)
+    name = format_of(file.read(64))
+    if name is None:
+        raise UnknownFormat
+    file.seek(0)
+    try:
+        image = _FACTORIES[name](file, "")
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        raise DamagedHeader(name) from error
+    if min(image.size) < 1:
+        raise DamagedHeader(name) from ValueError("it has no pixels")
+    return image
+
+
+def ends_early(file: BinaryIO) -> bool:
+    """Say whether a file of a chunked container is shorter than its own chunks claim, so that it was cut off."""
+    try:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(0)
+        head = file.read(16)
+        if head[:4] == b"RIFF":
+            return struct.unpack("<I", head[4:8])[0] + 8 > size
+        if head.startswith(b"\xff\x4f\xff\x51"):
+            return _lacks_end_of_codestream(file, size)
+        if format_of(head) == "TIFF":
+            return _tiff_end(file, head, size) > size
+        if head[4:8] not in (b"ftyp", b"jP  "):
+            return False
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            box = file.read(16)
+            length = _be32(box[:4])
+            if length == 1:
+                length = struct.unpack(">Q", box[8:16])[0]
+            if length == 0:
+                return box[4:8] == b"jp2c" and _lacks_end_of_codestream(file, size)
+            if length < 8:
+                return False
+            position += length
+        return position != size
+    except Exception:  # the file is known to be damaged, so anything may come of looking again
+        return False
+
+
+def _tiff_end(file: BinaryIO, head: bytes, size: int) -> int:
+    """Where the first directory of a TIFF file and the last strip or tile it lists end; many files end with them."""
+    order = "<" if head[:2] == b"II" else ">"
+    (directory,) = struct.unpack(order + "I", head[4:8])
+    file.seek(directory)
+    count = file.read(2)
+    if len(count) < 2:
+        return directory + 2
+    end = directory + 2 + 12 * struct.unpack(order + "H", count)[0]
+    if end > size:
+        return end
+    file.seek(0)
+    tags = TiffImagePlugin.TiffImageFile(file, "").tag_v2
+    starts, lengths = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in ((273, 324), (279, 325)))
+    return max([end, *(start + length for start, length in zip(starts, lengths, strict=False))])
+
+
+def _lacks_end_of_codestream(file: BinaryIO, size: int) -> bool:
+    file.seek(max(0, size - 2))
+    return file.read(2) != b"\xff\xd9"
+
+
+def _be32(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filter: Any = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the Python warnings that Pillow, pillow_heif and rawpy give about the file being read, and no others.
+
+    What libtiff and LibRaw print on file descriptor 2 themselves is beyond it: only a child process, as `worker` has,
+    can be rid of that without taking the descriptor from the rest of the program.
+
+    `warnings.catch_warnings` would restore the filters of one thread over those of another; here the first thread in
+    adds one filter, limited to those modules, and the last one out takes just that one away.
+    """
+    global _quiet_depth, _quiet_filter
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|rawpy)(\.|$)")
+            _quiet_filter = warnings.filters[0]
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0 and _quiet_filter in warnings.filters:
+                warnings.filters.remove(_quiet_filter)  # type: ignore[attr-defined]

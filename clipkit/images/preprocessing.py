@@ -1,0 +1,89 @@
+"""From a picture to the square of pixels a CLIP image tower was trained on, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# Beyond this ratio of the sides, all but the middle is cut off before resizing: a 1 x 100,000 strip would otherwise
+# become 22 million pixels wide, of which the centre crop keeps 224.
+_LONGEST_STRIP = 64
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its pictures.
+
+    `size`: side of the square in pixels. `mean`, `std`: of the RGB channels in 0..1. `interpolation`: "bicubic" or
+    "bilinear". `resize_mode`: "shortest" resizes the shorter side to `size` and cuts the middle out, "squash" resizes
+    both sides, "longest" resizes the longer side and pads with `fill_color` (0 to 255).
+    The pixels are those of open_clip's `image_transform(..., is_train=False)` (open_clip 3.3).
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"the size must be at least 1 pixel, not {self.size}")
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"the interpolation must be one of {', '.join(_FILTERS)}, not {self.interpolation!r}")
+        if self.resize_mode not in ("shortest", "squash", "longest"):
+            raise ValueError(f"the resize mode must be shortest, squash or longest, not {self.resize_mode!r}")
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return the picture as uint8 (size, size, 3), RGB."""
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        if self.resize_mode == "squash":
+            square = self._resize(image, self.size, self.size)
+        elif self.resize_mode == "longest":
+            ratio = max(image.size) / self.size
+            width, height = (max(1, round(side / ratio)) for side in image.size)
+            square = self._crop_or_pad(self._resize(image, width, height), self.fill_color)
+        else:
+            image = _middle(image)
+            shortest, longest = sorted(image.size)
+            long_side = int(self.size * longest / shortest)
+            upright = image.width <= image.height
+            width, height = (self.size, long_side) if upright else (long_side, self.size)
+            square = self._crop_or_pad(self._resize(image, width, height), 0)
+        return np.array(square, dtype=np.uint8)
+
+    def normalise(self, batch: np.ndarray) -> np.ndarray:
+        """Turn uint8 (n, size, size, 3) into the network's input, float32 (n, 3, size, size), contiguous."""
+        # One multiplication and one addition a value: (x / 255 - mean) / std.
+        scale = (1 / (255 * np.asarray(self.std, np.float64))).astype(np.float32)
+        shift = (-np.asarray(self.mean, np.float64) / np.asarray(self.std, np.float64)).astype(np.float32)
+        out = np.empty((batch.shape[0], 3, *batch.shape[1:3]), np.float32)
+        for channel in range(3):
+            np.multiply(batch[..., channel], scale[channel], out=out[:, channel], casting="unsafe", dtype=np.float32)
+            out[:, channel] += shift[channel]
+        return out
+
+    def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
+        return image if image.size == (width, height) else image.resize((width, height), _FILTERS[self.interpolation])
+
+    def _crop_or_pad(self, image: Image.Image, fill: int) -> Image.Image:
+        spare = [max(0, self.size - side) for side in image.size]
+        if any(spare):
+            border = (spare[0] // 2, spare[1] // 2, (spare[0] + 1) // 2, (spare[1] + 1) // 2)
+            image = ImageOps.expand(image, border, (fill, fill, fill))
+        # round() to even, as torchvision does
+        left, top = (round((side - self.size) / 2.0) for side in image.size)
+        return image.crop((left, top, left + self.size, top + self.size))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    shortest, longest = sorted(image.size)
+    if longest <= shortest * _LONGEST_STRIP:
+        return image
+    start = (longest - shortest * _LONGEST_STRIP) // 2
+    end = start + shortest * _LONGEST_STRIP
+    return image.crop((start, 0, end, shortest) if image.width > image.height else (0, start, shortest, end))

@@ -1,0 +1,147 @@
+"""Cameras' own formats: the embedded preview where it is large enough, else a development of the sensor's data."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageFile
+
+from clipkit.images.colour import to_rgb
+from clipkit.images.discovery import RAW_EXTENSIONS
+from clipkit.images.metadata import Metadata, read_metadata, read_orientation
+from clipkit.images.opening import format_of, open_header
+from clipkit.images.upright import draft_size, turn_upright
+
+_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
+# LibRaw's `flip` as EXIF orientations: 180 degrees, 90 counterclockwise, 90 clockwise.
+_ORIENTATION_OF_FLIP = {3: 3, 5: 8, 6: 6}
+# A preview this near to full size is as good as the development, which takes seconds.
+_FULL_SIZE = 0.9
+
+
+class RawUnsupported(Exception):
+    """rawpy is missing, or LibRaw does not know this file; the message is a line for people."""
+
+
+class RawTooLarge(Exception):
+    """More pixels than allowed: carries width and height."""
+
+
+@dataclass
+class RawPicture:
+    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright."""
+
+    image: Image.Image
+    width: int
+    height: int
+    metadata: Metadata
+
+
+def begins_like_raw(head: bytes, suffix: str) -> bool:
+    """Tell RAW files by their first bytes, and those that look like any TIFF file by their extension as well."""
+    if head.startswith(_MAGIC) or head[4:12] == b"ftypcrx " or (head[:2] in (b"II", b"MM") and head[8:10] == b"CR"):
+        return True
+    return suffix.lower() in RAW_EXTENSIONS and format_of(head) in (None, "TIFF")
+
+
+def hides_raw(image: Image.Image) -> bool:
+    """Tell whether what Pillow opened as TIFF is but the thumbnail in front of a sensor's data."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is None:
+        return False
+    has_dng_version, is_thumbnail = 50706 in tags, tags.get(254) == 1 and 330 in tags
+    return has_dng_version or is_thumbnail or tags.get(259) in (34713, 32767) or tags.get(262) in (32803, 34892)
+
+
+def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> RawPicture:
+    """Decode a RAW file, reading it whole into memory.
+
+    With `shortest_side` the embedded preview is taken if its shorter side is at least that, else a development at
+    half size (one pixel from each 2 x 2 cell of the sensor) if that is large enough, else a full one.
+
+    Raises `RawUnsupported`, `RawTooLarge`, or whatever LibRaw and Pillow raise on damaged data.
+    """
+    try:
+        import rawpy
+    except ImportError as error:
+        raise RawUnsupported('reading camera RAW files needs rawpy: pip install "clipkit[raw]"') from error
+    file.seek(0)
+    try:
+        raw = rawpy.imread(file)
+    except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
+        raise RawUnsupported("LibRaw does not know this RAW format, or it is damaged") from error
+    with raw:
+        width, height = raw.sizes.width, raw.sizes.height
+        if width * height > max_pixels:
+            raise RawTooLarge(width, height)
+        orientation = _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
+        if orientation >= 5:
+            width, height = height, width
+        wanted = shortest_side or int(min(width, height) * _FULL_SIZE)
+        preview = _preview(rawpy, raw, orientation, (width, height), wanted, max_pixels)
+        if preview:
+            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata))
+        half = shortest_side is not None and min(width, height) // 2 >= shortest_side
+        developed = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
+        metadata = _metadata(file, Metadata())
+        if metadata.taken_at is None:
+            metadata = replace(metadata, taken_at=_libraw_time(raw))
+    if developed.ndim == 3 and developed.shape[2] == 1:
+        developed = developed[:, :, 0]
+    return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata)
+
+
+def _preview(
+    rawpy: Any, raw: Any, orientation: int, full: tuple[int, int], wanted: int, max_pixels: int
+) -> RawPicture | None:
+    """Return the embedded preview, upright, if it is a whole picture whose shorter side is at least `wanted`."""
+    try:
+        thumbnail = raw.extract_thumb()
+        if thumbnail.format == rawpy.ThumbFormat.BITMAP:
+            picture: Image.Image = Image.fromarray(thumbnail.data)
+            own_orientation, metadata = 1, Metadata()
+            if min(picture.size) < wanted:
+                return None
+        elif thumbnail.format == rawpy.ThumbFormat.JPEG:
+            opened: ImageFile.ImageFile = open_header(io.BytesIO(thumbnail.data))
+            if min(opened.size) < wanted or opened.width * opened.height > max_pixels:
+                return None
+            own_orientation, metadata = read_orientation(opened), read_metadata(opened)
+            opened.draft(None, draft_size(opened.size, wanted))
+            opened.load()
+            picture = opened
+        else:
+            return None
+    except Exception:  # a preview that is missing or damaged is no loss: the sensor's data is still there
+        return None
+    # Some cameras store the preview turned upright, some give it a tag of its own, most do neither.
+    if own_orientation != 1:
+        orientation = own_orientation
+    elif (picture.width >= picture.height) == (full[0] >= full[1]) and orientation >= 5:
+        orientation = 1
+    picture = turn_upright(to_rgb(picture), orientation)
+    ratio, full_ratio = picture.width / picture.height, full[0] / full[1]
+    if not 0.8 < ratio / full_ratio < 1.25:  # a crop, or a square thumbnail with bars
+        return None
+    return RawPicture(picture, *picture.size, metadata)
+
+
+def _metadata(file: BinaryIO, of_preview: Metadata) -> Metadata:
+    """Read EXIF from the TIFF structure, else take that of the preview."""
+    try:
+        found = read_metadata(open_header(file))
+    except Exception:  # not of TIFF structure, or of one that Pillow cannot follow
+        return of_preview
+    return of_preview if found == Metadata() else found
+
+
+def _libraw_time(raw: Any) -> str | None:
+    """Ask LibRaw, which unpacks the whole sensor for the answer: only for files that were developed anyway."""
+    try:
+        moment: datetime = raw.other.timestamp  # the camera's clock
+        return moment.replace(microsecond=0, tzinfo=None).isoformat() if moment.year > 1980 else None
+    except Exception:  # no time, or none that a calendar knows
+        return None

@@ -1,0 +1,46 @@
+"""How many files there are, counted on a thread beside the pipeline, so that progress can say how much is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipkit.images.discovery import walk
+from clipkit.indexing.report import Progress, ProgressCallback
+
+
+class Tally:
+    """Counts the files below `roots` while `step` reports the ones done; does nothing without a callback."""
+
+    def __init__(self, roots: Sequence[Path], exclude: Sequence[str], report: ProgressCallback | None) -> None:
+        self._report, self._done, self._total = report, 0, None
+        self._started = self._shown = time.monotonic()
+        self._stop = threading.Event()
+        if report:
+            threading.Thread(target=self._count, args=(tuple(roots), tuple(exclude)), daemon=True).start()
+
+    def _count(self, roots: tuple[Path, ...], exclude: tuple[str, ...]) -> None:
+        total = 0
+        for _ in walk(roots, exclude):
+            if self._stop.is_set():
+                return
+            total += 1
+        self._total = total
+
+    def step(self, files: int = 1) -> None:
+        """Counts `files` more as done; tells at most ten times a second."""
+        self._done += files
+        now = time.monotonic()
+        if self._report and now - self._shown > 0.1:
+            self._shown = now
+            rate = self._done / (now - self._started)
+            self._report(Progress("indexing", self._done, self._total, rate))
+
+    def close(self) -> None:
+        """Ends the counting; the last state is told."""
+        self._stop.set()
+        if self._report:
+            rate = self._done / max(1e-9, time.monotonic() - self._started)
+            self._report(Progress("indexing", self._done, self._done, rate))

@@ -1,0 +1,255 @@
+"""`Library`: one index on disk over folders of pictures, and all that can be done with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.facts import Facts, facts
+from clipkit.catalog.filters import Filters
+from clipkit.catalog.records import Failure
+from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
+from clipkit.indexing.report import IndexReport, ProgressCallback
+from clipkit.searching.query import Query, as_query
+from clipkit.searching.result import SearchResult
+
+if TYPE_CHECKING:
+    from clipkit.checking import CheckReport
+    from clipkit.exporting import ExportReport
+    from clipkit.searching.searcher import Searcher
+    from clipkit.spaces.encoder import Encoder
+
+DEFAULT_SPACE = "tiny"
+
+
+def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
+    """Where a library of that name lives: below `indexes`, else $CLIPKIT_INDEXES, else ./indexes if it is there, else
+    the user's data folder. Raises ClipkitError for names that are no plain folder name."""
+    if not name or name in (".", "..") or set(name) & set('/\\:\0'):
+        raise ClipkitError(f"{name!r} cannot be the name of a library: use letters, digits, - and _")
+    if indexes is None:
+        import platformdirs
+
+        here = Path("indexes")
+        variable = os.environ.get("CLIPKIT_INDEXES")
+        data = Path(platformdirs.user_data_dir("clipkit", appauthor=False)) / "indexes"
+        indexes = Path(variable) if variable else here if here.is_dir() else data
+    return indexes.expanduser().absolute() / name
+
+
+class Library:
+    """One index on disk. Use `Library.open`, `Library.create` or `Library.open_or_create`; close it, or use `with`.
+
+    Searching needs no lock and sees what was committed last; indexing takes the library's write lock.
+    """
+
+    def __init__(self, path: Path, catalog: Catalog) -> None:
+        self.path, self.catalog = path, catalog
+        self._searchers: dict[str, Searcher] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Library:
+        """The library in the folder `path`. Raises LibraryNotFound or LibraryDamaged."""
+        folder = Path(path).absolute()
+        return cls(folder, Catalog.open(folder / "catalog.db"))
+
+    @classmethod
+    def create(cls, path: str | Path, space: str = DEFAULT_SPACE) -> Library:
+        """A new, empty library in the folder `path`. Raises ClipkitError if there is one, SpaceNotAvailable."""
+        folder = Path(path).absolute()
+        if (folder / "catalog.db").exists():
+            raise ClipkitError(f"there is a library at {folder} already")
+        return cls.open_or_create(folder, space)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, space: str | None = None) -> Library:
+        """The library in the folder `path`, made anew if there is none; `space` is for a new one."""
+        folder = Path(path).absolute()
+        if (folder / "catalog.db").exists():
+            return cls.open(folder)
+        from clipkit.spaces.encoder import load_encoder
+
+        encoder = load_encoder(space or DEFAULT_SPACE)
+        library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
+        library.catalog.add_space(encoder.space, encoder.dimension)
+        return library
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def space(self) -> str:
+        """The space that is searched: the library's first."""
+        spaces = self.catalog.spaces()
+        if not spaces:
+            raise LibraryNotFound(f"{self.path} holds no index yet; run `clipkit index FOLDER`")
+        return next(iter(spaces))
+
+    def vectors_folder(self, space: str) -> Path:
+        """Where the search index of a space lies; the id is quoted to be one folder's name."""
+        return self.path / "vectors" / quote(space, safe="-_.")
+
+    # --- the verbs ---
+
+    def index(
+        self,
+        paths: Sequence[str | Path] = (),
+        *,
+        space: str | None = None,
+        exclude: Sequence[str] = (),
+        device: str = "auto",
+        batch_size: int = 32,
+        workers: int | None = None,
+        max_pixels: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> IndexReport:
+        """Brings the library up to date with the pictures below `paths`, or below all its folders.
+
+        New and changed pictures are embedded, batch by batch, each committed as it is done; vanished ones leave.
+        `exclude`: globs of names or of paths below a folder, remembered with the folders. Pictures beyond `max_pixels`
+        are refused. Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
+        """
+        from clipkit.images.decoding import Limits
+        from clipkit.indexing import run
+        from clipkit.searching.searcher import Searcher
+        from clipkit.spaces.encoder import load_encoder
+        from clipkit.spaces.registry import canonical_id
+
+        roots = [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
+        for root in roots:
+            if not os.path.lexists(root):
+                raise ClipkitError(f"there is no file or folder {root}")
+        known = self.catalog.roots()
+        if not roots:
+            if not known:
+                raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
+            roots = [root for root, _ in known]
+        chosen = canonical_id(space) if space else self.space
+        encoder = load_encoder(chosen, device)
+        limits = Limits(pixels=max_pixels) if max_pixels else Limits()
+        remembered = {root: tuple(globs) for root, globs in known}
+        total: IndexReport | None = None
+        with self.catalog.writing():
+            self.catalog.add_space(encoder.space, encoder.dimension)
+            groups: dict[tuple[str, ...], list[Path]] = {}
+            for root in roots:
+                groups.setdefault(tuple(exclude) or remembered.get(root, ()), []).append(root)
+            for globs, members in groups.items():
+                report = run.index(
+                    self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
+                    workers=workers, limits=limits, progress=progress,
+                )  # fmt: skip
+                self.catalog.add_roots([m for m in members if m.exists()], globs)
+                total = report if total is None else total.plus(report)
+            assert total is not None
+            self._searchers.clear()
+            Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed()
+        total.images = self.info().images
+        return total
+
+    def search(
+        self,
+        query: Query | str,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        min_confidence: float | None = None,
+        device: str = "auto",
+    ) -> SearchResult:
+        """The k pictures nearest to the query among those for which the filters hold, and whether they match.
+
+        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision.
+        Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable.
+        """
+        if k < 1:
+            raise BadQuery("k must be at least 1")
+        searcher = self._searcher(self.space, device)
+        return searcher.search(
+            as_query(query), k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
+        )
+
+    def info(self) -> Facts:
+        """What the library holds, in numbers."""
+        return facts(self.catalog)
+
+    def failures(self) -> Iterator[Failure]:
+        """Files that gave no picture, and why."""
+        return self.catalog.failures()
+
+    def check(self, *, repair: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
+        """Looks for damage in catalog and search indexes; with `repair`, rebuilds what can be rebuilt."""
+        from clipkit.checking import check
+
+        self._searchers.clear()
+        return check(self, repair=repair, progress=progress)
+
+    def remove(self, paths: Sequence[str | Path]) -> int:
+        """Takes files, or all below folders, out of the library; returns how many. Nothing on disk is touched."""
+        with self.catalog.writing():
+            self._searchers.clear()
+            return self.catalog.remove([Path(os.path.abspath(Path(path).expanduser())) for path in paths])
+
+    def purge_orphans(self) -> int:
+        """Drops the embeddings of pictures whose files have all gone; returns how many."""
+        with self.catalog.writing():
+            return self.catalog.purge_orphans()
+
+    def delete(self) -> None:
+        """Deletes the whole library from disk; pictures are never touched."""
+        with self.catalog.writing():
+            self.catalog.close()
+            for name in ("vectors", "generated"):
+                shutil.rmtree(self.path / name, ignore_errors=True)
+            for suffix in ("", "-wal", "-shm"):
+                (self.path / f"catalog.db{suffix}").unlink(missing_ok=True)
+        for name in ("catalog.lock", "catalog.migrating"):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def export(
+        self, folder: str | Path, *, part_size: int = 1_000_000, progress: ProgressCallback | None = None
+    ) -> ExportReport:
+        """Writes embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
+        from clipkit.exporting import export
+
+        return export(self.catalog, self.space, Path(folder), part_size=part_size, progress=progress)
+
+    def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
+        """Writes the hits as one labelled picture; its format goes by the name. Raises ClipkitError if it cannot."""
+        from clipkit.searching.sheets import hits_sheet, save
+
+        save(hits_sheet(result), Path(path))
+
+    def comparison_sheet(self, results: Sequence[tuple[str, SearchResult]], path: str | Path) -> None:
+        """Writes the best hits of several searches, a labelled row each."""
+        from clipkit.searching.sheets import rows_sheet, save
+
+        save(rows_sheet(results), Path(path))
+
+    def _searcher(self, space: str, device: str) -> Searcher:
+        """Kept between searches, until the catalog changes."""
+        from clipkit.searching.searcher import Searcher
+        from clipkit.spaces.encoder import load_encoder
+
+        searcher = self._searchers.get(space)
+        if searcher is None or searcher.is_stale():
+            encoder: Encoder = load_encoder(space, device)
+            searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
+        return searcher

@@ -1,0 +1,1 @@
+"""Query algebra, ranking with filters, and the result with its reasons."""

@@ -1,0 +1,161 @@
+"""What is asked for: words, pictures to resemble, things to avoid, each with a weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from clipkit.errors import BadQuery
+from clipkit.spaces.encoder import Encoder, unit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = str | Path | bytes | Image
+    """A picture as a path, a URL, the bytes of a file, or a Pillow image."""
+
+Kind = Literal["text", "image", "mixed"]
+AVOID_WEIGHT = 0.5
+"""The weight of a `not_` term that has none of its own: enough to turn away, too little to lead the search."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Words and pictures. At least `text` or one `like` is needed.
+
+    `not_` holds texts, or pictures: a string that is a URL or the path of a file is a picture. `weights` belong to
+    the terms in the order text, every `like`, every `not_`; missing ones are 1, or 0.5 for `not_`.
+    Raises BadQuery for an empty query or weights that are not positive numbers.
+    """
+
+    text: str = ""
+    like: tuple[Picture, ...] = ()
+    not_: tuple[Picture, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("like", "not_", "weights"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
+        if not self.text.strip() and not self.like:
+            raise BadQuery("the query is empty: give some words, or a picture with --like")
+        terms = bool(self.text.strip()) + len(self.like) + len(self.not_)
+        if len(self.weights) > terms:
+            raise BadQuery(f"{len(self.weights)} weights for {terms} query terms: give at most one weight a term")
+        if not all(isinstance(w, int | float) and math.isfinite(w) and w > 0 for w in self.weights):
+            raise BadQuery("weights must be numbers above 0; to avoid something use --not")
+
+    def terms(self) -> list[Term]:
+        """Its parts with signed weights; negative ones are avoided."""
+        parts: list[tuple[Picture, bool, int]] = []
+        if self.text.strip():
+            parts.append((self.text.strip(), False, 1))
+        parts += [(picture, True, 1) for picture in self.like]
+        parts += [(value, is_picture(value), -1) for value in self.not_]
+        weights = [*self.weights, *([None] * (len(parts) - len(self.weights)))]
+        return [
+            Term(value, picture, sign * (weight or (1.0 if sign > 0 else AVOID_WEIGHT)))
+            for (value, picture, sign), weight in zip(parts, weights, strict=True)
+        ]
+
+    def to_json(self) -> dict:
+        """Plain data: text, like, not, weights; pictures without a name are "(image)"."""
+
+        def name(value: Picture) -> str:
+            return str(value) if isinstance(value, str | Path) else "(image)"
+
+        return {
+            "text": self.text,
+            "like": [name(v) for v in self.like],
+            "not": [name(v) for v in self.not_],
+            "weights": [abs(term.weight) for term in self.terms()],
+        }
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a query; `weight` is negative for what is avoided."""
+
+    value: Picture
+    is_picture: bool
+    weight: float
+
+
+def is_url(value: object) -> bool:
+    """Whether a string is a web address."""
+    return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
+
+
+def is_picture(value: Picture) -> bool:
+    """Whether a `not_` value means a picture rather than words."""
+    if not isinstance(value, str):
+        return True
+    try:
+        return is_url(value) or Path(value).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Means:
+    """The mean unit vectors of a library's pictures and of its bank of concepts, float32 (d,)."""
+
+    image: np.ndarray
+    text: np.ndarray
+
+
+@dataclass(frozen=True)
+class EmbeddedQuery:
+    """A query as a unit vector, float32 (d,), the kind of its terms, and the words that the space does not know."""
+
+    vector: np.ndarray
+    kind: Kind
+    unknown_words: tuple[str, ...] = ()
+
+
+def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
+    """Encodes every term and joins them.
+
+    One term is its own unit vector. Several are centred first, each on the mean of its modality, because texts and
+    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", 2022) and the picture would otherwise
+    drown the words; then their unit directions are added with their weights.
+    Raises UnreadableImage or FetchRefused for a picture that cannot be had.
+    """
+    terms = query.terms()
+    texts = [str(t.value) for t in terms if not t.is_picture]
+    unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
+    vectors = iter(unit(encoder.encode_texts(texts)) if texts else ())
+    pictures = [_pixels(t.value, encoder) for t in terms if t.is_picture]
+    looks = iter(unit(encoder.encode_images(np.stack(pictures))) if pictures else ())
+    parts = [next(looks) if t.is_picture else next(vectors) for t in terms]
+    kind: Kind = "mixed" if texts and pictures else "text" if texts else "image"
+    if len(parts) == 1:
+        return EmbeddedQuery(parts[0], kind, unknown)
+    centred = [unit(v - (means.image if t.is_picture else means.text)) for v, t in zip(parts, terms, strict=True)]
+    total = np.sum([t.weight * c for t, c in zip(terms, centred, strict=True)], axis=0)
+    if np.linalg.norm(total) < 1e-6:
+        raise BadQuery("the parts of the query cancel out: change its words or weights")
+    return EmbeddedQuery(unit(total), kind, unknown)
+
+
+def _pixels(picture: Picture, encoder: Encoder) -> np.ndarray:
+    from clipkit.images.decoding import open_picture
+    from clipkit.images.fetching import fetch
+
+    if isinstance(picture, str | Path | bytes):
+        source = fetch(picture) if is_url(picture) else picture  # type: ignore[arg-type]
+        source = Path(source) if isinstance(source, str) else source
+        image = open_picture(source, shortest_side=2 * encoder.preprocessing.size).image
+    else:
+        image = picture.convert("RGB")
+    return encoder.preprocessing.pixels(image)
+
+
+def as_query(query: Query | str | Sequence[str]) -> Query:
+    """A Query as it is; a string as its text."""
+    return query if isinstance(query, Query) else Query(text=str(query))

@@ -1,0 +1,171 @@
+"""One space of one library, ready to be searched: vectors, match decision, encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.matching import Matcher, concepts
+from clipkit.searching.query import Means, Query, embed
+from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
+from clipkit.searching.result import SearchResult
+from clipkit.spaces.concepts import concept_vectors
+from clipkit.spaces.encoder import Encoder
+from clipkit.vectors.current import CurrentVectors
+
+JUDGED = 10
+"""Nearest pictures that the match decision looks at, however few are asked for."""
+
+_FUNCTION_WORDS = frozenset("a an the and or of in on at to with by for from is are there next under over".split())
+
+
+class Searcher:
+    """Made for the state of the catalog at one moment; `is_stale` tells when that has passed."""
+
+    def __init__(self, catalog: Catalog, encoder: Encoder, folder: Path) -> None:
+        self.catalog, self.encoder, self.folder = catalog, encoder, folder
+        self._state = self._catalog_state()
+        self.vectors = CurrentVectors(folder, encoder.space, catalog)
+        self.concepts: Sequence[str] = encoder.concepts or concepts()
+        self._matcher: Matcher | None = None
+
+    def is_stale(self) -> bool:
+        """Whether the catalog has changed since."""
+        return self._catalog_state() != self._state
+
+    def _catalog_state(self) -> tuple:
+        space = self.encoder.space
+        return self.catalog.spaces().get(space), self.catalog.embedding_counts(space)
+
+    @property
+    def matcher(self) -> Matcher:
+        """The match decision for the library as it is: read from disk and brought up to date, or fitted anew."""
+        if self._matcher is None:
+            try:
+                matcher = Matcher.load(self.folder / "matcher.npz")
+                if matcher.count != self.vectors.stored:
+                    raise ValueError("it is of another state of the index")
+                matcher.update(self.vectors.newer)
+            except (OSError, ValueError):
+                matcher = self._fit()
+            self._matcher = matcher
+        return self._matcher
+
+    def _fit(self) -> Matcher:
+        bank = concept_vectors(self.encoder, self.concepts)
+        matcher = Matcher.fit(np.zeros((0, self.encoder.dimension), np.float32), bank, keep_images=False)
+        for _, vectors in self.catalog.live_embeddings(self.encoder.space):
+            matcher.update(vectors)
+        return matcher
+
+    def publish_if_needed(self, *, always: bool = False) -> bool:
+        """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
+        saved = self.folder / "matcher.npz"
+        if not (always or self.vectors.needs_publishing or not saved.exists()):
+            return False
+        self.vectors.publish()
+        self._matcher = self._fit()
+        self._matcher.save(saved)
+        return True
+
+    def search(
+        self, query: Query, k: int, *, filters: Filters, min_confidence: float | None, library: str
+    ) -> SearchResult:
+        """See `Library.search`."""
+        clock = _Clock()
+        matcher = self.matcher
+        clock.lap("load")
+        embedded = embed(query, self.encoder, Means(matcher.image_mean, matcher.text_mean))
+        clock.lap("encode")
+        allowed, condition = None, ""
+        if filters:
+            allowed_files(self.catalog, filters)
+            allowed, condition = allowed_embeddings(self.catalog, self.encoder.space), ALLOWED
+        clock.lap("filter")
+
+        def nearest(wanted: int) -> tuple[np.ndarray, np.ndarray]:
+            scores, ids = self.vectors.search(embedded.vector[None], wanted, allowed)
+            found = ids[0] >= 0
+            return scores[0][found], ids[0][found]
+
+        candidates, gone = nearest_existing(
+            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), max(k, JUDGED)
+        )
+        clock.lap("search")
+        found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
+        confidences = matcher.hit_confidence(embedded.vector, found, embedded.kind)
+        confidences = confidences * _known_share(query, embedded.unknown_words)
+        threshold = matcher.threshold if min_confidence is None else min_confidence
+        confidence = float(confidences.max(initial=0.0))
+        matched = bool(len(candidates)) and confidence >= threshold
+        notes = self._notes(embedded.unknown_words, gone, filters)
+        if not matched:
+            best = int(confidences.argmax()) if len(candidates) else 0
+            notes.append(self._why_not(candidates, embedded.vector, found[best : best + 1], confidence, threshold))
+        clock.lap("match")
+        return SearchResult(
+            query=query,
+            library=library,
+            space=self.encoder.space,
+            matched=matched,
+            confidence=confidence,
+            hits=to_hits(candidates[:k], confidences[:k], threshold),
+            unknown_words=embedded.unknown_words,
+            notes=tuple(notes),
+            timings_ms=clock.laps,
+        )
+
+    def _notes(self, unknown_words: Sequence[str], gone: int, filters: Filters) -> list[str]:
+        notes = []
+        if unknown_words:
+            words = ", ".join(repr(word) for word in unknown_words)
+            plural = "s" if len(unknown_words) > 1 else ""
+            notes.append(f"the model {self.encoder.space} does not know the word{plural} {words}")
+        if gone:
+            files = "file that has" if gone == 1 else "files that have"
+            notes.append(f"passed over {gone} {files} gone since the last `clipkit index`")
+        if self.vectors.note:
+            notes.append(self.vectors.note)
+        return notes
+
+    def _why_not(
+        self,
+        candidates: Sequence[Candidate],
+        query: np.ndarray,
+        nearest: np.ndarray,
+        confidence: float,
+        threshold: float,
+    ) -> str:
+        """One line for a person: why nothing matches."""
+        if not candidates:
+            return "nothing matches: no picture of the library is left to look at"
+        rivals = self.matcher.rivals(query, nearest[0], most=1)
+        why = f"the nearest picture is rather {self.concepts[rivals[0][0]]!r}" if rivals else "the nearest is too far"
+        return f"nothing matches: {why} (confidence {confidence:.2f}, a match needs {threshold:.2f})"
+
+
+def _known_share(query: Query, unknown_words: Sequence[str]) -> float:
+    """The share of a query's content words that the space knows; what it does not know, it cannot vouch for."""
+    if not unknown_words:
+        return 1.0
+    words = {w for term in query.terms() if not term.is_picture for w in str(term.value).lower().split()}
+    content = {"".join(c for c in word if c.isalpha()) for word in words} - _FUNCTION_WORDS - {""}
+    return 1 - min(1.0, len(unknown_words) / max(len(content), len(unknown_words)))
+
+
+class _Clock:
+    """Laps in milliseconds."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self._last) * 1000
+        self._last = now

@@ -1,0 +1,43 @@
+"""The concept bank of a space as vectors, encoded once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.spaces.encoder import Encoder, unit
+
+
+def concept_vectors(encoder: Encoder, concepts: Sequence[str]) -> np.ndarray:
+    """Unit vectors float32 (c, d) of the concepts in the encoder's space.
+
+    The cache is keyed by the space, the words and a probe of the weights, and only ever saves time: a file that is
+    missing, torn, or cannot be written changes nothing.
+    """
+    probe = encoder.encode_texts([concepts[0]]).round(4).tobytes()
+    key = hashlib.sha256("\n".join((encoder.space, *concepts)).encode() + probe).hexdigest()[:32]
+    path = _cache() / f"{key}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        cached = np.load(path, allow_pickle=False)
+        if cached.shape == (len(concepts), encoder.dimension):
+            return cached.astype(np.float32)
+    vectors = unit(encoder.encode_texts(list(concepts)))
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".npy")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, vectors)
+        os.replace(unfinished, path)
+    return vectors
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("clipkit")) / "concepts"

@@ -1,0 +1,118 @@
+"""The vectors of a space as the catalog has them now: the published store, and what has changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from clipkit.errors import LibraryDamaged
+from clipkit.vectors.store import FaissStore, Manifest, best_of, publish
+
+FEW, SHARE = 1000, 0.05
+"""A store is written anew once more than this many vectors, and this share of its own, are newer than it."""
+
+
+class Source(Protocol):
+    """What this module reads from a catalog; see `clipkit.catalog.catalog.Catalog`."""
+
+    def spaces(self) -> dict[str, tuple[int, int]]: ...
+    def live_embeddings(self, space: str, *, after_id: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+    def live_ids(self, space: str) -> np.ndarray: ...
+    def embedding_counts(self, space: str) -> tuple[int, int]: ...
+    def vectors(self, ids: np.ndarray) -> np.ndarray: ...
+
+
+class CurrentVectors:
+    """Search over exactly the searchable embeddings of the catalog.
+
+    Embeddings newer than the store's watermark are searched one by one. Where files have gone or come back since
+    (the space's revision tells), the store's vectors are masked and those it lacks are added. Without a sound store
+    everything is read from the catalog: slower, equally right; `note` then says what to do.
+    """
+
+    def __init__(self, folder: Path, space: str, source: Source) -> None:
+        self.folder, self.space, self._source, self.note = folder, space, source, ""
+        self.dimension, self._revision = source.spaces()[space]
+        self.store: FaissStore | None = None
+        self._alive: np.ndarray | None = None
+        try:
+            self.store = FaissStore.open(folder)
+        except FileNotFoundError:
+            if any(folder.glob("*")):
+                self.note = "its search index is missing; `clipkit check --repair` rebuilds it"
+        except LibraryDamaged as error:
+            self.note = str(error)
+        if self.store and (self.store.manifest.space, self.store.dimension) != (space, self.dimension):
+            self.store, self.note = None, f"the index in {folder} is of another model; run `clipkit check --repair`"
+        after = self.store.manifest.watermark if self.store else 0
+        tail = list(source.live_embeddings(space, after_id=after))
+        self._tail_ids = np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in tail)])
+        self._tail = np.concatenate([np.zeros((0, self.dimension), np.float32), *(vectors for _, vectors in tail)])
+        if self.store and self.store.manifest.revision != self._revision:
+            self._look_again(self.store)
+
+    def _look_again(self, store: FaissStore) -> None:
+        live = self._source.live_ids(self.space)
+        self._alive = np.isin(store.ids, live, assume_unique=True)
+        back = np.setdiff1d(live[live <= store.manifest.watermark], store.ids, assume_unique=True)
+        if len(back):
+            self._tail_ids = np.concatenate([back, self._tail_ids])
+            self._tail = np.concatenate([self._source.vectors(back), self._tail])
+
+    def __len__(self) -> int:
+        stored = 0 if self.store is None else len(self.store) if self._alive is None else int(self._alive.sum())
+        return stored + len(self._tail_ids)
+
+    @property
+    def stored(self) -> int:
+        """Vectors of the published store, 0 without one; some may be masked."""
+        return 0 if self.store is None else len(self.store)
+
+    @property
+    def newer(self) -> np.ndarray:
+        """Unit vectors float32 (n, d) that the store lacks."""
+        return self._tail
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of each query, float32 (q, d), among the embeddings whose ids `allowed` holds, int64 (m,).
+
+        Returns scores float32 (q, k) and embedding ids int64 (q, k), best first, padded with -inf and -1.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        tail_scores, tail_ids = queries @ self._tail.T, self._tail_ids
+        mask = self._alive
+        if allowed is not None:
+            inside = np.isin(tail_ids, allowed)
+            tail_scores, tail_ids = tail_scores[:, inside], tail_ids[inside]
+            if self.store:
+                chosen = np.isin(self.store.ids, allowed)
+                mask = chosen if mask is None else mask & chosen
+        if self.store is None:
+            return best_of(tail_scores, tail_ids, k)
+        scores, ids = self.store.search(queries, k, mask)
+        if not len(tail_ids):
+            return scores, ids
+        tail_ids = np.broadcast_to(tail_ids, tail_scores.shape)
+        return best_of(np.concatenate([scores, tail_scores], 1), np.concatenate([ids, tail_ids], 1), k)
+
+    @property
+    def needs_publishing(self) -> bool:
+        """Whether enough has changed since the store was written to write it anew."""
+        if self.store is None:
+            return True
+        return self._alive is not None or len(self._tail_ids) > max(FEW, SHARE * len(self.store))
+
+    def publish(self) -> Manifest:
+        """Writes the store from the catalog; hold the library's write lock."""
+        watermark = self._source.embedding_counts(self.space)[1]
+        return publish(
+            self.folder,
+            self._source.live_embeddings(self.space),
+            space=self.space,
+            dimension=self.dimension,
+            watermark=watermark,
+            revision=self._revision,
+        )

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipkit.images.preprocessing import Preprocessing
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIZES = [(384, 256), (255, 383), (64, 64), (40, 30), (17, 301), (999, 100), (225, 224), (1, 7), (641, 479), (63, 500)]
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("side", [64, 224, 97])
+def test_pixels_are_those_of_open_clip(side: int, interpolation: str, resize_mode: str) -> None:
+    transform = pytest.importorskip("open_clip.transform")
+    ours = Preprocessing(side, MEAN, STD, interpolation, resize_mode, fill_color=30)
+    theirs = transform.image_transform(
+        side, False, MEAN, STD, resize_mode=resize_mode, interpolation=interpolation, fill_color=30
+    )
+    before_tensor = [step for step in theirs.transforms if type(step).__name__ not in ("MaybeToTensor", "Normalize")]
+    assert len(before_tensor) == len(theirs.transforms) - 2
+    for size in SIZES:
+        expected = noise(*size)
+        for step in before_tensor:
+            expected = step(expected)
+        pixels = ours.pixels(noise(*size))
+        assert pixels.dtype == np.uint8 and pixels.shape == (side, side, 3)
+        np.testing.assert_array_equal(pixels, np.asarray(expected), err_msg=str(size))
+    batch = np.stack([ours.pixels(noise(*size)) for size in SIZES[:3]])
+    wanted = np.stack([theirs(noise(*size)).numpy() for size in SIZES[:3]])
+    normalised = ours.normalise(batch)
+    assert normalised.dtype == np.float32 and normalised.flags["C_CONTIGUOUS"]
+    np.testing.assert_allclose(normalised, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
+def test_strips_cost_no_memory(resize_mode: str) -> None:
+    for size in ((1, 300_000), (300_000, 2)):
+        assert Preprocessing(224, MEAN, STD, resize_mode=resize_mode).pixels(Image.new("RGB", size)).shape[0] == 224
+
+
+def test_an_empty_batch_and_bad_settings() -> None:
+    assert Preprocessing(8, MEAN, STD).normalise(np.empty((0, 8, 8, 3), np.uint8)).shape == (0, 3, 8, 8)
+    for wrong in ({"interpolation": "cubic"}, {"resize_mode": "crop"}, {"size": 0}):
+        with pytest.raises(ValueError):
+            Preprocessing(**{"size": 8, "mean": MEAN, "std": STD} | wrong)
+
+
+def test_the_room_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, clipkit.images.worker, clipkit.images.contact_sheet, clipkit.images.fetching\n"
+        "heavy = {'torch', 'torchvision', 'open_clip', 'diffusers', 'faiss', 'onnxruntime', 'rawpy', 'pillow_heif'}\n"
+        "print(heavy & set(sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "set()"
