@@ -26,24 +26,39 @@ _WHERE = {
     ),
 }  # fmt: skip
 
-__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters as Filters
     from clipkit.errors import (
         BadQuery as BadQuery,
+    )
+    from clipkit.errors import (
         ClipkitError as ClipkitError,
+    )
+    from clipkit.errors import (
         FetchRefused as FetchRefused,
+    )
+    from clipkit.errors import (
         LibraryBusy as LibraryBusy,
+    )
+    from clipkit.errors import (
         LibraryDamaged as LibraryDamaged,
+    )
+    from clipkit.errors import (
         LibraryNotFound as LibraryNotFound,
+    )
+    from clipkit.errors import (
         SpaceNotAvailable as SpaceNotAvailable,
+    )
+    from clipkit.errors import (
         UnreadableImage as UnreadableImage,
     )
     from clipkit.indexing.report import IndexReport as IndexReport
     from clipkit.library import Library as Library
     from clipkit.searching.query import Query as Query
-    from clipkit.searching.result import Hit as Hit, SearchResult as SearchResult
+    from clipkit.searching.result import Hit as Hit
+    from clipkit.searching.result import SearchResult as SearchResult
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,7 @@
 """Embeddings and metadata as files for other tools, in the layout that clip-retrieval reads.
 
-    FOLDER/img_emb/img_emb_0.npy         float16 (n, d), unit vectors
-    FOLDER/metadata/metadata_0.parquet   image_path and what the catalog knows, row by row the same pictures
+FOLDER/img_emb/img_emb_0.npy         float16 (n, d), unit vectors
+FOLDER/metadata/metadata_0.parquet   image_path and what the catalog knows, row by row the same pictures
 """
 
 from __future__ import annotations

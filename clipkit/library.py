@@ -31,7 +31,7 @@ DEFAULT_SPACE = "tiny"
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
     """Where a library of that name lives: below `indexes`, else $CLIPKIT_INDEXES, else ./indexes if it is there, else
     the user's data folder. Raises ClipkitError for names that are no plain folder name."""
-    if not name or name in (".", "..") or set(name) & set('/\\:\0'):
+    if not name or name in (".", "..") or set(name) & set("/\\:\0"):
         raise ClipkitError(f"{name!r} cannot be the name of a library: use letters, digits, - and _")
     if indexes is None:
         import platformdirs

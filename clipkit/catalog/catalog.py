@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,17 @@ from sqlite_utils import Database
 from clipkit.catalog.migrations import migrations
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
-from clipkit.errors import LibraryBusy, LibraryDamaged, LibraryNotFound
+from clipkit.errors import ClipkitError, LibraryBusy, LibraryDamaged, LibraryNotFound
 
 _DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description")
+_LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
 PARAMETERS = 500
 """Values bound in one statement: SQLite's own limit is 999 in old builds."""
+
+PATIENCE = 30.0
+"""Seconds to wait for another process that makes or upgrades the schema, or that commits."""
+
+_OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
 
@@ -39,33 +46,20 @@ class Catalog:
         """Opens the catalog at `path` and brings its schema up to date.
 
         Raises LibraryNotFound where there is none and `create` is not given, LibraryDamaged if the file is torn, no
-        catalog, or written by a newer clipkit.
+        catalog, or written by a newer clipkit, LibraryBusy if another process keeps it locked, ClipkitError if it may
+        not be read.
         """
         if not create and not path.is_file():
             raise LibraryNotFound(f"there is no library at {path.parent}; make one with `clipkit index FOLDER`")
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            db = Database(connection)
-            applied = {migration.name for migration in migrations.applied(db)}
-            own = {migration.name for migration in migrations.pending(db)} | applied
-            unknown = applied - {m.name for m in migrations._migrations}
-            if unknown:
-                raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(unknown)}): upgrade clipkit")
-            if own - applied:
-                with FileLock(path.with_suffix(".migrating")):
-                    migrations.apply(db)
+            if not path.exists():
+                _make(path)
+            db = _connect(path)
+        except Timeout:
+            raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
         except sqlite3.DatabaseError as error:
-            connection.close()
-            raise LibraryDamaged(
-                f"{path} is damaged ({error}): put a backup in its place, or delete {path.parent} and index again"
-            ) from error
-        except LibraryDamaged:
-            connection.close()
-            raise
+            raise _as_clipkit_error(path, error) from error
         catalog = cls(path, db)
         catalog.begin_scan()
         return catalog
@@ -96,7 +90,7 @@ class Catalog:
     def add_space(self, space: str, dimension: int, config: dict | None = None) -> None:
         """Records a space; one that is known stays as it is."""
         with self.db.atomic():
-            self.db["spaces"].insert(
+            self.db.table("spaces").insert(
                 {"id": space, "dimension": dimension, "config": json.dumps(config or {}), "created_at": now()},
                 ignore=True,
             )
@@ -173,7 +167,8 @@ class Catalog:
         if image.details:
             details = tuple(getattr(image.details, name) for name in _DETAILS)
         else:
-            self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
+            if not self.db.execute("SELECT 1 FROM images WHERE path = ?", [path]).fetchone():
+                self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
             sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
             details = self.db.execute(sql, [image.hash]).fetchone() or (None,) * len(_DETAILS)
         columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "indexed_at")
@@ -189,7 +184,7 @@ class Catalog:
 
     def begin_scan(self) -> None:
         """Forgets what an earlier scan of this process saw."""
-        for table, columns in (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT")):
+        for table, columns in _LEDGER:
             self.db.execute(f"DROP TABLE IF EXISTS temp.{table}")
             self.db.execute(f"CREATE TEMP TABLE {table} ({columns})")
 
@@ -205,17 +200,20 @@ class Catalog:
         """
         if not roots:
             return 0, 0
-        conditions = [below(root) for root in roots]
-        where = f"({' OR '.join(c for c, _ in conditions)}) AND path NOT IN (SELECT path FROM temp.seen)"
-        parameters = [value for _, values in conditions for value in values]
-        moved_sql = f"""
+        moved_sql = """
             SELECT COALESCE(SUM(MIN(gone.n, come.n)), 0)
-            FROM (SELECT hash, COUNT(*) AS n FROM images WHERE {where} GROUP BY hash) AS gone
+            FROM (SELECT hash, COUNT(*) AS n FROM images WHERE path IN (SELECT path FROM temp.vanished) GROUP BY hash)
+                AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
         with self.db.atomic():
-            moved = self.db.execute(moved_sql, parameters).fetchone()[0]
-            removed = self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
-            self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
+            self.db.execute("DELETE FROM temp.vanished")
+            for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
+                where, values = below(root)
+                where += " AND path NOT IN (SELECT path FROM temp.seen)"
+                self.db.execute(f"INSERT OR IGNORE INTO temp.vanished SELECT path FROM images WHERE {where}", values)
+                self.db.execute(f"DELETE FROM failures WHERE {where}", values)
+            moved = self.db.execute(moved_sql).fetchone()[0]
+            removed = self.db.execute("DELETE FROM images WHERE path IN (SELECT path FROM temp.vanished)").rowcount
         return removed, moved
 
     def remove(self, paths: Sequence[Path]) -> int:
@@ -256,7 +254,12 @@ class Catalog:
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """Unit vectors float32 (n, d) of embeddings, in the order asked for; raises KeyError for one that is gone."""
+        """Unit vectors float32 (n, d) of embeddings, in the order asked for; raises KeyError for one that is gone.
+
+        Of no ids the d is that of the library's first space.
+        """
+        if not len(ids):
+            return np.zeros((0, next(iter(self.spaces().values()), (0, 0))[0]), np.float32)
         found: dict[int, bytes] = {}
         for part in _parts([int(i) for i in ids]):
             found.update(self.db.execute(f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})", part))
@@ -267,15 +270,13 @@ class Catalog:
         row = self.db.execute("SELECT COUNT(*), MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
         return row[0], row[1] or 0
 
-    def files_of(
-        self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()
-    ) -> dict[int, list[ImageRow]]:
+    def files_of(self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()) -> dict[int, list[ImageRow]]:
         """Embedding id -> its files for which the SQL condition over `images` holds, those with the oldest id first."""
         found: dict[int, list[ImageRow]] = {}
         for part in _parts([int(i) for i in ids]):
             sql = (
                 f"SELECT embeddings.id, {ImageRow.COLUMNS} FROM embeddings JOIN images USING (hash)"
-                f" WHERE embeddings.id IN ({_marks(part)}) {f'AND ({condition})' if condition else ''} ORDER BY images.id"
+                f" WHERE embeddings.id IN ({_marks(part)}) AND ({condition or '1'}) ORDER BY images.id"
             )
             for embedding, *row in self.db.execute(sql, [*part, *parameters]):
                 found.setdefault(embedding, []).append(ImageRow.from_sql(tuple(row)))
@@ -293,6 +294,70 @@ class Catalog:
         except sqlite3.DatabaseError as error:
             return str(error)
         return "" if rows == ["ok"] else "; ".join(rows)
+
+
+def _make(path: Path) -> None:
+    """Makes an empty catalog beside its place and moves it there whole, so that a kill leaves none or a sound one."""
+    with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+        if path.exists():
+            return
+        unfinished = path.with_name(f"{path.name}.new")
+        for name in (unfinished.name, f"{unfinished.name}-wal", f"{unfinished.name}-shm"):
+            path.with_name(name).unlink(missing_ok=True)
+        for name in (f"{path.name}-wal", f"{path.name}-shm"):  # SQLite would replay a log that outlived its file
+            path.with_name(name).unlink(missing_ok=True)
+        connection = sqlite3.connect(unfinished)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            migrations.apply(Database(connection))
+        finally:
+            connection.close()
+        os.replace(unfinished, path)
+
+
+def _connect(path: Path) -> Database:
+    """Opens a catalog that is there and applies what migrations it lacks. Raises LibraryDamaged, sqlite3 errors."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20:  # SQLite would take it for a new database
+        raise LibraryDamaged(f"{path} is damaged (it is empty): {_advice(path)}")
+    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+    try:
+        if header[18] != 2:  # not in WAL mode: a restored copy; two processes may not switch it at once
+            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+                connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        db = Database(connection)
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if migrations.migrations_table not in tables:
+            raise LibraryDamaged(f"{path} is no catalog of clipkit's: {_advice(path)}")
+        applied = {migration.name for migration in migrations.applied(db)}
+        own = {migration.name for migration in migrations._migrations}
+        if applied - own:
+            raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(applied - own)}): upgrade clipkit")
+        if own - applied:
+            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+                migrations.apply(db)
+    except BaseException:
+        connection.close()
+        raise
+    return db
+
+
+def _as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LibraryBusy(f"another process has locked {path}; wait for it, or stop it, and try again")
+    if code in _OUTSIDE:
+        return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read and write?")
+    return LibraryDamaged(f"{path} is damaged ({error}): {_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    log = path.with_name(f"{path.name}-wal")
+    also = f" and delete {log.name}" if log.exists() else ""  # else SQLite would replay it over the backup
+    return f"put a backup in its place{also}, or delete {path.parent} and index again"
 
 
 def _parts(values: list) -> Iterator[list]:

@@ -19,6 +19,8 @@ from clipkit.errors import BadQuery
 EARTH_RADIUS_KM = 6371.0088
 WHERE_SECONDS = 10.0
 """How long an expression of the user's may run."""
+LONGEST, LONGEST_PATTERN = 4_000_000, 500
+"""Bytes of a value, and of a pattern of LIKE or GLOB, in such an expression: SQLite cannot be stopped within one."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Filters:
             parts.append("images.taken_at < ?")
             parameters.append(_as_text(self.before))
         if self.camera is not None:
-            parts.append("instr(lower(images.camera), lower(?)) > 0")
-            parameters.append(self.camera)
+            parts.append("instr(clipkit_fold(images.camera), ?) > 0")
+            parameters.append(self.camera.casefold())
         if self.near is not None:
             parts.append("clipkit_km(images.latitude, images.longitude, ?, ?) <= ?")
             parameters += self.near
@@ -77,7 +79,7 @@ def parse_day(text: str) -> date | datetime:
 
 
 def parse_near(text: str) -> tuple[float, float, float]:
-    """"LAT,LON,KM" in degrees and kilometres; raises BadQuery."""
+    """ "LAT,LON,KM" in degrees and kilometres; raises BadQuery."""
     try:
         latitude, longitude, km = (float(part) for part in text.split(","))
     except ValueError:
@@ -101,6 +103,7 @@ def allowed_files(catalog: Catalog, filters: Filters) -> None:
     Raises BadQuery, with SQLite's own words, for a `where` that does not hold water.
     """
     catalog.db.conn.create_function("clipkit_km", 4, _km, deterministic=True)
+    catalog.db.conn.create_function("clipkit_fold", 1, _fold, deterministic=True)  # SQLite's lower() knows ASCII only
     condition, parameters = filters.condition()
     catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
@@ -141,10 +144,16 @@ def _km(latitude: float | None, longitude: float | None, to_latitude: float, to_
     return distance_km(latitude, longitude, to_latitude, to_longitude)
 
 
-def _ids_where(catalog: Catalog, expression: str) -> list[int]:
+def _fold(text: str | None) -> str | None:
+    return None if text is None else text.casefold()
+
+
+def _ids_where(catalog: Catalog, expression: str) -> set[int]:
     """Runs the user's expression on a connection that can do nothing but read the table of images."""
     uri = f"{catalog.path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN)
     deadline = time.monotonic() + WHERE_SECONDS
 
     def authorise(action: int, table: str | None, *_: object) -> int:
@@ -159,12 +168,16 @@ def _ids_where(catalog: Catalog, expression: str) -> list[int]:
         connection.set_authorizer(authorise)
         connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
         # The line break ends a comment that the expression may close with.
-        return [row[0] for row in connection.execute(f"SELECT id FROM images WHERE ({expression}\n)")]
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        if "interrupted" in str(error):
-            raise BadQuery(f"--where took longer than {WHERE_SECONDS:.0f} s: {expression}") from None
-        if "prohibited" in str(error) or "not authorized" in str(error):
+        ids = {row[0] for row in connection.execute(f"SELECT id FROM images WHERE ({expression}\n)")}
+        if not all(isinstance(i, int) for i in ids):  # the expression closed the bracket and went on to a UNION
+            raise BadQuery("--where must be one expression")
+        return ids
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        if "interrupted" in said:
+            raise BadQuery(f"--where took longer than {WHERE_SECONDS:g} s: {' '.join(expression.split())}") from None
+        if "prohibited" in said or "not authorized" in said:
             raise BadQuery(f"--where may only read the columns of images ({', '.join(columns)})") from None
-        raise BadQuery(f"--where: {error}; the columns are {', '.join(columns)}") from None
+        raise BadQuery(f"--where: {said}; the columns are {', '.join(columns)}") from None
     finally:
         connection.close()

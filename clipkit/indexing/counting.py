@@ -15,7 +15,8 @@ class Tally:
     """Counts the files below `roots` while `step` reports the ones done; does nothing without a callback."""
 
     def __init__(self, roots: Sequence[Path], exclude: Sequence[str], report: ProgressCallback | None) -> None:
-        self._report, self._done, self._total = report, 0, None
+        self._report, self._done = report, 0
+        self._total: int | None = None
         self._started = self._shown = time.monotonic()
         self._stop = threading.Event()
         if report:

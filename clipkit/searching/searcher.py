@@ -21,7 +21,9 @@ from clipkit.vectors.current import CurrentVectors
 JUDGED = 10
 """Nearest pictures that the match decision looks at, however few are asked for."""
 
-_FUNCTION_WORDS = frozenset("a an the and or of in on at to with by for from is are there next under over".split())
+_FUNCTION_WORDS = frozenset(
+    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "for", "from", "is", "are", "there")
+)
 
 
 class Searcher:
@@ -97,7 +99,9 @@ class Searcher:
             nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), max(k, JUDGED)
         )
         clock.lap("search")
-        found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
+        found = np.zeros((0, self.encoder.dimension), np.float32)
+        if candidates:
+            found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
         confidences = matcher.hit_confidence(embedded.vector, found, embedded.kind)
         confidences = confidences * _known_share(query, embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence

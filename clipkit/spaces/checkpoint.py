@@ -83,12 +83,16 @@ _DEFAULTS = {
 
 def _load_weights(model: torch.nn.Module, folder: Path, vocab_size: int) -> None:
     import open_clip
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = folder / WEIGHTS
     if not path.is_file():
         raise SpaceNotAvailable(f"{folder} has no {WEIGHTS}")
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise SpaceNotAvailable(f"{path} cannot be loaded, it is torn or no safetensors file ({error})") from error
     if "token_embedding.rows" in state:
         model.load_state_dict(spread_token_rows(state, vocab_size))
     else:

@@ -60,7 +60,7 @@ class OpenClipEncoder:
 
     @property
     def device(self) -> str:
-        """"cpu", "cuda" or "mps"."""
+        """ "cpu", "cuda" or "mps"."""
         return self._device.type
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:

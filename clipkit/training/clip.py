@@ -55,7 +55,11 @@ class ClipRecipe:
         """The `model_cfg` of an `open_clip_config.json`."""
         return {
             "embed_dim": self.embed_dim,
-            "vision_cfg": {"image_size": self.image_size, "layers": list(self.vision_layers), "width": self.vision_width},
+            "vision_cfg": {
+                "image_size": self.image_size,
+                "layers": list(self.vision_layers),
+                "width": self.vision_width,
+            },
             "text_cfg": {
                 "context_length": self.context_length,
                 "vocab_size": SimpleTokenizer().vocab_size,

@@ -23,7 +23,9 @@ def paint(scene: Scene, size: int = 64) -> Image.Image:
         sprite = _sprite(placed.thing.index, _working_side(side))
         if placed.mirrored:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        sprite = sprite.rotate(placed.rotation, Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.BILINEAR)
+        sprite = sprite.rotate(placed.rotation, Image.Resampling.BICUBIC).resize(
+            (side, side), Image.Resampling.BILINEAR
+        )
         canvas.paste(sprite, (round(placed.x * size - side / 2), round(placed.y * size - side / 2)), sprite)
     return ImageEnhance.Brightness(canvas).enhance(random.Random(scene.seed).uniform(0.9, 1.08))
 

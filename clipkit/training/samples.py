@@ -12,10 +12,17 @@ from PIL.ExifTags import GPS, IFD, Base
 
 from clipkit.indexing.report import Progress, ProgressCallback
 from clipkit.training.painting import paint
-from clipkit.training.world import Scene, random_scene
+from clipkit.training.world import Scene, compose, random_scene, settings, things
 
 MISSING = ("whale", "helicopter", "violin", "pineapple")
 """Things of the world that no sample shows, so that there is something to ask for in vain."""
+
+_FEATURED = (
+    "cat beach", "dog meadow", "penguin snow", "robot city", "umbrella rain", "rocket space", "teddy bear room",
+    "car street", "balloon party", "camel desert", "owl night", "sailboat sunset", "bear forest", "sheep mountains",
+    "octopus ocean", "butterfly rainbow", "dog + soccer ball beach", "pizza + coffee room",
+)  # fmt: skip
+"""Scenes that the sample library always has, things and setting, so that the examples in the docs find something."""
 
 _CAMERAS = (("Canon", "EOS R8"), ("FUJIFILM", "X-T5"), ("Google", "Pixel 9"))
 _PLACES = {"Lisbon": (38.7223, -9.1393), "Kyoto": (35.0116, 135.7681), "Nairobi": (-1.2921, 36.8219)}
@@ -24,8 +31,15 @@ _PLACES = {"Lisbon": (38.7223, -9.1393), "Kyoto": (35.0116, 135.7681), "Nairobi"
 def sample_scenes(count: int) -> list[Scene]:
     """The scenes of the sample library, the same each time; none shows a thing of `MISSING`."""
     rng = random.Random("samples")
+    named = {thing.name: thing for thing in things()}
+    places = {setting.name: setting for setting in settings()}
+    scenes = []
+    for line in _FEATURED[:count]:
+        what, _, where = line.rpartition(" ")
+        scenes.append(compose(places[where], [named[name] for name in what.split(" + ")], rng))
     endless = iter(lambda: random_scene(rng), None)
-    return list(islice((s for s in endless if not any(p.thing.name in MISSING for p in s.placed)), count))
+    others = (s for s in endless if not any(p.thing.name in MISSING for p in s.placed))
+    return scenes + list(islice(others, count - len(scenes)))
 
 
 def write_samples(folder: Path, count: int, *, size: int = 256, progress: ProgressCallback | None = None) -> None:

@@ -116,11 +116,8 @@ def settings() -> tuple[Setting, ...]:
 def random_scene(rng: random.Random) -> Scene:
     """A scene of one (45%) or two things, of all combinations alike."""
     setting = rng.choice(settings())
-    if rng.random() < 0.45:
-        things_ = [rng.choice(things())]
-    else:
-        things_ = rng.sample(things(), 2)
-    return compose(setting, things_, rng)
+    what = [rng.choice(things())] if rng.random() < 0.45 else rng.sample(things(), 2)
+    return compose(setting, what, rng)
 
 
 def compose(setting: Setting, what: Iterable[Thing], rng: random.Random, relation: str | None = None) -> Scene:
@@ -200,7 +197,7 @@ def caption(scene: Scene, rng: random.Random, *, complete: bool = True, place: b
         if scene.relation and (place or rng.random() < 0.4):
             subject += f" on the {scene.relation}"
     else:
-        subject = _pair(scene.relation, *names, rng, place)
+        subject = _pair(scene.relation, names[0], names[1], rng, place)
     words = rng.choice(_FRAMES).format(subject)
     if left_out == "setting":
         return words
@@ -222,7 +219,9 @@ def vocabulary() -> frozenset[str]:
     words |= {w for s in settings() for phrase in (s.name, *s.phrases) for w in phrase.split()}
     words |= {w for phrases in _RELATIONS.values() for phrase in phrases for w in phrase.split()}
     words |= {w for frame in _FRAMES for w in re.findall(r"[a-z]+", frame)}
-    return frozenset(words | {"a", "an", "the", "and", "with", "next", "to", "beside", "on", "left", "right", "picture"})
+    return frozenset(
+        words | {"a", "an", "the", "and", "with", "next", "to", "beside", "on", "left", "right", "picture"}
+    )
 
 
 def concepts() -> list[str]:

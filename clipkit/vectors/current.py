@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from clipkit.errors import LibraryDamaged
-from clipkit.vectors.store import FaissStore, Manifest, best_of, publish
+from clipkit.vectors.store import FaissStore, Manifest, best_of, empty_results, exact_index, nearest, publish
 
 FEW, SHARE = 1000, 0.05
 """A store is written anew once more than this many vectors, and this share of its own, are newer than it."""
@@ -53,6 +53,7 @@ class CurrentVectors:
         self._tail = np.concatenate([np.zeros((0, self.dimension), np.float32), *(vectors for _, vectors in tail)])
         if self.store and self.store.manifest.revision != self._revision:
             self._look_again(self.store)
+        self._tail_index = exact_index(self._tail) if len(self._tail) else None
 
     def _look_again(self, store: FaissStore) -> None:
         live = self._source.live_ids(self.space)
@@ -82,21 +83,23 @@ class CurrentVectors:
         Returns scores float32 (q, k) and embedding ids int64 (q, k), best first, padded with -inf and -1.
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        tail_scores, tail_ids = queries @ self._tail.T, self._tail_ids
+        scores, ids = self._search_tail(queries, k, allowed)
+        if self.store is None:
+            return scores, ids
         mask = self._alive
         if allowed is not None:
-            inside = np.isin(tail_ids, allowed)
-            tail_scores, tail_ids = tail_scores[:, inside], tail_ids[inside]
-            if self.store:
-                chosen = np.isin(self.store.ids, allowed)
-                mask = chosen if mask is None else mask & chosen
-        if self.store is None:
-            return best_of(tail_scores, tail_ids, k)
-        scores, ids = self.store.search(queries, k, mask)
-        if not len(tail_ids):
-            return scores, ids
-        tail_ids = np.broadcast_to(tail_ids, tail_scores.shape)
-        return best_of(np.concatenate([scores, tail_scores], 1), np.concatenate([ids, tail_ids], 1), k)
+            chosen = np.isin(self.store.ids, allowed)
+            mask = chosen if mask is None else mask & chosen
+        stored_scores, stored_ids = self.store.search(queries, k, mask)
+        return best_of(np.concatenate([stored_scores, scores], 1), np.concatenate([stored_ids, ids], 1), k)
+
+    def _search_tail(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        index, ids = self._tail_index, self._tail_ids
+        if allowed is not None:
+            inside = np.isin(ids, allowed)
+            if not inside.all():
+                index, ids = (exact_index(self._tail[inside]) if inside.any() else None), ids[inside]
+        return nearest(index, ids, queries, k) if index is not None else empty_results(len(queries), max(k, 0))
 
     @property
     def needs_publishing(self) -> bool:
@@ -107,6 +110,7 @@ class CurrentVectors:
 
     def publish(self) -> Manifest:
         """Writes the store from the catalog; hold the library's write lock."""
+        revision = self._source.spaces()[self.space][1]
         watermark = self._source.embedding_counts(self.space)[1]
         return publish(
             self.folder,
@@ -114,5 +118,5 @@ class CurrentVectors:
             space=self.space,
             dimension=self.dimension,
             watermark=watermark,
-            revision=self._revision,
+            revision=revision,
         )

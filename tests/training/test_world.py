@@ -6,7 +6,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from clipkit.training.painting import paint, paint_setting
 from clipkit.training.world import caption, compose, is_held_out, scenes, settings, things, twin, vocabulary

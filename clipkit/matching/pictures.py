@@ -1,0 +1,23 @@
+"""How alike two pictures are in what they show: for queries by picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipkit.matching.bank import Floats
+from clipkit.matching.evidence import Reference
+
+
+def picture_similarity(reference: Reference, query: Floats, hits: Floats) -> NDArray[np.float64]:
+    """Correlation of two pictures' scores over all concepts of the bank: (d,), (k, d) -> (k,) in [-1, 1].
+
+    Cosines between pictures are high for likeness in style and colours; what both show is better compared by the
+    words that fit each (the concept space of SpLiCE: Bhalla et al., "Interpreting CLIP with Sparse Linear Concept
+    Embeddings", NeurIPS 2024, here dense).
+    """
+    both = np.concatenate([query[None], hits])
+    profiles = reference.pictures(both) @ reference.bank.directions.T
+    profiles -= profiles.mean(axis=1, keepdims=True)
+    lengths = np.maximum(np.linalg.norm(profiles, axis=1), 1e-9)
+    return np.clip((profiles[1:] @ profiles[0]) / (lengths[1:] * lengths[0]), -1, 1).astype(np.float64)

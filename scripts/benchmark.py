@@ -1,0 +1,154 @@
+"""How fast clipkit is, and how much memory it takes, on this machine.
+
+    python scripts/benchmark.py memory [--images 20000]     resident memory while indexing, by number of pictures
+    python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
+    python scripts/benchmark.py search [--vectors 100000]   opening and searching a published index, 512 dimensions
+
+Each prints a table. Pictures and vectors are made on the spot, the same each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+
+
+@click.group()
+def main() -> None:
+    """Measure clipkit."""
+
+
+@main.command()
+@click.option("--images", default=20_000, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+def memory(images: int, batch_size: int) -> None:
+    """Resident memory of the indexer and its children, against the number of pictures that it has done."""
+    import psutil
+
+    with tempfile.TemporaryDirectory() as folder:
+        _paint(Path(folder) / "photos", images, 64)
+        command = [sys.executable, "-m", "clipkit", "index", f"{folder}/photos", "--indexes", f"{folder}/indexes"]
+        process = psutil.Popen([*command, "--json", "--batch-size", str(batch_size)], stdout=subprocess.PIPE)
+        samples: list[tuple[float, int, int, int]] = []
+        started = time.monotonic()
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(1.0):
+                try:
+                    children = sum(child.memory_info().rss for child in process.children(recursive=True))
+                    samples.append((time.monotonic() - started, _count(folder), process.memory_info().rss, children))
+                except psutil.Error:
+                    return
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        out, _ = process.communicate()
+        done.set()
+        watcher.join()
+    report = json.loads(out)
+    print(f"{report['images']:,} pictures in {report['seconds']:.0f} s, {report['failed']} failed")
+    print(f"{'pictures':>9} {'seconds':>8} {'indexer MB':>11} {'decoders MB':>12}")
+    marks = iter(range(0, images + 1, max(1, images // 10)))
+    mark = next(marks)
+    for seconds, count, own, children in samples:
+        if count >= mark:
+            print(f"{count:9,} {seconds:8.0f} {own / 1e6:11.0f} {children / 1e6:12.0f}")
+            mark = next((m for m in marks if m > count), images + 1)
+    last = samples[-1]
+    print(f"{last[1]:9,} {last[0]:8.0f} {last[2] / 1e6:11.0f} {last[3] / 1e6:12.0f}")
+
+
+@main.command()
+@click.option("--images", default=2000, show_default=True)
+@click.option("--size", default=300, show_default=True, help="Side of the JPEG files in pixels.")
+@click.option("--runs", default=3, show_default=True)
+def index(images: int, size: int, runs: int) -> None:
+    """Pictures a second from JPEG files to a published index, with the bundled model, after it is loaded."""
+    from clipkit import Library
+
+    with tempfile.TemporaryDirectory() as folder:
+        _paint(Path(folder) / "photos", images, size)
+        rates = []
+        for run in range(runs):
+            with Library.create(Path(folder) / f"run{run}") as library:
+                rates.append(images / library.index([Path(folder) / "photos"]).seconds)
+    print(f"{images} JPEG files of {size} px: median {np.median(rates):.0f} pictures/s of {runs} runs")
+
+
+@main.command()
+@click.option("--vectors", default=100_000, show_default=True)
+@click.option("--dimension", default=512, show_default=True)
+@click.option("--queries", default=20, show_default=True)
+def search(vectors: int, dimension: int, queries: int) -> None:
+    """Opening a published index, one query at a time, with and without filters; the whole machine's threads."""
+    import faiss
+    import psutil
+
+    from clipkit.vectors.store import FaissStore, publish
+
+    rng = np.random.default_rng(0)
+
+    def chunks():
+        for start in range(0, vectors, 4096):
+            count = min(4096, vectors - start)
+            chunk = rng.standard_normal((count, dimension), np.float32)
+            yield np.arange(start + 1, start + count + 1), chunk / np.linalg.norm(chunk, axis=1, keepdims=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        publish(Path(folder), chunks(), space="made", dimension=dimension, watermark=vectors, revision=0)
+        print(f"publishing {vectors:,} x {dimension}: {time.perf_counter() - started:.2f} s (with making the vectors)")
+        before = psutil.Process().memory_info().rss
+        started = time.perf_counter()
+        store = FaissStore.open(Path(folder))
+        opened = (time.perf_counter() - started) * 1000
+        print(f"opening: {opened:.1f} ms, {(psutil.Process().memory_info().rss - before) / 1e6:+.0f} MB resident")
+        asked = rng.standard_normal((queries, 1, dimension)).astype("f4")
+        for name, share in (("all", None), ("half", 0.5), ("a tenth", 0.1), ("a hundredth", 0.01)):
+            allowed = None if share is None else rng.random(vectors) < share
+            store.search(asked[0], 10, allowed)
+            times = []
+            for query in asked:
+                started = time.perf_counter()
+                store.search(query, 10, allowed)
+                times.append((time.perf_counter() - started) * 1000)
+            print(f"one query, {name:12} median {np.median(times):7.2f} ms, {faiss.omp_get_max_threads()} threads")
+
+
+def _paint(folder: Path, count: int, size: int) -> None:
+    from clipkit.training.painting import paint
+    from clipkit.training.world import scenes
+
+    for i, scene in enumerate(islice(scenes(2_718_281), count)):
+        path = folder / f"{i // 1000:03}" / f"{i:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        paint(scene, size).save(path, quality=85)
+
+
+def _count(folder: str) -> int:
+    """Files in the catalog by now."""
+    import sqlite3
+
+    catalog = f"{folder}/indexes/default/catalog.db"
+    if not os.path.exists(catalog):
+        return 0
+    try:
+        with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as db:
+            return db.execute("SELECT COUNT(*) FROM images").fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+if __name__ == "__main__":
+    main()

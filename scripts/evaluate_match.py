@@ -1,0 +1,368 @@
+#!/usr/bin/env python3
+"""How well do match decisions tell "the library has it" from "the library lacks it"? Prints a table.
+
+    python scripts/evaluate_match.py [VECTORS.npz] [--recorded SPACE.npz]... [--fit] [--fast]
+
+VECTORS.npz holds real CLIP vectors with captions' nouns, in the format of ../shared/real_clip (the default). Three
+protocols are reported: `salient` nouns as that folder defines them; `any` noun that one photo shows clearly; and
+`halves`, salient nouns in random halves of the photos. --recorded adds a library with labelled queries, as
+`Recorded.load` reads it. --fit also prints the weights of `clipkit/matching/calibration.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
+from match_baselines import METHODS, Floats, Method, unit  # noqa: E402
+
+from clipkit.matching import Matcher, calibration  # noqa: E402
+from clipkit.matching.bank import ConceptBank  # noqa: E402
+from clipkit.matching.bank import unit as unit_rows  # noqa: E402
+from clipkit.matching.evidence import Reference, text_evidence  # noqa: E402
+from clipkit.matching.matcher import TOP  # noqa: E402
+from clipkit.matching.statistics import LibraryStatistics  # noqa: E402
+
+REAL = Path(__file__).parents[1] / ".." / "shared" / "real_clip" / "development.npz"
+AMBIGUOUS = {"orange", "bat", "log", "mat", "box", "slide", "locker", "table", "woman", "cape"}
+SIZES = (1, 3, 10, 30, 100, 300)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One library (n, d), one bank (c, d), queries (q, d), and which of them the library answers, (q,) bool.
+
+    `kind` is printed; `group` (q,) names what must not be in training and test at once, such as the noun.
+    """
+
+    library: Floats
+    bank: Floats
+    queries: Floats
+    present: np.ndarray
+    group: np.ndarray
+    kind: str = "text"
+
+
+class DataSet(Protocol):
+    """What the table is made for: a name, and its cases."""
+
+    name: str
+
+    def cases(self) -> Iterable[Case]: ...
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A library with labelled queries of several kinds, such as the scenes of the bundled space `tiny`."""
+
+    name: str
+    library: Floats  # (n, d)
+    bank: Floats  # (c, d)
+    queries: Floats  # (q, d)
+    kinds: np.ndarray  # (q,) of str, such as "absent object", "absent combination", "unknown word"
+    present: np.ndarray  # (q,) bool
+
+    @classmethod
+    def load(cls, path: Path) -> Recorded:
+        """Reads library_vectors, concept_vectors, query_vectors, query_kinds and present from one .npz file."""
+        with np.load(path, allow_pickle=False) as file:
+            vectors = (unit(file[key].astype("f4")) for key in ("library_vectors", "concept_vectors", "query_vectors"))
+            return cls(path.stem, *vectors, file["query_kinds"], file["present"].astype(bool))
+
+    def cases(self) -> Iterator[Case]:
+        """One case a kind: its absent queries against all present ones of that kind, or of all if it has none."""
+        for kind in np.unique(self.kinds):
+            here = self.kinds == kind
+            if self.present[here].all():
+                continue
+            rows = np.flatnonzero((here & ~self.present) | (self.present & (here | ~self.present[here].any())))
+            if not self.present[rows].any():
+                rows = np.flatnonzero(here | self.present)
+            yield Case(self.library, self.bank, self.queries[rows], self.present[rows], rows, str(kind))
+
+
+@dataclass(frozen=True)
+class RealClip:
+    """Photos and nouns with what captions say; each noun is asked with and without the photos that mention it."""
+
+    name: str
+    images: Floats
+    texts: Floats
+    names: np.ndarray
+    mentions: np.ndarray
+    strong: int = 2
+    share: float = 0.4
+
+    @classmethod
+    def load(cls, path: Path) -> RealClip:
+        with np.load(path, allow_pickle=False) as file:
+            images, texts = (unit(file[key].astype("f4")) for key in ("image_vectors", "text_vectors"))
+            return cls("salient", images, texts, file["names"], file["mentions"])
+
+    def some(self, name: str, photos: np.ndarray | None = None, strong: int = 2, share: float = 0.4) -> RealClip:
+        photos = np.arange(len(self.images)) if photos is None else photos
+        return RealClip(name, self.images[photos], self.texts, self.names, self.mentions[:, photos], strong, share)
+
+    def nouns(self) -> list[int]:
+        clear, any_ = (self.mentions >= 3).sum(1), (self.mentions >= 1).sum(1)
+        kept = (clear >= self.strong) & (any_ <= 200) & (clear >= self.share * any_)
+        return [i for i in np.flatnonzero(kept) if self.names[i] not in AMBIGUOUS]
+
+    def cases(self) -> Iterator[Case]:
+        for i in self.nouns():
+            for present in (True, False):
+                library = self.images if present else self.images[self.mentions[i] == 0]
+                yield self._case(i, library, present)
+
+    def small_cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        """Libraries of 1 to 300 photos, one of which shows the noun, or none."""
+        for i, size in itertools.product(self.nouns(), SIZES):
+            without = rng.permutation(np.flatnonzero(self.mentions[i] == 0))[:size]
+            shown = rng.permutation(np.flatnonzero(self.mentions[i] >= 3))[:1]
+            yield self._case(i, self.images[without], False)
+            yield self._case(i, self.images[np.concatenate([without[1:], shown])], True)
+
+    def _case(self, i: int, library: Floats, present: bool) -> Case:
+        bank = np.delete(self.texts, i, axis=0)
+        return Case(library, bank, self.texts[i : i + 1], np.array([present]), np.array([self.names[i]]))
+
+
+def auroc(scores: np.ndarray, present: np.ndarray) -> float:
+    a, b = scores[present][:, None], scores[~present][None]
+    return float(((a > b) + 0.5 * (a == b)).mean())
+
+
+def score(method: Method, cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a method for all queries, and which are present."""
+    cases = list(cases)
+    scores = [method(case.library, case.bank, query) for case in cases for query in case.queries]
+    return np.array(scores, float), np.concatenate([case.present for case in cases])
+
+
+def clipkit_score(cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
+    cases = list(cases)
+    scores = [Matcher.fit(case.library, case.bank).confidence(case.queries, "text") for case in cases]
+    return np.concatenate(scores), np.concatenate([case.present for case in cases])
+
+
+# -- the weights: fitted and cross-validated ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Evidence (m, 4), presence (m,), groups (m,) and weights (m,) of queries."""
+
+    evidence: np.ndarray
+    present: np.ndarray
+    group: np.ndarray
+    weight: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> Examples:
+        return Examples(self.evidence[rows], self.present[rows], self.group[rows], self.weight[rows])
+
+    def __add__(self, other: Examples) -> Examples:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Examples(*(np.concatenate(pair) for pair in pairs))
+
+
+def examples(cases: Iterable[Case], weight: float = 1.0) -> Examples:
+    evidence, present, group = [], [], []
+    for case in cases:
+        bank = ConceptBank(case.bank)
+        statistics = LibraryStatistics.empty(bank.vectors.shape[1], len(bank.vectors))
+        statistics.add(case.library, bank)
+        reference = Reference.of(statistics, bank)
+        for query in case.queries:
+            hits = case.library[np.argsort(-(case.library @ query))[:TOP]]
+            evidence.append(text_evidence(reference, unit_rows(query - bank.mean), hits)[1])
+        present.append(case.present)
+        group.append(case.group)
+    labels = np.concatenate(present)
+    return Examples(np.array(evidence), labels, np.concatenate(group), np.full(len(labels), weight))
+
+
+def fit(train: Examples, penalty: float = 1.0) -> np.ndarray:
+    """Logistic regression by Newton's method; the last number is the offset, which is not penalised."""
+    x = np.c_[train.evidence, np.ones(len(train.present))]
+    weights, ridge = np.zeros(x.shape[1]), penalty * np.diag([1.0] * (x.shape[1] - 1) + [0.0])
+    for _ in range(25):
+        chance = calibration.probability(x @ weights)
+        slope = x.T @ (train.weight * (chance - train.present)) + ridge @ weights
+        weights -= np.linalg.solve((x * (train.weight * chance * (1 - chance))[:, None]).T @ x + ridge, slope)
+    return weights
+
+
+def predict(weights: np.ndarray, test: Examples) -> np.ndarray:
+    return calibration.probability(test.evidence @ weights[:-1] + weights[-1])
+
+
+def threshold_of(confidence: np.ndarray, present: np.ndarray) -> float:
+    """The highest threshold that rejects at most one in ten of the present queries."""
+    return float(np.quantile(confidence[present], 0.1))
+
+
+def calibration_error(confidence: np.ndarray, present: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error over ten bins of equal width (Guo et al., ICML 2017)."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    parts = [confidence[place == b].sum() - present[place == b].sum() for b in range(bins)]
+    return float(np.abs(parts).sum() / len(present))
+
+
+def report(name: str, confidence: np.ndarray, present: np.ndarray, refused: np.ndarray) -> None:
+    print(
+        f"{name:44s} AUROC {auroc(confidence, present):.3f}  ECE {calibration_error(confidence, present):.3f}  "
+        f"false reject {refused[present].mean():.2f}  false accept {(~refused[~present]).mean():.2f}"
+    )
+
+
+def cross_validate_nouns(train: Examples, test: Examples, rounds: int = 5, folds: int = 10) -> None:
+    """Weights and threshold from other nouns."""
+    names = np.unique(np.concatenate([train.group, test.group]))
+    confidence, refused = np.zeros((rounds, len(test.present))), np.zeros((rounds, len(test.present)))
+    for turn in range(rounds):
+        fold = dict(zip(np.random.default_rng(turn).permutation(names), itertools.cycle(range(folds)), strict=False))
+        of_train, of_test = (np.array([fold[name] for name in part.group]) for part in (train, test))
+        for held in range(folds):
+            known = train[of_train != held]
+            weights = fit(known)
+            full = known.evidence[:, 3] > np.log10(max(SIZES)) + 0.01
+            bar = threshold_of(predict(weights, known)[full], known.present[full])
+            confidence[turn, of_test == held] = predict(weights, test[of_test == held])
+            refused[turn, of_test == held] = confidence[turn, of_test == held] < bar
+    report(
+        "clipkit, weights from other nouns", confidence.ravel(), np.tile(test.present, rounds), refused.ravel() > 0
+    )
+
+
+def cross_validate_photos(data: RealClip, rounds: int = 4) -> None:
+    """Weights and threshold from one half of the photos, judged on the other half, for nouns of either."""
+    confidence, present, refused, unseen = [], [], [], []
+    for turn in range(rounds):
+        order = np.random.default_rng(100 + turn).permutation(len(data.images))
+        halves = np.array_split(order, 2)
+        known = [
+            examples(data.some("half", half, 1, 0.2).cases())
+            + examples(data.some("half", half, 1, 0.2).small_cases(np.random.default_rng(turn)), 0.3)
+            for half in halves
+        ]
+        tests = [examples(data.some("half", half).cases()) for half in halves]
+        for train, test in zip(known, reversed(tests), strict=True):
+            weights = fit(train)
+            full = train.evidence[:, 3] > np.log10(max(SIZES)) + 0.01
+            bar = threshold_of(predict(weights, train)[full], train.present[full])
+            confidence.append(predict(weights, test))
+            present.append(test.present)
+            refused.append(confidence[-1] < bar)
+            unseen.append(auroc(confidence[-1], test.present))
+    report("clipkit, weights from other photos", *map(np.concatenate, (confidence, present, refused)))
+    print(f"{'':44s} AUROC {np.mean(unseen):.3f} ± {np.std(unseen):.3f} over {len(unseen)} halves")
+
+
+# -- the cost ----------------------------------------------------------------------------------------------------------
+
+
+def milliseconds_at(size: int, dimension: int = 512, concepts: int = 2400, queries: int = 50) -> tuple[float, float]:
+    """Milliseconds of one decision from a search's hits in a library of `size` random vectors, and of its loading."""
+    import tempfile
+
+    rng = np.random.default_rng(0)
+    bank = unit(rng.normal(size=(concepts, dimension)).astype("f4") + 1)
+    matcher = Matcher.fit(np.zeros((0, dimension), "f4"), bank)
+    hits = np.zeros((0, dimension), "f4")
+    for _ in range(max(1, size // 10000)):
+        batch = unit(rng.normal(size=(min(size, 10000), dimension)).astype("f4") - 1)
+        matcher.update(batch)
+        hits = batch[:TOP]
+    with tempfile.TemporaryDirectory() as folder:
+        matcher.save(Path(folder) / "m.npz")
+        start = time.perf_counter()
+        matcher = Matcher.load(Path(folder) / "m.npz")
+        loading = time.perf_counter() - start
+    asked = unit(rng.normal(size=(queries, dimension)).astype("f4") + 1)
+    matcher.hit_confidence(asked[0], hits, "text")
+    start = time.perf_counter()
+    for query in asked:
+        matcher.hit_confidence(query, hits, "text")
+    return (time.perf_counter() - start) / queries * 1e3, loading * 1e3
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def table(sets: list[DataSet], methods: dict[str, tuple[str, Method]]) -> None:
+    """Prints a row a method with its AUROC on each data set, and by kind where a set has several."""
+    cases = {}
+    for data in sets:
+        for case in data.cases():
+            column = data.name if case.kind == "text" else f"{data.name}: {case.kind}"
+            cases.setdefault(column, []).append(case)
+    print(f"{'AUROC':32s}" + "".join(f"{column:>9s}" for column in cases) + "  source")
+    for name, (source, method) in methods.items():
+        row = [auroc(*score(method, column)) for column in cases.values()]
+        print(f"{name:32s}" + "".join(f"{value:9.3f}" for value in row) + f"  {source}", flush=True)
+    row = [auroc(*clipkit_score(column)) for column in cases.values()]
+    print(f"{'clipkit':32s}" + "".join(f"{value:9.3f}" for value in row) + "  clipkit.matching.Matcher", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vectors", nargs="?", type=Path, default=REAL)
+    parser.add_argument("--recorded", type=Path, action="append", default=[])
+    parser.add_argument("--fit", action="store_true", help="print the weights fitted on all nouns and photos")
+    parser.add_argument("--fast", action="store_true", help="leave the baselines and the cost out")
+    options = parser.parse_args()
+
+    sets: list[DataSet] = [Recorded.load(path) for path in options.recorded]
+    real = RealClip.load(options.vectors) if options.vectors.exists() else None
+    if real:
+        any_noun = real.some("any", strong=1, share=0.2)
+        rng = np.random.default_rng(0)
+        halves = [
+            real.some("halves", half)
+            for _ in range(2)
+            for half in np.array_split(rng.permutation(len(real.images)), 2)
+        ]
+        sets += [real, any_noun, *halves]
+    else:
+        print(f"{options.vectors} is not there: real vectors are left out")
+    table(sets, {} if options.fast else METHODS)
+    if real:
+        print(f"\n{len(real.nouns())} salient nouns, {len(any_noun.nouns())} of any; cross-validated, salient:")
+        test = examples(real.cases())
+        train = examples(any_noun.cases()) + examples(any_noun.small_cases(np.random.default_rng(0)), 0.3)
+        shipped = np.append(calibration.TEXT_WEIGHTS, calibration.TEXT_OFFSET)
+        confidence = predict(shipped, test)
+        report("clipkit, as shipped", confidence, test.present, confidence < calibration.THRESHOLD)
+        cross_validate_nouns(train, test)
+        cross_validate_photos(real)
+        small = examples(any_noun.small_cases(np.random.default_rng(1)))
+        for size in SIZES:
+            part = small[np.isclose(small.evidence[:, 3], np.log10(size))]
+            confidence = predict(shipped, part)
+            report(
+                f"clipkit, as shipped, {size} pictures", confidence, part.present, confidence < calibration.THRESHOLD
+            )
+        if options.fit:
+            weights = fit(train)
+            full = train.evidence[:, 3] > np.log10(max(SIZES)) + 0.01
+            print("\nTEXT_WEIGHTS =", np.round(weights[:-1], 2).tolist(), " TEXT_OFFSET =", round(weights[-1], 2))
+            for name, part in (("any", train[full]), ("salient", test)):
+                bar = threshold_of(predict(weights, part), part.present)
+                print(f"threshold for one in ten present refused, {name}: {bar:.3f}")
+    if not options.fast:
+        decision, loading = milliseconds_at(100_000)
+        print(f"\nat 100,000 vectors: {decision:.1f} ms a query beyond the search, {loading:.0f} ms to load")
+
+
+if __name__ == "__main__":
+    main()

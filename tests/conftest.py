@@ -1,0 +1,67 @@
+"""What journeys share: the sample data beside the repository, a command line in this process, a library of scenes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clipkit.cli.main import main
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real files for evaluation; tests that need it skip where it is absent."""
+    if not (SHARED / "photos").is_dir():
+        pytest.skip("the shared sample pictures are not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees or leaves libraries and caches in the home of the user."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
+        monkeypatch.setenv(variable, str(home / variable))
+    monkeypatch.delenv("CLIPKIT_INDEXES", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def clipkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Callable[..., Output]:
+    """`clipkit("search", "a dog")` runs the command line in this process, with libraries in the test's own folder."""
+    monkeypatch.setenv("CLIPKIT_INDEXES", str(tmp_path / "indexes"))
+
+    def run(*arguments: str | os.PathLike[str]) -> Output:
+        capfdbinary.readouterr()
+        code = main([os.fspath(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        return Output(code, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 120 sample scenes as small JPEG files; tests must not change it."""
+    from clipkit.training.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("scenes")
+    write_samples(folder, 120, size=96)
+    return folder

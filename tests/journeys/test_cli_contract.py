@@ -1,0 +1,173 @@
+"""Exit codes, one-line errors, and what starts quickly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HEAVY = {"torch", "open_clip", "diffusers", "faiss", "onnxruntime", "transformers", "pyarrow"}
+
+
+@pytest.mark.parametrize("code", ["import clipkit", "from clipkit.cli.main import main; main(['--help'])"])
+def test_importing_and_helping_load_nothing_heavy(code):
+    script = f"import sys; {code}; print('LOADED', sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+BAD = {
+    "no library": (["search", "a dog"], "clipkit index"),
+    "no query": (["search"], "give some words"),
+    "unknown option": (["search", "--nope"], "--nope"),
+    "unknown command": (["serach", "a dog"], "serach"),
+    "missing folder": (["index", "/nowhere/at/all"], "/nowhere/at/all"),
+    "unknown model": (["index", ".", "--model", "no-such-model"], "models list"),
+    "unknown tag": (["index", ".", "--model", "ViT-B-32/no-such-tag"], "models list"),
+    "bad name": (["info", "--name", "../x"], "../x"),
+    "nothing to index": (["index"], "--model"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_errors_are_one_line_on_stderr_and_exit_with_2(clipkit, case):
+    arguments, hint = BAD[case]
+    if case == "nothing to index":
+        hint = "name some"
+    output = clipkit(*arguments)
+    assert output.code == 2 and output.out == ""
+    lines = [line for line in output.err.splitlines() if "bundled model tiny" not in line]
+    assert len(lines) == 1 and lines[0].startswith("clipkit: ") and hint in lines[0]
+    assert "Traceback" not in output.err
+
+
+QUERIES = {
+    "weight": (["--weight", "-1"], "above 0"),
+    "too many weights": (["--weight", "1", "--weight", "2"], "weights"),
+    "date": (["--after", "yesterday"], "no date"),
+    "place": (["--near", "here"], "LATITUDE"),
+    "where": (["--where", "colour = 1"], "columns are"),
+    "writing where": (["--where", "1); DELETE FROM images; --"], "--where"),
+    "no such picture": (["--like", "/nowhere.jpg"], "/nowhere.jpg"),
+    "no picture": (["--like", __file__], "not a picture"),
+    "private address": (["--like", "http://127.0.0.1:9/a.jpg"], "127.0.0.1"),
+    "two formats": (["--json", "--csv"], "choose one"),
+    "bad sheet": (["--contact-sheet", "/nowhere/hits.jpg"], "contact sheet"),
+}
+
+
+def test_bad_queries_are_one_line(clipkit, scene_folder):
+    assert clipkit("index", scene_folder / "2024").code == 0
+    for case, (arguments, hint) in QUERIES.items():
+        output = clipkit("search", "a dog", *arguments)
+        assert (output.code, output.out) == (2, ""), case
+        assert output.err.count("\n") == 1 and hint in output.err, (case, output.err)
+
+
+def test_output_for_pipes(clipkit, scene_folder):
+    clipkit("index", scene_folder)
+    query = ("search", "a cat on the beach", "-k", "4", "--min-confidence", "0")
+    paths = clipkit(*query, "--paths").out.splitlines()
+    assert len(paths) == 4 and all(Path(path).is_file() for path in paths)
+    assert clipkit(*query, "-0").out == "".join(f"{path}\0" for path in paths)
+    rows = clipkit(*query, "--csv").out.splitlines()
+    assert rows[0] == "rank,path,score,confidence,matched,id" and len(rows) == 5
+    assert clipkit(*query).out.count("\n") == 4
+    nothing = clipkit("search", "a cat on the beach", "--min-confidence", "1", "--paths")
+    assert (nothing.code, nothing.out) == (1, "")
+
+
+def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
+    clipkit("index", scene_folder)
+    info = json.loads(clipkit("info", "--json").out)
+    assert (info["images"], info["spaces"]) == (120, {"tiny": 120})
+    assert "tiny: 120 embedded (100%)" in clipkit("info").out
+    assert clipkit("check").code == 0
+    index_file = next((tmp_path / "indexes/default/vectors/tiny").glob("index-*.faiss"))
+    expected = clipkit("search", "a robot", "--json").out
+    index_file.write_bytes(index_file.read_bytes()[:1000])
+    torn = clipkit("search", "a robot", "--json")
+    assert [h["path"] for h in json.loads(torn.out)["hits"]] == [h["path"] for h in json.loads(expected)["hits"]]
+    assert "check --repair" in json.loads(torn.out)["notes"][0]
+    assert clipkit("check").code == 2
+    repaired = clipkit("check", "--repair")
+    assert repaired.code == 0 and "repaired" in repaired.out and clipkit("check").code == 0
+    assert json.loads(clipkit("search", "a robot", "--json").out)["notes"] == json.loads(expected)["notes"]
+    assert "pictures taken out" in clipkit("remove", scene_folder / "2024").out
+    left = json.loads(clipkit("info", "--json").out)["images"]
+    assert 0 < left < 120
+    assert clipkit("remove", "--orphans").out.startswith(f"{120 - left} embeddings")
+    assert clipkit("remove", "--library", "--yes").code == 0
+    assert clipkit("info").code == 2 and len(list(scene_folder.rglob("*.jpg"))) == 120
+
+
+def test_export_is_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
+    import pyarrow.parquet
+
+    clipkit("index", scene_folder)
+    report = json.loads(clipkit("export", tmp_path / "out", "--part-size", "50", "--json").out)
+    assert (report["vectors"], report["parts"]) == (120, 3)
+    vectors = np.concatenate([np.load(tmp_path / f"out/img_emb/img_emb_{i}.npy") for i in range(3)])
+    tables = [pyarrow.parquet.read_table(tmp_path / f"out/metadata/metadata_{i}.parquet") for i in range(3)]
+    paths = [path for table in tables for path in table["image_path"].to_pylist()]
+    assert vectors.shape == (120, 256) and vectors.dtype == np.float16
+    assert np.allclose(np.linalg.norm(vectors.astype("f4"), axis=1), 1, atol=1e-2)
+    assert sorted(paths) == sorted(map(str, scene_folder.rglob("*.jpg")))
+    hit = json.loads(clipkit("search", "--like", paths[7], "--json", "-k", "1").out)["hits"][0]
+    assert hit["path"] == paths[7]
+    assert clipkit("export", tmp_path / "out").code == 2
+
+
+def test_models_list(clipkit):
+    rows = json.loads(clipkit("models", "list", "--json").out)
+    assert rows[0]["id"] == "tiny" and all(row["licence"] for row in rows)
+    assert "tiny" in clipkit("models", "list").out
+
+
+def test_contact_sheet(clipkit, scene_folder, tmp_path):
+    from PIL import Image
+
+    clipkit("index", scene_folder)
+    assert clipkit("search", "a dog", "--contact-sheet", tmp_path / "hits.jpg").code in (0, 1)
+    with Image.open(tmp_path / "hits.jpg") as sheet:
+        assert sheet.format == "JPEG" and min(sheet.size) > 400
+
+
+def test_two_indexers_do_not_get_into_each_others_way(clipkit, scene_folder, tmp_path):
+    from clipkit import Library
+
+    clipkit("index", scene_folder)
+    with Library.open(tmp_path / "indexes/default") as library, library.catalog.writing():
+        busy = clipkit("index", scene_folder)
+        assert busy.code == 2 and "another process is writing" in busy.err
+        assert clipkit("search", "a dog", "--json").code in (0, 1), "searching goes on meanwhile"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
+def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tmp_path):
+    from clipkit.training.samples import write_samples
+
+    write_samples(tmp_path / "many", 600, size=256)
+    command = [sys.executable, "-m", "clipkit", "index", str(tmp_path / "many"), "--indexes", str(tmp_path / "i")]
+    process = subprocess.Popen(
+        command + ["--batch-size", "4"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        info = clipkit("info", "--indexes", tmp_path / "i", "--json")
+        if info.code == 0 and json.loads(info.out)["images"] >= 8:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("clipkit: stopped") and "Traceback" not in err
+    kept = json.loads(clipkit("info", "--indexes", tmp_path / "i", "--json").out)["images"]
+    report = json.loads(clipkit("index", tmp_path / "many", "--indexes", tmp_path / "i", "--json").out)
+    assert 0 < kept < 600 and (report["unchanged"], report["added"]) == (kept, 600 - kept)

@@ -1,0 +1,198 @@
+"""What a person does: index folders, search them, move things about, index again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from clipkit.training.painting import paint
+from clipkit.training.samples import MISSING, sample_scenes
+from clipkit.training.world import caption, scenes
+
+
+@pytest.fixture
+def library(clipkit, scene_folder: Path) -> Path:
+    assert clipkit("index", scene_folder).code == 0
+    return scene_folder
+
+
+def found(output) -> list[str]:
+    return [hit["path"] for hit in json.loads(output.out)["hits"]]
+
+
+def test_twenty_queries_over_a_thousand_unseen_scenes(clipkit, tmp_path):
+    rng = random.Random(5)
+    unseen = list(islice(scenes(987_654_321), 1000))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i, scene in enumerate(unseen):
+        paint(scene, 96).save(photos / f"{i}.jpg", quality=90)
+    report = json.loads(clipkit("index", photos, "--json").out)
+    assert (report["added"], report["failed"], report["images"]) == (1000, 0, 1000)
+    right = 0
+    for scene in rng.sample(unseen, 20):
+        first = Path(found(clipkit("search", caption(scene, rng), "--json"))[0])
+        right += unseen[int(first.stem)].content == scene.content
+    assert right >= 18
+
+
+def test_json_keeps_its_promises(clipkit, library):
+    output = clipkit("search", "a cat on the beach", "--json", "-k", "3")
+    answer = json.loads(output.out)
+    assert {"query", "library", "space", "matched", "confidence", "hits", "generated", "timings_ms"} <= set(answer)
+    assert answer["library"] == "default" and answer["space"] == "tiny"
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
+    assert all({"rank", "path", "score", "confidence", "matched", "id"} <= set(hit) for hit in answer["hits"])
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True) and all(-1 <= s <= 1 for s in scores)
+    assert output.code == (0 if answer["matched"] else 1)
+
+
+def test_what_is_there_matches_and_what_is_not_does_not(clipkit, library):
+    assert clipkit("search", "a cat on the beach").code == 0
+    missing = clipkit("search", f"a {MISSING[0]} at night")
+    assert missing.code == 1
+    assert "nothing matches" in missing.err and missing.out.count("\n") == 10
+
+
+def test_words_the_world_does_not_know_are_said(clipkit, library):
+    output = clipkit("search", "a purple chandelier", "--json")
+    answer = json.loads(output.out)
+    assert answer["query"]["unknown_words"] == ["purple", "chandelier"]
+    assert not answer["matched"] and output.code == 1
+    assert "'purple', 'chandelier'" in clipkit("search", "a purple chandelier").err
+
+
+def test_a_picture_finds_itself_and_its_like(clipkit, library):
+    cat = next(library.rglob("IMG_0000.jpg"))
+    answer = json.loads(clipkit("search", "--like", cat, "--json").out)
+    assert answer["hits"][0]["path"] == str(cat) and answer["hits"][0]["score"] > 0.999
+    assert answer["matched"]
+
+
+def test_not_turns_away(clipkit, library):
+    scene_of = {f"IMG_{i:04}": scene for i, scene in enumerate(sample_scenes(120))}
+    plain = found(clipkit("search", "at night", "--json", "-k", "6"))
+    target = next(p.thing.name for path in plain for p in scene_of[Path(path).stem].placed)
+    turned = found(clipkit("search", "at night", "--not", f"a {target}", "--weight", "1", "--weight", "1", "--json"))
+    with_it = [path for path in plain if any(p.thing.name == target for p in scene_of[Path(path).stem].placed)]
+    assert all(turned.index(path) > plain.index(path) for path in with_it if path in turned)
+
+
+def test_filters_come_before_the_cut(clipkit, library):
+    rows = [p for p in sorted(library.rglob("*.jpg")) if p.parent.name == "2024"]
+    answer = found(clipkit("search", "a dog", "--under", library / "2024", "-k", "500", "--json"))
+    assert sorted(answer) == [str(p) for p in rows]
+    by_date = found(clipkit("search", "a dog", "--after", "2024", "--before", "2025-01-01", "-k", "500", "--json"))
+    assert sorted(by_date) == sorted(answer)
+    three = found(clipkit("search", "a dog", "--under", library / "2024", "-k", "3", "--json"))
+    assert three == answer[:3]
+    cameras = [
+        len(found(clipkit("search", "a dog", "--camera", name, "-k", "500", "--json")))
+        for name in ("canon", "FUJI", "pixel")
+    ]
+    assert sum(cameras) == 120 and all(cameras)
+    places = [
+        len(found(clipkit("search", "a dog", "--near", place, "-k", "500", "--json")))
+        for place in ("38.72,-9.14,5", "35.01,135.77,5", "-1.29,36.82,5")
+    ]
+    assert sum(places) == 120 and all(places)
+    wide = clipkit("search", "a dog", "--where", "width = 96 AND id % 2 = 0", "-k", "500", "--json")
+    assert len(found(wide)) == 60
+    nothing = clipkit("search", "a dog", "--where", "width > 10000", "--json")
+    assert nothing.code == 1 and found(nothing) == []
+
+
+def test_a_second_run_embeds_nothing_and_a_move_embeds_nothing(clipkit, scene_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(scene_folder, photos)
+    first = json.loads(clipkit("index", photos, "--json").out)
+    assert first["added"] == first["embedded"] == 120
+    again = json.loads(clipkit("index", photos, "--json").out)
+    assert (again["unchanged"], again["embedded"], again["added"]) == (120, 0, 0)
+    before = found(clipkit("search", "a penguin in the snow", "--json"))
+    (photos / "2024").rename(photos / "winter")
+    moved = json.loads(clipkit("index", photos, "--json").out)
+    assert moved["embedded"] == moved["added"] == moved["removed"] == 0 and moved["moved"] > 10
+    after = found(clipkit("search", "a penguin in the snow", "--json"))
+    assert after == [path.replace("/2024/", "/winter/") for path in before]
+
+
+def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(scene_folder, photos)
+    clipkit("index", photos)
+    best = Path(found(clipkit("search", "a cat on the beach", "--json"))[0])
+    shutil.copy(best, photos / "copy.jpg")
+    report = json.loads(clipkit("index", photos, "--json").out)
+    assert (report["added"], report["duplicates"], report["embedded"]) == (1, 1, 0)
+    hits = json.loads(clipkit("search", "a cat on the beach", "--json").out)["hits"]
+    assert {hits[0]["path"], *hits[0]["copies"]} == {str(best), str(photos / "copy.jpg")}
+    best.unlink()
+    (photos / "copy.jpg").unlink()
+    gone = clipkit("search", "a cat on the beach", "--json")
+    assert str(best) not in found(gone), "a vanished file leaves the results at once, before the next indexing"
+    other = photos / "2024" / "IMG_0500.jpg"
+    Image.new("RGB", (64, 64), "red").save(other)
+    clipkit("index", photos)
+    Image.new("RGB", (64, 64), "blue").save(other)
+    os.utime(other, (1, 1))
+    changed = json.loads(clipkit("index", photos, "--json").out)
+    assert (changed["changed"], changed["embedded"], changed["images"]) == (1, 1, 120)
+
+
+def test_index_without_paths_looks_at_all_known_folders_again(clipkit, scene_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(scene_folder / "2024", photos)
+    (photos / "private").mkdir()
+    shutil.copy(next(photos.glob("*.jpg")), photos / "private" / "secret.jpg")
+    count = json.loads(clipkit("index", photos, "--exclude", "private", "--json").out)["images"]
+    next(photos.glob("*.jpg")).unlink()
+    again = json.loads(clipkit("index", "--json").out)
+    assert (again["removed"], again["images"]) == (1, count - 1), "and what was excluded stays so"
+
+
+def test_a_drive_that_is_away_loses_nothing(clipkit, scene_folder, tmp_path):
+    photos, away = tmp_path / "drive", tmp_path / "away"
+    shutil.copytree(scene_folder / "2024", photos)
+    count = json.loads(clipkit("index", photos, "--json").out)["images"]
+    photos.rename(away)
+    assert json.loads(clipkit("index", "--json").out)["images"] == count
+    away.rename(photos)
+    back = json.loads(clipkit("index", "--json").out)
+    assert (back["unchanged"], back["embedded"]) == (count, 0)
+
+
+def test_real_files_of_many_formats_and_real_photographs(clipkit, shared):
+    report = json.loads(clipkit("index", shared / "formats", shared / "photos", "--json").out)
+    real = [p for folder in ("formats", "photos") for p in (shared / folder).iterdir() if p.suffix != ".csv"]
+    assert (report["scanned"], report["failed"]) == (len(real), 0)
+    assert report["images"] == report["added"] == len(real) == 223
+    assert json.loads(clipkit("index", "--json").out)["embedded"] == 0
+    for photo in random.Random(0).sample(real, 10):
+        answer = json.loads(clipkit("search", "--like", photo, "--json", "-k", "1").out)["hits"][0]
+        assert str(photo) in (answer["path"], *answer["copies"])
+
+
+def test_names_of_any_bytes(clipkit, scene_folder, tmp_path):
+    photos = os.fsencode(tmp_path / "photos")
+    os.mkdir(photos)
+    source = os.fsencode(next(scene_folder.rglob("IMG_0000.jpg")))
+    strange = [b"\xff\xfe.jpg", "naïve 🐈.jpg".encode(), b"new\nline.jpg", b"-dash.jpg", b"a'b\"c.jpg"]
+    for i, name in enumerate(strange):
+        with open(source, "rb") as original, open(os.path.join(photos, name), "wb") as copy:
+            copy.write(original.read() + bytes(i))  # bytes after the end of a JPEG change its hash, not its picture
+    assert clipkit("index", tmp_path / "photos").code == 0
+    output = clipkit("search", "a cat on the beach", "-0", "--min-confidence", "0")
+    paths = [os.fsencode(path) for path in output.out.split("\0") if path]
+    assert sorted(paths) == sorted(os.path.join(photos, name) for name in strange)
+    assert len(found(clipkit("search", "a cat on the beach", "--json"))) == len(strange)
+    assert clipkit("search", "a cat on the beach").code == 0
+    assert clipkit("search", "a cat on the beach", "--csv").out.count("\n") >= len(strange) + 1

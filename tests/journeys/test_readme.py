@@ -1,0 +1,74 @@
+"""Every command and every line of Python in the README does what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clipkit.training.samples import write_samples
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+SETUP = [line for line in COMMANDS if line.startswith("python3 -m venv")]
+
+
+def test_the_two_setup_commands_are_what_ci_runs():
+    assert len(SETUP) == 2
+    assert SETUP[0].endswith(".venv/bin/pip install . && .venv/bin/clipkit demo")
+    assert SETUP[1].endswith(".venv/bin/pip install '.[dev]' && .venv/bin/pytest")
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert 'eval "$demo_command"' in ci and 'eval "$test_command"' in ci
+
+
+def test_every_command(clipkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_samples(tmp_path / "photos", 400, size=96)
+    ran = 0
+    for line in COMMANDS:
+        if line in SETUP:
+            continue
+        command, _, rest = line.partition(" | ")
+        program, *arguments = shlex.split(command)
+        assert program == "clipkit"
+        output = clipkit(*arguments)
+        assert output.code == 0, (line, output)
+        if rest:
+            piped = subprocess.run(rest, shell=True, input=output.out.encode(), capture_output=True, check=True)
+            assert piped.stdout
+        ran += 1
+    assert ran >= 15
+    assert (tmp_path / "hits.jpg").is_file() and (tmp_path / "embeddings/img_emb/img_emb_0.npy").is_file()
+
+
+def test_the_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_samples(tmp_path / "photos", 60, size=64)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("1 ") and printed[0].endswith("True") and printed[5].startswith("True")
+
+
+def test_a_real_model_that_is_not_here_is_one_line(clipkit, tmp_path, monkeypatch):
+    line = next(block for block in blocks("") if "clipkit index" in block).strip()
+    assert line.startswith("clipkit index ~/Pictures")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "Pictures").mkdir()
+    output = clipkit("index", tmp_path / "Pictures", *shlex.split(line)[3:])
+    assert output.code == 2 and output.err.count("\n") == 1 and "ViT-B-32-256" in output.err
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).is_file()

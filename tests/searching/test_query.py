@@ -1,0 +1,121 @@
+"""The query algebra: terms, weights, and how they join."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clipkit import BadQuery, Query
+from clipkit.images.preprocessing import Preprocessing
+from clipkit.searching.query import AVOID_WEIGHT, Means, embed
+from clipkit.searching.searcher import _known_share
+from clipkit.spaces.encoder import unit
+
+
+class Arithmetic:
+    """An encoder whose vectors are easily foretold: a text by its letters, a picture by its mean colour."""
+
+    space, dimension, concepts = "arithmetic", 4, ()
+    preprocessing = Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def encode_texts(self, texts):
+        return np.array([[text.count(letter) + 0.1 for letter in "abcd"] for text in texts], np.float32)
+
+    def encode_images(self, pixels):
+        return np.concatenate([pixels.mean((1, 2)) + 1, np.ones((len(pixels), 1))], 1).astype(np.float32)
+
+    def unknown_words(self, text):
+        return [word for word in text.split() if word == "blorp"]
+
+
+MEANS = Means(np.full(4, 0.1, np.float32), np.full(4, 0.2, np.float32))
+ZERO = Means(np.zeros(4, np.float32), np.zeros(4, np.float32))
+
+
+def vector(query: Query, means: Means = MEANS) -> np.ndarray:
+    return embed(query, Arithmetic(), means).vector
+
+
+def test_one_text_is_its_own_unit_vector():
+    embedded = embed(Query("aab"), Arithmetic(), MEANS)
+    assert embedded.kind == "text" and np.allclose(embedded.vector, unit(Arithmetic().encode_texts(["aab"]))[0])
+
+
+def test_kinds_and_unknown_words():
+    red = Image.new("RGB", (9, 5), "red")
+    assert embed(Query(like=(red,)), Arithmetic(), MEANS).kind == "image"
+    mixed = embed(Query("blorp a", like=(red,)), Arithmetic(), MEANS)
+    assert mixed.kind == "mixed" and mixed.unknown_words == ("blorp",)
+
+
+def test_pictures_come_as_paths_bytes_or_images(tmp_path):
+    path = tmp_path / "red.png"
+    Image.new("RGB", (20, 10), "red").save(path)
+    vectors = [vector(Query(like=(source,))) for source in (path, str(path), path.read_bytes(), Image.open(path))]
+    assert all(np.allclose(v, vectors[0]) for v in vectors)
+    assert np.allclose(vector(Query("a", not_=(str(path),))), vector(Query("a", not_=(path,))))
+    assert not np.allclose(vector(Query("a", not_=(str(path),))), vector(Query("a", not_=("no file",))))
+
+
+@given(st.lists(st.sampled_from(["a", "ab", "bcd", "dda", "cab"]), min_size=1, max_size=4), st.floats(0.1, 10))
+def test_scaling_all_weights_changes_nothing(avoid, factor):
+    terms = 1 + len(avoid)
+    weights = [1.0, *[0.3] * len(avoid)]
+    query = Query("aaab", not_=tuple(avoid), weights=tuple(weights))
+    scaled = Query("aaab", not_=tuple(avoid), weights=tuple(w * factor for w in weights))
+    assert len(query.terms()) == terms
+    assert np.allclose(vector(query), vector(scaled), atol=1e-4)
+
+
+def test_not_turns_away_and_more_weight_turns_further():
+    b = unit(Arithmetic().encode_texts(["b"]))[0] - MEANS.text
+    angles = [float(vector(Query("ab", not_=("b",), weights=(1, w))) @ b) for w in (0.1, 0.5, 1.0)]
+    assert angles[0] > angles[1] > angles[2]
+    assert np.allclose(vector(Query("ab", not_=("b",))), vector(Query("ab", not_=("b",), weights=(1, AVOID_WEIGHT))))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"text": "  "},
+        {"not_": ("a",)},
+        {"text": "a", "weights": (1, 1)},
+        {"text": "a", "weights": (0,)},
+        {"text": "a", "weights": (-1,)},
+        {"text": "a", "weights": (math.nan,)},
+        {"text": "a", "weights": (math.inf,)},
+    ],
+)
+def test_bad_queries(arguments):
+    with pytest.raises(BadQuery) as error:
+        Query(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_parts_that_cancel_out_are_refused():
+    with pytest.raises(BadQuery):
+        vector(Query("a", not_=("a",), weights=(1, 1)), ZERO)
+
+
+def test_to_json_is_plain():
+    query = Query("a", like=[Path("x.jpg"), b"..."], not_="b")
+    assert query.to_json() == {
+        "text": "a",
+        "like": ["x.jpg", "(image)"],
+        "not": ["b"],
+        "weights": [1.0, 1.0, 1.0, AVOID_WEIGHT],
+    }
+
+
+def test_what_the_space_does_not_know_lowers_the_confidence():
+    assert _known_share(Query("a dog"), ()) == 1
+    assert _known_share(Query("a purple dog"), ("purple",)) == 0.5
+    assert _known_share(Query("blorp"), ("blorp",)) == 0
+    assert _known_share(Query("a dog on the beach in the blorp"), ("blorp",)) == pytest.approx(2 / 3)
