@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipkit.errors import ClipkitError
 from clipkit.indexing.report import Progress, ProgressCallback
-from clipkit.vectors.store import damage
+from clipkit.vectors.publishing import damage
 
 if TYPE_CHECKING:
     from clipkit.library import Library

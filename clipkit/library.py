@@ -72,7 +72,10 @@ class Library:
         """The library in the folder `path`, made anew if there is none; `space` is for a new one."""
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
-            return cls.open(folder)
+            library = cls.open(folder)
+            if library.catalog.spaces():
+                return library
+            library.close()
         from clipkit.spaces.encoder import load_encoder
 
         encoder = load_encoder(space or DEFAULT_SPACE)

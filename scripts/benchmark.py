@@ -95,7 +95,8 @@ def search(vectors: int, dimension: int, queries: int) -> None:
     import faiss
     import psutil
 
-    from clipkit.vectors.store import FaissStore, publish
+    from clipkit.vectors.publishing import publish
+    from clipkit.vectors.store import FaissStore
 
     rng = np.random.default_rng(0)
 

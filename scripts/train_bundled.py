@@ -36,7 +36,7 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
 
     if threads:
         torch.set_num_threads(threads)
-    recipe = ClipRecipe(steps=12, batch=64, warmup=4) if quick else ClipRecipe()
+    recipe = ClipRecipe(steps=12, batch=64, warmup=4, placement_from=8) if quick else ClipRecipe()
     console = Console(stderr=True)
     columns = (
         TextColumn("clip"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn()

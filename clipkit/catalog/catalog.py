@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,20 +12,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
-from clipkit.catalog.migrations import migrations
+from clipkit.catalog.opening import as_clipkit_error, connect, make
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
-from clipkit.errors import ClipkitError, LibraryBusy, LibraryDamaged, LibraryNotFound
+from clipkit.errors import LibraryBusy, LibraryNotFound
 
 _DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description")
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
 PARAMETERS = 500
 """Values bound in one statement: SQLite's own limit is 999 in old builds."""
-
-PATIENCE = 30.0
-"""Seconds to wait for another process that makes or upgrades the schema, or that commits."""
-
-_OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
 
@@ -54,12 +48,12 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if not path.exists():
-                _make(path)
-            db = _connect(path)
+                make(path)
+            db = connect(path)
         except Timeout:
             raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
         except sqlite3.DatabaseError as error:
-            raise _as_clipkit_error(path, error) from error
+            raise as_clipkit_error(path, error) from error
         catalog = cls(path, db)
         catalog.begin_scan()
         return catalog
@@ -85,14 +79,29 @@ class Catalog:
                 f"another process is writing to {self.path.parent}; wait for it, or stop it, and try again"
             ) from None
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commits at the end, undoes all on an error.
+
+        It takes SQLite's write lock at once, for one that reads first and then writes fails, without any waiting, if
+        another process has committed in between.
+        """
+        if self.db.conn.in_transaction:
+            with self.db.atomic():
+                yield
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        with self.db.conn:
+            yield
+
     # --- spaces and roots ---
 
     def add_space(self, space: str, dimension: int, config: dict | None = None) -> None:
         """Records a space; one that is known stays as it is."""
-        with self.db.atomic():
-            self.db.table("spaces").insert(
-                {"id": space, "dimension": dimension, "config": json.dumps(config or {}), "created_at": now()},
-                ignore=True,
+        with self._transaction():
+            self.db.execute(
+                "INSERT OR IGNORE INTO spaces (id, dimension, config, created_at) VALUES (?, ?, ?, ?)",
+                [space, dimension, json.dumps(config or {}), now()],
             )
 
     def spaces(self) -> dict[str, tuple[int, int]]:
@@ -102,7 +111,7 @@ class Catalog:
 
     def add_roots(self, roots: Iterable[Path], exclude: Sequence[str]) -> None:
         """Remembers folders that were indexed, with what was left out of them."""
-        with self.db.atomic():
+        with self._transaction():
             for root in roots:
                 self.db.execute(
                     "INSERT INTO roots (path, exclude, added_at, scanned_at) VALUES (?, ?, ?, ?)"
@@ -147,7 +156,7 @@ class Catalog:
         failures: Sequence[Failure] = (),
     ) -> None:
         """Records a batch in one transaction: files first, so that the triggers see which contents come back."""
-        with self.db.atomic():
+        with self._transaction():
             for image in images:
                 self._put_image(image)
             self.db.conn.executemany(
@@ -205,7 +214,7 @@ class Catalog:
             FROM (SELECT hash, COUNT(*) AS n FROM images WHERE path IN (SELECT path FROM temp.vanished) GROUP BY hash)
                 AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
-        with self.db.atomic():
+        with self._transaction():
             self.db.execute("DELETE FROM temp.vanished")
             for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
                 where, values = below(root)
@@ -219,7 +228,7 @@ class Catalog:
     def remove(self, paths: Sequence[Path]) -> int:
         """Takes files, or all below folders, out of the library, and forgets those folders; returns how many files."""
         removed = 0
-        with self.db.atomic():
+        with self._transaction():
             for path in paths:
                 where, parameters = below(path)
                 removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
@@ -229,7 +238,7 @@ class Catalog:
 
     def purge_orphans(self) -> int:
         """Drops embeddings of contents that no file of the library holds any more; returns how many."""
-        with self.db.atomic():
+        with self._transaction():
             return self.db.execute(f"DELETE FROM embeddings WHERE NOT {LIVE}").rowcount
 
     # --- embeddings, out ---
@@ -265,10 +274,15 @@ class Catalog:
             found.update(self.db.execute(f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})", part))
         return _unpacked([found[int(i)] for i in ids])
 
-    def embedding_counts(self, space: str) -> tuple[int, int]:
-        """(embeddings of the space, the largest id among them, 0 if none)."""
-        row = self.db.execute("SELECT COUNT(*), MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
-        return row[0], row[1] or 0
+    def last_embedding(self, space: str) -> int:
+        """The largest embedding id of the space, 0 if it has none."""
+        row = self.db.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
+        return row[0] or 0
+
+    def live_count(self, space: str, *, after_id: int = 0) -> int:
+        """How many embeddings with larger ids searches may find."""
+        sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {LIVE}"
+        return self.db.execute(sql, [space, after_id]).fetchone()[0]
 
     def files_of(self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()) -> dict[int, list[ImageRow]]:
         """Embedding id -> its files for which the SQL condition over `images` holds, those with the oldest id first."""
@@ -294,70 +308,6 @@ class Catalog:
         except sqlite3.DatabaseError as error:
             return str(error)
         return "" if rows == ["ok"] else "; ".join(rows)
-
-
-def _make(path: Path) -> None:
-    """Makes an empty catalog beside its place and moves it there whole, so that a kill leaves none or a sound one."""
-    with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
-        if path.exists():
-            return
-        unfinished = path.with_name(f"{path.name}.new")
-        for name in (unfinished.name, f"{unfinished.name}-wal", f"{unfinished.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
-        for name in (f"{path.name}-wal", f"{path.name}-shm"):  # SQLite would replay a log that outlived its file
-            path.with_name(name).unlink(missing_ok=True)
-        connection = sqlite3.connect(unfinished)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            migrations.apply(Database(connection))
-        finally:
-            connection.close()
-        os.replace(unfinished, path)
-
-
-def _connect(path: Path) -> Database:
-    """Opens a catalog that is there and applies what migrations it lacks. Raises LibraryDamaged, sqlite3 errors."""
-    with path.open("rb") as file:
-        header = file.read(20)
-    if len(header) < 20:  # SQLite would take it for a new database
-        raise LibraryDamaged(f"{path} is damaged (it is empty): {_advice(path)}")
-    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
-    try:
-        if header[18] != 2:  # not in WAL mode: a restored copy; two processes may not switch it at once
-            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
-                connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        db = Database(connection)
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if migrations.migrations_table not in tables:
-            raise LibraryDamaged(f"{path} is no catalog of clipkit's: {_advice(path)}")
-        applied = {migration.name for migration in migrations.applied(db)}
-        own = {migration.name for migration in migrations._migrations}
-        if applied - own:
-            raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(applied - own)}): upgrade clipkit")
-        if own - applied:
-            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
-                migrations.apply(db)
-    except BaseException:
-        connection.close()
-        raise
-    return db
-
-
-def _as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LibraryBusy(f"another process has locked {path}; wait for it, or stop it, and try again")
-    if code in _OUTSIDE:
-        return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read and write?")
-    return LibraryDamaged(f"{path} is damaged ({error}): {_advice(path)}")
-
-
-def _advice(path: Path) -> str:
-    log = path.with_name(f"{path.name}-wal")
-    also = f" and delete {log.name}" if log.exists() else ""  # else SQLite would replay it over the backup
-    return f"put a backup in its place{also}, or delete {path.parent} and index again"
 
 
 def _parts(values: list) -> Iterator[list]:

@@ -45,6 +45,7 @@ _INITIAL = (
         norm REAL NOT NULL,
         UNIQUE (hash, space)
     )""",
+    "CREATE INDEX embeddings_space ON embeddings (space)",
     """CREATE TABLE failures (
         path NOT NULL UNIQUE,
         size INTEGER NOT NULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 
 import click
@@ -50,6 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output has gone, as `| head` does; nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except sqlite3.Error as error:
+        if debug:
+            raise
+        return _complain(f"the catalog cannot be used ({error}): is the disk full? `clipkit check` looks for damage")
     except (ClipkitError, OSError) as error:
         if debug:
             raise

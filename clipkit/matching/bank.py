@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +27,29 @@ def unit(vectors: NDArray) -> Floats:
     """The rows at length one, float32; a row of zeros stays zero."""
     vectors = np.asarray(vectors, np.float32)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ConceptBank:
-    """Text vectors of many concepts, (c, d) float32 of unit length.
+    """Many concepts as texts, without what all texts share.
 
-    The mean text is taken off before two texts, or a text and a picture, are compared: CLIP's texts and pictures
-    lie in two narrow cones, and what all texts share says nothing about a picture (the modality gap: Liang et al.,
-    "Mind the Gap", NeurIPS 2022).
+    Attributes: `mean` (d,) float32, the mean text; `directions` (c, d) float32 of unit length, what sets each concept
+    apart from it. The mean is taken off before two texts, or a text and a picture, are compared: CLIP's texts and
+    pictures lie in two narrow cones, and what all texts share says nothing about a picture (the modality gap: Liang
+    et al., "Mind the Gap", NeurIPS 2022).
     """
 
-    vectors: Floats
+    mean: Floats
+    directions: Floats
 
-    @cached_property
-    def mean(self) -> Floats:
-        """The mean text, (d,) float32; zeros for an empty bank."""
-        if not len(self.vectors):
-            return np.zeros(self.vectors.shape[1], np.float32)
-        return self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    @classmethod
+    def of(cls, vectors: Floats) -> ConceptBank:
+        """The bank of concepts' text vectors, (c, d) float32 of unit length, c at least 1."""
+        mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(mean, unit(vectors - mean))
 
-    @cached_property
-    def directions(self) -> Floats:
-        """What sets each concept apart from the mean text, (c, d) float32 of unit length."""
-        return unit(self.vectors - self.mean)
+    @property
+    def dimension(self) -> int:
+        """Number of dimensions d."""
+        return len(self.mean)

@@ -8,6 +8,7 @@ shows nothing clearly, and should score low.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from clipkit.matching.statistics import BEST, PRIOR_PICTURES, LibraryStatistics
 
 PARAPHRASE = 0.6  # centred cosine from which another concept says the same as the query, and is no rival
 RIVALS = 20  # so many concepts describe a picture
+SAVED = ("covariance", "sigma", "trend", "level", "precision", "left")
 RIDGE = 0.004  # of the number of concepts: how strongly the expected score is smoothed
 
 
@@ -49,15 +51,26 @@ class Reference:
         some = bank.directions[:: max(1, len(bank.directions) // 300)]
         sigma = float(np.sqrt(max(np.einsum("cd,cd->", some @ covariance, some) / len(some), 1e-12)))
         kept = max(1, min(BEST, statistics.count))
-        scores = (statistics.best[:, :kept] - (bank.directions @ mean)[:, None]) / sigma
+        best = statistics.best[:, :kept] if statistics.count else np.zeros((len(bank.directions), 1), np.float32)
+        scores = (best - (bank.directions @ mean)[:, None]) / sigma
         reached = np.cumsum(scores, axis=1) / np.arange(1, kept + 1, dtype=np.float32)
         level = reached.mean(axis=0)
         texts = bank.directions
         gram = texts.T @ texts + RIDGE * len(texts) * np.eye(texts.shape[1], dtype=np.float32)
-        precision = np.linalg.inv(gram)
+        precision = np.linalg.inv(gram).astype(np.float32)
         trend = (precision @ (texts.T @ (reached - level))).T
-        left = reached - level - texts @ trend.T
-        return cls(bank, statistics.count, mean, covariance, sigma, trend, level, precision, left)
+        left = np.asarray(reached - level - texts @ trend.T, np.float32)
+        return cls(bank, statistics.count, mean, covariance, sigma, trend.astype(np.float32), level, precision, left)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """What is costly to compute, by name, to be saved."""
+        return {name: np.asarray(getattr(self, name)) for name in SAVED}
+
+    @classmethod
+    def restored(cls, statistics: LibraryStatistics, bank: ConceptBank, saved: Mapping[str, NDArray]) -> Reference:
+        """The reference of statistics and of its own saved `arrays`."""
+        covariance, sigma, trend, level, precision, left = (saved[name] for name in SAVED)
+        return cls(bank, statistics.count, statistics.mean, covariance, float(sigma), trend, level, precision, left)
 
     def likely_score(self, direction: Floats, best: int) -> float:
         """Mean of the `best` highest scores that a text like this reaches here, whether or not it is in the bank.
@@ -94,14 +107,13 @@ def text_evidence(reference: Reference, direction: Floats, hits: Floats) -> tupl
       CVPR 2022, by meaning instead of by neighbours); it also corrects for the size of the library;
     - the logarithm of the spread of the query's scores over the whole library, in `sigma`: words that vary much
       over all pictures reach high scores by chance;
-    - the logarithm (base 10) of the number of pictures: the best of many scores higher by chance.
+    - the logarithm (base 10) of the number of pictures, at most 5: the best of many scores higher by chance.
     """
     bank = reference.bank
     pictures = reference.pictures(hits)
     scores = pictures @ direction
     closeness = bank.directions @ direction
-    rivals = bank.directions[closeness < PARAPHRASE]
-    margins = scores - _mean_of_best(pictures @ rivals.T)
+    margins = scores - _mean_of_best(pictures @ bank.directions.T, closeness < PARAPHRASE)
 
     order = np.argsort(-scores, kind="stable")[: len(reference.level)]
     expected = reference.likely_score(direction, len(order))
@@ -112,14 +124,16 @@ def text_evidence(reference: Reference, direction: Floats, hits: Floats) -> tupl
         margins[order[0]],
         scores[order].mean() - expected,
         np.log(spread) / 2,
-        np.log10(reference.count),
+        min(np.log10(reference.count), 5.0),
     ]
     return margins, np.array(evidence, np.float64)
 
 
-def _mean_of_best(scores: Floats) -> Floats:
-    """Mean of each row's highest `RIVALS` scores (fewer of a small bank); 0 without any."""
-    if not scores.shape[1]:
+def _mean_of_best(scores: Floats, counted: NDArray[np.bool_]) -> Floats:
+    """Mean of each row's highest `RIVALS` scores among the counted columns (fewer of a small bank); 0 without any."""
+    number = int(counted.sum())
+    if not number:
         return np.zeros(len(scores), np.float32)
-    kept = int(np.clip(scores.shape[1] // 20, 1, RIVALS))
+    scores[:, ~counted] = -np.inf
+    kept = int(np.clip(number // 20, 1, RIVALS))
     return np.partition(scores, -kept, axis=1)[:, -kept:].mean(axis=1)

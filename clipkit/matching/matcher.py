@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,7 @@ from clipkit.matching.statistics import LibraryStatistics
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")
 FORMAT = 1
-TOP = 50  # hits that `confidence` looks at: the best by score are among the nearest, but not always the first
+TOP = 20  # hits that `confidence` looks at: the best by score are among the nearest, but not always the first
 
 
 class Matcher:
@@ -40,19 +40,20 @@ class Matcher:
         """The matcher of a library.
 
         image_vectors: (n, d) float32 of unit length, n may be 0. They are kept (not copied) for `confidence`, and not
-        saved; without `keep_images` only the statistics are, and `confidence_from_hits` decides. concept_vectors: (c, d) float32 of unit length, c at least 1: the texts of the concept bank.
+        saved; without `keep_images` only the statistics are, and `confidence_from_hits` decides.
+        concept_vectors: (c, d) float32 of unit length, c at least 1: the texts of the concept bank.
         Raises ValueError for other shapes and for values that are not finite.
         """
         concepts = _matrix(concept_vectors, "concept vectors")
         if not len(concepts):
             raise ValueError("the concept bank is empty")
         statistics = LibraryStatistics.empty(concepts.shape[1], len(concepts))
-        matcher = cls(ConceptBank(concepts), statistics, [] if keep_images else None)
+        matcher = cls(ConceptBank.of(concepts), statistics, [] if keep_images else None)
         return matcher.update(image_vectors)
 
     def update(self, new_vectors: ArrayLike) -> Matcher:
         """Counts a batch of new pictures in, (m, d) float32 of unit length, at a cost of O(m); returns the matcher."""
-        vectors = _matrix(new_vectors, "image vectors", self._bank.vectors.shape[1])
+        vectors = _matrix(new_vectors, "image vectors", self._bank.dimension)
         if len(vectors):
             self._statistics.add(vectors, self._bank)
             self._reference = None
@@ -88,7 +89,7 @@ class Matcher:
         pictures that a filter leaves, in the order they were counted in.
         Raises ValueError for wrong shapes or kinds, RuntimeError without the library's vectors.
         """
-        queries = _matrix(query_vectors, "query vectors", self._bank.vectors.shape[1])
+        queries = _matrix(query_vectors, "query vectors", self._bank.dimension)
         names = [kinds] * len(queries) if isinstance(kinds, str) else list(kinds)
         if len(names) != len(queries):
             raise ValueError(f"{len(names)} kinds for {len(queries)} queries")
@@ -107,7 +108,7 @@ class Matcher:
         """The same decision from the best hits that a search has found, filtered or not: the best hit's confidence.
 
         query: (d,) float32 unit. hit_vectors: (k, d) float32 unit, the nearest by cosine similarity, in any order;
-        fifty are as good as all. Without hits the answer is 0. Costs O(c (k + 1) d + d^2) whatever n is.
+        twenty are as good as all. Without hits the answer is 0. Costs O(c (k + 1) d + d^2) whatever n is.
         """
         confidences = self.hit_confidence(query, hit_vectors, kind)
         return float(confidences.max()) if len(confidences) else 0.0
@@ -119,10 +120,10 @@ class Matcher:
         kind: what the query vector was made of. "auto" and "mixed" place it between the mean text and the mean
         picture, which lie far apart (the modality gap), and judge it as text, as a picture, or in proportion.
         """
-        vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.vectors.shape[1])
+        vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.dimension)
         if len(vector) != 1:
             raise ValueError("one query at a time: use confidence for many")
-        hits = _matrix(hit_vectors, "hit vectors", self._bank.vectors.shape[1])
+        hits = _matrix(hit_vectors, "hit vectors", self._bank.dimension)
         pictured = self._weight(vector[0], kind)
         if not len(hits) or not self.count:
             return np.zeros(len(hits))
@@ -161,6 +162,7 @@ class Matcher:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one .npz file: statistics and bank, O(c d + d^2) whatever n is. It is whole or not there at all."""
         statistics, path = self._statistics, Path(path)
+        derived: dict[str, Any] = self._current().arrays()
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -171,7 +173,9 @@ class Matcher:
                     total=statistics.total,
                     outer=statistics.outer,
                     best=statistics.best,
-                    concepts=self._bank.vectors,
+                    mean_text=self._bank.mean,
+                    directions=self._bank.directions,
+                    **derived,
                     threshold=np.float64(self.threshold),
                 )
                 file.flush()
@@ -189,7 +193,8 @@ class Matcher:
                 if int(file["format"]) != FORMAT:
                     raise ValueError(f"format {int(file['format'])}, not {FORMAT}")
                 statistics = LibraryStatistics(int(file["count"]), file["total"], file["outer"], file["best"])
-                matcher = cls(ConceptBank(file["concepts"]), statistics, None)
+                matcher = cls(ConceptBank(file["mean_text"], file["directions"]), statistics, None)
+                matcher._reference = Reference.restored(statistics, matcher._bank, file)
                 matcher.threshold = float(file["threshold"])
         except OSError:
             raise
@@ -207,7 +212,7 @@ class Matcher:
             raise RuntimeError("a loaded matcher has no image vectors: search, and use confidence_from_hits")
         if len(self._images) > 1:
             self._images = [np.concatenate(self._images)]
-        return self._images[0] if self._images else np.zeros((0, self._bank.vectors.shape[1]), np.float32)
+        return self._images[0] if self._images else np.zeros((0, self._bank.dimension), np.float32)
 
     def _weight(self, query: Floats, kind: Kind) -> float:
         """How much of the query is a picture: 0 for text, 1 for a picture."""

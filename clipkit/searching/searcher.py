@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.spaces.concepts import concept_vectors
 from clipkit.spaces.encoder import Encoder
-from clipkit.vectors.current import CurrentVectors
+from clipkit.vectors.current import CurrentVectors, is_behind, publish_current
 
-JUDGED = 10
+JUDGED = 20
 """Nearest pictures that the match decision looks at, however few are asked for."""
 
 _FUNCTION_WORDS = frozenset(
@@ -32,7 +33,6 @@ class Searcher:
     def __init__(self, catalog: Catalog, encoder: Encoder, folder: Path) -> None:
         self.catalog, self.encoder, self.folder = catalog, encoder, folder
         self._state = self._catalog_state()
-        self.vectors = CurrentVectors(folder, encoder.space, catalog)
         self.concepts: Sequence[str] = encoder.concepts or concepts()
         self._matcher: Matcher | None = None
 
@@ -42,7 +42,12 @@ class Searcher:
 
     def _catalog_state(self) -> tuple:
         space = self.encoder.space
-        return self.catalog.spaces().get(space), self.catalog.embedding_counts(space)
+        return self.catalog.spaces().get(space), self.catalog.last_embedding(space)
+
+    @cached_property
+    def vectors(self) -> CurrentVectors:
+        """The vectors, opened when they are first searched."""
+        return CurrentVectors(self.folder, self.encoder.space, self.catalog)
 
     @property
     def matcher(self) -> Matcher:
@@ -67,10 +72,10 @@ class Searcher:
 
     def publish_if_needed(self, *, always: bool = False) -> bool:
         """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
-        saved = self.folder / "matcher.npz"
-        if not (always or self.vectors.needs_publishing or not saved.exists()):
+        space, saved = self.encoder.space, self.folder / "matcher.npz"
+        if not (always or not saved.exists() or is_behind(self.folder, space, self.catalog)):
             return False
-        self.vectors.publish()
+        publish_current(self.folder, space, self.catalog)
         self._matcher = self._fit()
         self._matcher.save(saved)
         return True

@@ -59,14 +59,17 @@ def _clip_section(s: dict, weights: Path) -> str:
     )
     return f"""## CLIP
 
-`open_clip.CLIP`: ModifiedResNet image tower (layers {tuple(recipe["vision_layers"])}, width {recipe["vision_width"]},
-{recipe["image_size"]} px), text tower of width {recipe["text_width"]} with {recipe["text_layers"]} layers, embedding
-{recipe["embed_dim"]}; {weights.stat().st_size / 1e6:.1f} MB in fp16. Of the token table only the {s["token_rows"]} rows
-that the world uses are stored; all other tokens share one row that was trained to stand for "an unknown word".
+`open_clip.CLIP`: ModifiedResNet image tower (layers {tuple(recipe["vision_layers"])},
+width {recipe["vision_width"]}, {recipe["image_size"]} px), text tower of width {recipe["text_width"]} with
+{recipe["text_layers"]} layers, embedding {recipe["embed_dim"]}; {weights.stat().st_size / 1e6:.1f} MB in fp16.
+Of the token table only the {s["token_rows"]} rows that the world uses are stored; all other tokens share one row that
+was trained to stand for "an unknown word".
 
 Recipe: contrastive loss of open_clip, AdamW, {recipe["steps"]} steps of {recipe["batch"]} freshly painted scenes
-({recipe["steps"] * recipe["batch"]:,} in all), learning rate {recipe["learning_rate"]} with warm-up and half a cosine,
-seed {recipe["seed"]}; `python scripts/train_bundled.py clip`. Took {s["seconds"]:,.0f} s on {s["hardware"]}.
+({recipe["steps"] * recipe["batch"]:,} in all), learning rate {recipe["learning_rate"]} with warm-up and half a cosine;
+from step {recipe["placement_from"]} on, each scene with sides beside its twin with the sides swapped, at
+{recipe["placement_learning_rate"]};
+seed {recipe["seed"]}. `python scripts/train_bundled.py clip`. Took {s["seconds"]:,.0f} s on {s["hardware"]}.
 
 Text-to-image retrieval among unseen scenes; a picture is right if it shows the caption's things in its setting:
 

@@ -32,9 +32,15 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """The hyperparameters. `steps` x `batch` painted scenes are seen, none of them twice."""
+    """The hyperparameters. `steps` x `batch` painted scenes are seen, none of them twice.
 
-    steps: int = 1400
+    From step `placement_from` on, every scene with sides comes with its twin, at a learning rate of its own: what is
+    left and what right is learned last, and only from pictures that differ in nothing else.
+    """
+
+    steps: int = 1800
+    placement_from: int = 1400
+    placement_learning_rate: float = 4e-4
     batch: int = 256
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -124,8 +130,9 @@ def training_batch(recipe: ClipRecipe, captions: Captions, step: int) -> tuple[t
     rng = random.Random(f"clip {recipe.seed} {step}")
     batch: list[Scene] = []
     texts: list[str] = []
+    twins = recipe.twins if step < recipe.placement_from else 1.0
     for scene in islice(scenes(rng.getrandbits(62)), recipe.batch):
-        pair = [scene, twin(scene, rng)] if scene.relation and rng.random() < recipe.twins else [scene]
+        pair = [scene, twin(scene, rng)] if scene.relation and rng.random() < twins else [scene]
         batch += pair
         texts += [caption(s, rng, complete=False, place=len(pair) == 2) for s in pair]
     batch, tokens = batch[: recipe.batch], captions.tokens(texts[: recipe.batch])
@@ -180,6 +187,7 @@ def train(
         line = {"step": step, "steps": recipe.steps, "loss": loss.item(), "seconds": round(seconds, 1)}
         if step % evaluate_every == 0:
             line |= evaluate(model, recipe, count=500, seed=7, held_out=False, device=device)
+            line["placement"] = placement_accuracy(model, recipe, count=200, seed=7, device=device)
             model.train()
         report(line)
         if step % save_every == 0 or step == recipe.steps:
@@ -190,11 +198,16 @@ def train(
 
 
 def learning_rate(recipe: ClipRecipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to nothing."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    """Linear warm-up, then half a cosine down to nothing; once for each of the two parts."""
+    if step < recipe.placement_from:
+        start, end, highest = 0, min(recipe.placement_from, recipe.steps), recipe.learning_rate
+    else:
+        start, end, highest = recipe.placement_from, recipe.steps, recipe.placement_learning_rate
+    warmup = min(recipe.warmup, (end - start) // 4)
+    if step - start < warmup:
+        return highest * (step - start + 1) / warmup
+    done = (step - start - warmup) / max(1, end - start - warmup)
+    return highest * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @torch.inference_mode()

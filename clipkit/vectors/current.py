@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from clipkit.errors import LibraryDamaged
-from clipkit.vectors.store import FaissStore, Manifest, best_of, empty_results, exact_index, nearest, publish
+from clipkit.vectors.manifest import Manifest
+from clipkit.vectors.publishing import publish
+from clipkit.vectors.store import FaissStore, best_of, empty_results, exact_index, nearest
 
 FEW, SHARE = 1000, 0.05
 """A store is written anew once more than this many vectors, and this share of its own, are newer than it."""
@@ -21,7 +23,8 @@ class Source(Protocol):
     def spaces(self) -> dict[str, tuple[int, int]]: ...
     def live_embeddings(self, space: str, *, after_id: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
     def live_ids(self, space: str) -> np.ndarray: ...
-    def embedding_counts(self, space: str) -> tuple[int, int]: ...
+    def live_count(self, space: str, *, after_id: int = 0) -> int: ...
+    def last_embedding(self, space: str) -> int: ...
     def vectors(self, ids: np.ndarray) -> np.ndarray: ...
 
 
@@ -45,8 +48,8 @@ class CurrentVectors:
                 self.note = "its search index is missing; `clipkit check --repair` rebuilds it"
         except LibraryDamaged as error:
             self.note = str(error)
-        if self.store and (self.store.manifest.space, self.store.dimension) != (space, self.dimension):
-            self.store, self.note = None, f"the index in {folder} is of another model; run `clipkit check --repair`"
+        if self.store and not _belongs(self.store.manifest, space, source):
+            self.store, self.note = None, f"the index in {folder} is of another catalog; run `clipkit check --repair`"
         after = self.store.manifest.watermark if self.store else 0
         tail = list(source.live_embeddings(space, after_id=after))
         self._tail_ids = np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in tail)])
@@ -101,22 +104,32 @@ class CurrentVectors:
                 index, ids = (exact_index(self._tail[inside]) if inside.any() else None), ids[inside]
         return nearest(index, ids, queries, k) if index is not None else empty_results(len(queries), max(k, 0))
 
-    @property
-    def needs_publishing(self) -> bool:
-        """Whether enough has changed since the store was written to write it anew."""
-        if self.store is None:
-            return True
-        return self._alive is not None or len(self._tail_ids) > max(FEW, SHARE * len(self.store))
 
-    def publish(self) -> Manifest:
-        """Writes the store from the catalog; hold the library's write lock."""
-        revision = self._source.spaces()[self.space][1]
-        watermark = self._source.embedding_counts(self.space)[1]
-        return publish(
-            self.folder,
-            self._source.live_embeddings(self.space),
-            space=self.space,
-            dimension=self.dimension,
-            watermark=watermark,
-            revision=revision,
-        )
+def is_behind(folder: Path, space: str, source: Source) -> bool:
+    """Whether the published store is missing, torn, or so much older than the catalog that it pays to write it anew."""
+    try:
+        manifest = FaissStore.open(folder).manifest
+    except (FileNotFoundError, LibraryDamaged):
+        return True
+    if not _belongs(manifest, space, source) or manifest.revision != source.spaces()[space][1]:
+        return True
+    return source.live_count(space, after_id=manifest.watermark) > max(FEW, SHARE * manifest.count)
+
+
+def publish_current(folder: Path, space: str, source: Source) -> Manifest:
+    """Writes the store from the catalog; hold the library's write lock."""
+    dimension, revision = source.spaces()[space]
+    return publish(
+        folder,
+        source.live_embeddings(space),
+        space=space,
+        dimension=dimension,
+        watermark=source.last_embedding(space),
+        revision=revision,
+    )
+
+
+def _belongs(manifest: Manifest, space: str, source: Source) -> bool:
+    """False for a store of another space, or of a catalog that a backup has replaced: that gives ids out again."""
+    expected = space, source.spaces()[space][0]
+    return (manifest.space, manifest.dimension) == expected and manifest.watermark <= source.last_embedding(space)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from clipkit.errors import LibraryDamaged
+from clipkit.vectors.manifest import Manifest, head_digest, read_manifest
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 GATHER_SHARE = 0.05
 """Filters that leave fewer of the vectors than this are answered by reading just those, else by a bitmap."""
 
@@ -39,20 +33,6 @@ class VectorStore(Protocol):
         Returns scores float32 (q, k) and ids int64 (q, k), best first, padded with -inf and -1.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a published store holds. `watermark` is the largest embedding id of the space when it was written,
-    `revision` the space's revision then; `files` are name -> [bytes, xxh3-128 in hex]."""
-
-    space: str
-    dimension: int
-    count: int
-    watermark: int
-    revision: int
-    files: dict[str, tuple[int, str]]
-    format: int = FORMAT
 
 
 def empty_results(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,19 +84,6 @@ def nearest(
     return best_of(np.where(found, scores, -np.inf), np.where(found, ids[positions], -1), k)
 
 
-def _is_exact(index, count: int, dimension: int) -> bool:
-    """Whether it is what `exact_index` makes, of that size: a bit flipped in the file's head may crash FAISS later."""
-    import faiss
-
-    return (
-        isinstance(index, faiss.IndexScalarQuantizer)
-        and (index.ntotal, index.d, index.sq.d) == (count, dimension, dimension)
-        and (index.sq.qtype, index.metric_type) == (faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        and index.code_size == index.sq.code_size == 2 * dimension
-        and index.codes.size() == 2 * dimension * count
-    )
-
-
 class FaissStore:
     """Exact search over half-precision vectors: the very values that the catalog holds, so nothing is lost."""
 
@@ -155,13 +122,15 @@ class FaissStore:
             if actual != size:
                 raise LibraryDamaged(f"{folder / name} is missing or cut off; run `clipkit check --repair`")
         ids_file, index_file = sorted(manifest.files)  # "ids-..." sorts before "index-..."
+        count, dimension = manifest.count, manifest.dimension
         try:
+            if head_digest(folder / index_file, count, dimension) != manifest.head:
+                raise ValueError("a damaged head makes FAISS crash or never end")
             index = faiss.read_index(str(folder / index_file), faiss.IO_FLAG_MMAP_IFC)
             ids = np.load(folder / ids_file, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # what a flipped bit makes FAISS and NumPy raise has no common base
             raise LibraryDamaged(f"the index in {folder} cannot be read; run `clipkit check --repair`") from error
-        count, dimension = manifest.count, manifest.dimension
-        if not (_is_exact(index, count, dimension) and ids.dtype == np.int64 and ids.shape == (count,)):
+        if (index.ntotal, index.d, ids.shape, ids.dtype) != (count, dimension, (count,), np.int64):
             raise LibraryDamaged(f"the index in {folder} is not what its manifest says; run `clipkit check --repair`")
         return cls(index, ids, manifest)
 
@@ -191,155 +160,3 @@ class FaissStore:
         if not len(self) or not np.array_equal(self.ids[positions], ids):
             raise KeyError("no such id in the store")
         return self._index.reconstruct_batch(np.ascontiguousarray(positions))
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """What was published in a folder. Raises FileNotFoundError, or LibraryDamaged if it makes no sense."""
-    try:
-        written = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if written["checksum"] != _digest(written["manifest"]):
-            raise ValueError("the checksum is another")
-        manifest = Manifest(**written["manifest"])
-        if manifest.format != FORMAT:
-            raise ValueError("the format is another")
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LibraryDamaged(f"{folder / MANIFEST} is torn; run `clipkit check --repair`") from error
-    return manifest
-
-
-def publish(
-    folder: Path,
-    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
-    *,
-    space: str,
-    dimension: int,
-    watermark: int,
-    revision: int,
-) -> Manifest:
-    """Writes a store from chunks of rising ids int64 (m,) and unit vectors float32 (m, d), and puts it in place.
-
-    Readers see the old store or the new one, never a mixture, wherever the process is killed: new files have new
-    names, and the manifest that names them is replaced last. Files that no manifest names are swept. Raises OSError
-    where the disk is full: the old store stays.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        kept = tuple(read_manifest(folder).files)
-    except (FileNotFoundError, LibraryDamaged):
-        kept = ()
-    _sweep(folder, kept)  # first, for what a killed run left may be what fills the disk
-    try:
-        manifest = _write(folder, chunks, space=space, dimension=dimension, watermark=watermark, revision=revision)
-    except BaseException:
-        _sweep(folder, kept)
-        raise
-    _sweep(folder, tuple(manifest.files))
-    return manifest
-
-
-def _write(
-    folder: Path,
-    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
-    *,
-    space: str,
-    dimension: int,
-    watermark: int,
-    revision: int,
-) -> Manifest:
-    import faiss
-
-    index = exact_index(np.zeros((0, dimension), np.float32))
-    ids: list[np.ndarray] = []
-    for chunk_ids, vectors in chunks:
-        index.add(np.ascontiguousarray(vectors, np.float32))
-        ids.append(chunk_ids)
-    version = _next_version(folder)
-    index_file, ids_file = folder / f"index-{version}.faiss", folder / f"ids-{version}.npy"
-    with index_file.open("wb") as file:  # FAISS's own writer does not notice when its last block finds no room
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-        file.flush()
-        os.fsync(file.fileno())
-    with ids_file.open("wb") as file:
-        np.save(file, np.concatenate(ids) if ids else np.zeros(0, np.int64))
-        file.flush()
-        os.fsync(file.fileno())
-    files = {path.name: (path.stat().st_size, checksum(path)) for path in (index_file, ids_file)}
-    manifest = Manifest(space, dimension, index.ntotal, watermark, revision, files)
-    unfinished = folder / f"{MANIFEST}.new"
-    with unfinished.open("w", encoding="utf-8") as text:
-        json.dump({"manifest": asdict(manifest), "checksum": _digest(asdict(manifest))}, text)
-        text.flush()
-        os.fsync(text.fileno())
-    os.replace(unfinished, folder / MANIFEST)
-    _fsync_folder(folder)
-    return manifest
-
-
-def _sweep(folder: Path, kept: Sequence[str]) -> None:
-    """Deletes the files of stores that are no longer, or never were, published."""
-    for path in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"), folder / f"{MANIFEST}.new"):
-        if path.name not in kept:
-            with contextlib.suppress(OSError):  # Windows keeps a file that a reader has mapped; the next publish sweeps
-                path.unlink(missing_ok=True)
-
-
-def damage(folder: Path) -> str:
-    """Reads all of a published store and says what is wrong with it; empty if nothing is."""
-    try:
-        while True:
-            manifest = FaissStore.open(folder).manifest
-            torn = _torn_file(folder, manifest)
-            if not torn:
-                return ""
-            if manifest == read_manifest(folder):  # else another process has published meanwhile
-                return f"{folder / torn} does not have the checksum it was written with"
-    except FileNotFoundError:
-        return f"{folder} has no published index"
-    except LibraryDamaged as error:
-        return str(error).split("; run ")[0]
-
-
-def _torn_file(folder: Path, manifest: Manifest) -> str:
-    for name, (_, expected) in manifest.files.items():
-        try:
-            actual = checksum(folder / name)
-        except OSError:
-            actual = "unreadable"
-        if actual != expected:
-            return name
-    return ""
-
-
-def checksum(path: Path) -> str:
-    """xxh3-128 of a file, in hex."""
-    import xxhash
-
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _digest(manifest: dict) -> str:
-    """xxh3-128 of a manifest, in hex: a wrong watermark would hide vectors, and no other file would tell."""
-    import xxhash
-
-    return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _next_version(folder: Path) -> int:
-    versions = [p.stem.rpartition("-")[2] for p in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"))]
-    return 1 + max((int(v) for v in versions if v.isdigit()), default=0)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Makes the rename durable, where folders can be synced (not on Windows)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -164,6 +164,17 @@ def test_the_file_does_not_grow_with_the_library(tmp_path, world, library):
     assert (tmp_path / "large.npz").stat().st_size == (tmp_path / "small.npz").stat().st_size
 
 
+def test_an_empty_matcher_is_saved_and_goes_on(tmp_path, world, library):
+    Matcher.fit(library[:0], world.texts()).save(tmp_path / "empty.npz")
+    loaded = Matcher.load(tmp_path / "empty.npz")
+    query = world.texts()[0]
+    hits = nearest(library, query)
+    assert loaded.confidence_from_hits(query, hits) == 0
+    assert loaded.update(library).confidence_from_hits(query, hits) == pytest.approx(
+        Matcher.fit(library, world.texts()).confidence_from_hits(query, hits), abs=1e-4
+    )
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, matcher):
     matcher.save(tmp_path / "match.npz")
     before = (tmp_path / "match.npz").read_bytes()
@@ -220,7 +231,7 @@ def test_a_mixed_query_of_two_present_things_is_believed(world, matcher, library
 
 def test_the_best_hit_has_the_confidence_of_the_query(world, matcher, library):
     for query in world.texts(slice(90, 110)):
-        hits = nearest(library, query, 50)
+        hits = nearest(library, query, 20)
         each = matcher.hit_confidence(query, hits, "text")
         assert each.max() == pytest.approx(matcher.confidence_from_hits(query, hits, "text"))
         assert each.max() == pytest.approx(matcher.confidence(query[None], "text")[0], abs=1e-6)
@@ -259,7 +270,7 @@ def test_a_filter_judges_what_it_leaves(world, matcher, library):
     filtered = matcher.confidence(query[None], allowed=without)[0]
     assert filtered < everything
     assert filtered == pytest.approx(
-        matcher.confidence_from_hits(query, nearest(library[without], query, 50)), abs=1e-6
+        matcher.confidence_from_hits(query, nearest(library[without], query, 20)), abs=1e-6
     )
     assert matcher.confidence(query[None], allowed=np.zeros(len(library), bool))[0] == 0
     assert matcher.confidence(query[None], allowed=np.ones(len(library), bool))[0] == everything

@@ -1,0 +1,133 @@
+"""Putting a space's vectors in place, whole or not at all, and looking whether they are still whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.errors import LibraryDamaged
+from clipkit.vectors.manifest import MANIFEST, Manifest, checksum, head_digest, manifest_text, read_manifest
+from clipkit.vectors.store import FaissStore, exact_index
+
+
+def publish(
+    folder: Path,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    space: str,
+    dimension: int,
+    watermark: int,
+    revision: int,
+) -> Manifest:
+    """Writes a store from chunks of rising ids int64 (m,) and unit vectors float32 (m, d), and puts it in place.
+
+    Readers see the old store or the new one, never a mixture, wherever the process is killed: new files have new
+    names, and the manifest that names them is replaced last. Files that no manifest names are swept. Raises OSError
+    where the disk is full: the old store stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        kept = tuple(read_manifest(folder).files)
+    except (FileNotFoundError, LibraryDamaged):
+        kept = ()
+    _sweep(folder, kept)  # first, for what a killed run left may be what fills the disk
+    try:
+        manifest = _write(folder, chunks, space=space, dimension=dimension, watermark=watermark, revision=revision)
+    except BaseException:
+        _sweep(folder, kept)
+        raise
+    _sweep(folder, tuple(manifest.files))
+    return manifest
+
+
+def _write(
+    folder: Path,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    space: str,
+    dimension: int,
+    watermark: int,
+    revision: int,
+) -> Manifest:
+    import faiss
+
+    index = exact_index(np.zeros((0, dimension), np.float32))
+    ids: list[np.ndarray] = []
+    for chunk_ids, vectors in chunks:
+        index.add(np.ascontiguousarray(vectors, np.float32))
+        ids.append(chunk_ids)
+    version = _next_version(folder)
+    index_file, ids_file = folder / f"index-{version}.faiss", folder / f"ids-{version}.npy"
+    with index_file.open("wb") as file:  # FAISS's own writer does not notice when its last block finds no room
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        file.flush()
+        os.fsync(file.fileno())
+    with ids_file.open("wb") as file:
+        np.save(file, np.concatenate(ids) if ids else np.zeros(0, np.int64))
+        file.flush()
+        os.fsync(file.fileno())
+    files = {path.name: (path.stat().st_size, checksum(path)) for path in (index_file, ids_file)}
+    head = head_digest(index_file, index.ntotal, dimension)
+    manifest = Manifest(space, dimension, index.ntotal, watermark, revision, files, head)
+    unfinished = folder / f"{MANIFEST}.new"
+    with unfinished.open("w", encoding="utf-8") as text:
+        text.write(manifest_text(manifest))
+        text.flush()
+        os.fsync(text.fileno())
+    os.replace(unfinished, folder / MANIFEST)
+    _fsync_folder(folder)
+    return manifest
+
+
+def _sweep(folder: Path, kept: Sequence[str]) -> None:
+    """Deletes the files of stores that are no longer, or never were, published."""
+    for path in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"), folder / f"{MANIFEST}.new"):
+        if path.name not in kept:
+            with contextlib.suppress(OSError):  # Windows keeps a file that a reader has mapped; the next publish sweeps
+                path.unlink(missing_ok=True)
+
+
+def damage(folder: Path) -> str:
+    """Reads all of a published store and says what is wrong with it; empty if nothing is."""
+    try:
+        while True:
+            manifest = FaissStore.open(folder).manifest
+            torn = _torn_file(folder, manifest)
+            if not torn:
+                return ""
+            if manifest == read_manifest(folder):  # else another process has published meanwhile
+                return f"{folder / torn} does not have the checksum it was written with"
+    except FileNotFoundError:
+        return f"{folder} has no published index"
+    except LibraryDamaged as error:
+        return str(error).split("; run ")[0]
+
+
+def _torn_file(folder: Path, manifest: Manifest) -> str:
+    for name, (_, expected) in manifest.files.items():
+        try:
+            actual = checksum(folder / name)
+        except OSError:
+            actual = "unreadable"
+        if actual != expected:
+            return name
+    return ""
+
+
+def _next_version(folder: Path) -> int:
+    versions = [p.stem.rpartition("-")[2] for p in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"))]
+    return 1 + max((int(v) for v in versions if v.isdigit()), default=0)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Makes the rename durable, where folders can be synced (not on Windows)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,71 @@
+"""The match decision's test in the bundled space: 2,000 scenes that lack 24 things and some combinations."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+
+import numpy as np
+
+from clipkit.spaces.encoder import load_encoder, unit
+from clipkit.training.painting import paint
+from clipkit.training.world import Scene, caption, compose, random_scene, settings, things
+
+LIBRARY, QUERIES = 2000, 400
+LACKING = 24
+COMBINATIONS = 200
+UNKNOWN = (
+    "zither", "chandelier", "walrus", "hedgehog", "sofa", "lighthouse", "mermaid", "kettle", "saxophone", "dragon",
+    "wheelbarrow", "hammock", "broccoli", "ostrich", "typewriter", "canoe", "pretzel", "cathedral", "scarecrow",
+    "moose",
+)  # fmt: skip
+"""Words that the world does not have."""
+
+
+def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
+    """Unit vectors of the library, the bank and the queries, with the kind of each query and whether it is present.
+
+    Keys library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool. The library never shows the
+    24 lacking things, nor the lacking thing-setting pairs, alone or beside another thing. Absent queries name one of
+    either, or put a word that the world does not have in the place of a thing; present ones are captions of scenes
+    of the library, in other words than training saw for them.
+    """
+    rng = random.Random(seed)
+    lacking = set(rng.sample(range(len(things())), LACKING))
+    there = [thing for thing in things() if thing.index not in lacking]
+    pairs = [(thing, setting) for thing in there for setting in settings()]
+    missing = {(thing.index, setting.index) for thing, setting in rng.sample(pairs, COMBINATIONS)}
+
+    def fits(scene: Scene) -> bool:
+        setting, shown = scene.content
+        return not (shown & lacking) and not any((thing, setting) in missing for thing in shown)
+
+    endless = iter(lambda: random_scene(rng), None)
+    library = list(islice((scene for scene in endless if fits(scene)), LIBRARY))
+    contents = {scene.content for scene in library}
+    queries = [("present", caption(scene, rng)) for scene in rng.sample(library, QUERIES)]
+    for _ in range(QUERIES):
+        thing = things()[rng.choice(sorted(lacking))]
+        queries.append(("absent object", caption(compose(rng.choice(settings()), [thing], rng), rng)))
+    for thing_index, setting_index in rng.choices(sorted(missing), k=QUERIES):
+        scene = compose(settings()[setting_index], [things()[thing_index]], rng)
+        assert scene.content not in contents
+        queries.append(("absent combination", caption(scene, rng)))
+    for _ in range(QUERIES):
+        scene = compose(rng.choice(settings()), [rng.choice(there)], rng)
+        where = rng.choice(scene.setting.phrases)
+        queries.append(("unknown word", f"{rng.choice(('a', 'a picture of a'))} {rng.choice(UNKNOWN)} {where}"))
+
+    encoder = load_encoder("tiny", "cpu")
+    images = [
+        encoder.encode_images(np.stack([encoder.preprocessing.pixels(paint(s, 96)) for s in library[i : i + 100]]))
+        for i in range(0, LIBRARY, 100)
+    ]
+    kinds = np.array([kind for kind, _ in queries])
+    return {
+        "library": unit(np.concatenate(images)),
+        "bank": unit(encoder.encode_texts(list(encoder.concepts))),
+        "queries": unit(encoder.encode_texts([text for _, text in queries])),
+        "kinds": kinds,
+        "present": kinds == "present",
+    }

@@ -1,0 +1,82 @@
+"""The CLIP recipe: the same batches each time, a resumed run like an undisturbed one, and a loadable result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clipkit.spaces.encoder import load_encoder
+from clipkit.training.clip import UNKNOWN_TOKEN, Captions, ClipRecipe, train, training_batch
+
+SMALL = ClipRecipe(
+    steps=6, batch=8, warmup=2, placement_from=4, embed_dim=32, vision_width=16, text_width=64, text_layers=1
+)
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_bundled.py"
+
+
+def test_a_batch_is_the_same_each_time_and_other_than_the_next():
+    captions = Captions(SMALL)
+    (images, tokens), again, after = (training_batch(SMALL, captions, step) for step in (3, 3, 4))
+    assert images.shape == (8, 3, 64, 64) and tokens.shape == (8, SMALL.context_length)
+    assert torch.equal(images, again[0]) and torch.equal(tokens, again[1])
+    assert not torch.equal(images, after[0])
+
+
+def test_words_outside_the_world_become_the_unknown_token():
+    captions = Captions(SMALL)
+    tokens = captions.tokens(["a dog", "a xylophone"])
+    assert UNKNOWN_TOKEN not in tokens[0] and UNKNOWN_TOKEN in tokens[1]
+    assert tokens[0, 0] == captions.tokenizer.sot_token_id and tokens[0].max() == captions.tokenizer.eot_token_id
+
+
+def test_a_killed_and_resumed_run_has_the_losses_of_an_undisturbed_one(tmp_path):
+    class Killed(Exception):
+        pass
+
+    def losses_of(work: Path, die_at: int = 0) -> list[float]:
+        seen: list[float] = []
+
+        def report(line: dict) -> None:
+            seen.append(line["loss"])
+            if line["step"] == die_at:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            train(SMALL, work, report=report, save_every=2)
+        return seen
+
+    undisturbed = losses_of(tmp_path / "whole")
+    first = losses_of(tmp_path / "killed", die_at=5)
+    resumed = losses_of(tmp_path / "killed")
+    assert len(undisturbed) == 6 and len(first) == 5
+    assert len(resumed) == 2, "it goes on from the last checkpoint, after step 4"
+    assert np.allclose(first[:4] + resumed, undisturbed, rtol=1e-4)
+    assert losses_of(tmp_path / "killed") == [], "a finished run is not trained further"
+
+
+def test_other_seeds_give_other_models(tmp_path):
+    one = train(replace(SMALL, steps=1), tmp_path / "a")
+    two = train(replace(SMALL, steps=1, seed=1), tmp_path / "b")
+    assert not torch.equal(one.token_embedding.weight, two.token_embedding.weight)
+
+
+def test_the_script_goes_through_everything_and_leaves_a_loadable_space(tmp_path):
+    command = [sys.executable, str(SCRIPT), "clip", "--quick", "--threads", "1"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "recall@1" in done.stdout
+    scores = json.loads((tmp_path / "out/clip/scores.json").read_text())
+    assert scores["retrieval"]["seen combinations"]["scenes"] == 100
+    assert "| held-out combinations | 100 |" in (tmp_path / "out/README.md").read_text()
+    encoder = load_encoder(str(tmp_path / "out/clip"), "cpu")
+    assert np.isfinite(encoder.encode_texts(["a dog on the beach"])).all()
+    assert len(encoder.concepts) == 112 and encoder.unknown_words("a zither") == ["zither"]
