@@ -5,7 +5,8 @@
 
 VECTORS.npz holds real CLIP vectors with captions' nouns, in the format of ../shared/real_clip (the default). Three
 protocols are reported: `salient` nouns as that folder defines them; `any` noun that one photo shows clearly; and
-`halves`, salient nouns in random halves of the photos. --recorded adds a library with labelled queries, as
+`halves`, salient nouns in random halves of the photos. The bundled space `tiny` is judged on painted scenes, by kind
+of what is absent; `--recorded` adds a library with labelled queries, as
 `Recorded.load` reads it. --fit also prints the weights of `clipkit/matching/calibration.py`.
 """
 
@@ -42,7 +43,8 @@ SIZES = (1, 10, 100)
 class Case:
     """One library (n, d), one bank (c, d), queries (q, d), and which of them the library answers, (q,) bool.
 
-    `kind` is printed; `group` (q,) names what must not be in training and test at once, such as the noun.
+    `kind` is printed; `group` (q,) names what must not be in training and test at once, such as the noun;
+    `weights` are those of the space.
     """
 
     library: Floats
@@ -51,6 +53,7 @@ class Case:
     present: np.ndarray
     group: np.ndarray
     kind: str = "text"
+    weights: calibration.Calibration = calibration.PHOTOGRAPHS
 
 
 class DataSet(Protocol):
@@ -71,6 +74,17 @@ class Recorded:
     queries: Floats  # (q, d)
     kinds: np.ndarray  # (q,) of str, such as "absent object", "absent combination", "unknown word"
     present: np.ndarray  # (q,) bool
+    weights: calibration.Calibration = calibration.PHOTOGRAPHS
+
+    @classmethod
+    def tiny(cls) -> Recorded:
+        """The bundled space: see `match_scenes`."""
+        from match_scenes import scene_vectors
+
+        from clipkit.spaces.encoder import load_encoder
+
+        weights = calibration.Calibration.from_json(load_encoder("tiny", "cpu").match)
+        return cls("tiny", **scene_vectors(), weights=weights)
 
     @classmethod
     def load(cls, path: Path) -> Recorded:
@@ -88,7 +102,7 @@ class Recorded:
             rows = np.flatnonzero((here & ~self.present) | (self.present & (here | ~self.present[here].any())))
             if not self.present[rows].any():
                 rows = np.flatnonzero(here | self.present)
-            yield Case(self.library, self.bank, self.queries[rows], self.present[rows], rows, str(kind))
+            yield Case(self.library, self.bank, self.queries[rows], self.present[rows], rows, str(kind), self.weights)
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,8 @@ def score(method: Method, cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray
 
 def clipkit_score(cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
     cases = list(cases)
-    scores = [Matcher.fit(case.library, case.bank).confidence(case.queries, "text") for case in cases]
+    matchers = [Matcher.fit(case.library, case.bank, calibration=case.weights) for case in cases]
+    scores = [matcher.confidence(case.queries, "text") for matcher, case in zip(matchers, cases, strict=True)]
     return np.concatenate(scores), np.concatenate([case.present for case in cases])
 
 
@@ -191,15 +206,9 @@ def examples(cases: Iterable[Case], weight: float = 1.0) -> Examples:
     return Examples(np.array(evidence), labels, np.concatenate(group), np.full(len(labels), weight))
 
 
-def fit(train: Examples, penalty: float = 1.0) -> np.ndarray:
-    """Logistic regression by Newton's method; the last number is the offset, which is not penalised."""
-    x = np.c_[train.evidence, np.ones(len(train.present))]
-    weights, ridge = np.zeros(x.shape[1]), penalty * np.diag([1.0] * (x.shape[1] - 1) + [0.0])
-    for _ in range(25):
-        chance = calibration.probability(x @ weights)
-        slope = x.T @ (train.weight * (chance - train.present)) + ridge @ weights
-        weights -= np.linalg.solve((x * (train.weight * chance * (1 - chance))[:, None]).T @ x + ridge, slope)
-    return weights
+def fit(train: Examples) -> np.ndarray:
+    """The weights of the four numbers, and the offset."""
+    return calibration.fit_logistic(train.evidence, train.present, train.weight)
 
 
 def predict(weights: np.ndarray, test: Examples) -> np.ndarray:
@@ -331,7 +340,8 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="leave the baselines and the cost out")
     options = parser.parse_args()
 
-    sets: list[DataSet] = [Recorded.load(path) for path in options.recorded]
+    tiny = Recorded.tiny()
+    sets: list[DataSet] = [tiny, *(Recorded.load(path) for path in options.recorded)]
     real = RealClip.load(options.vectors) if options.vectors.exists() else None
     if real:
         any_noun = real.some("any", strong=1, share=0.2)
@@ -343,6 +353,10 @@ def main() -> None:
     else:
         print(f"{options.vectors} is not there: real vectors are left out")
     table(sets, {} if options.fast else METHODS)
+    print("\ntiny, 2,000 scenes; weights and threshold from other scenes (scripts/train_bundled.py):")
+    for case in tiny.cases():
+        confidence, present = clipkit_score([case])
+        report(f"clipkit, {case.kind}", confidence, present, confidence < case.weights.threshold)
     if real:
         print(f"\n{len(real.nouns())} salient nouns, {len(any_noun.nouns())} of any; cross-validated, salient:")
         test = examples(real.cases())
@@ -350,9 +364,9 @@ def main() -> None:
         # Halves make the same nouns speak of other libraries; they stay with their noun when folds are made.
         for half in halves:
             train += examples(half.cases(), 0.5)
-        shipped = np.append(calibration.TEXT_WEIGHTS, calibration.TEXT_OFFSET)
+        shipped = np.append(calibration.PHOTOGRAPHS.text_weights, calibration.PHOTOGRAPHS.text_offset)
         confidence = predict(shipped, test)
-        report("clipkit, as shipped", confidence, test.present, confidence < calibration.THRESHOLD)
+        report("clipkit, as shipped", confidence, test.present, confidence < calibration.PHOTOGRAPHS.threshold)
         cross_validate_nouns(train, test)
         cross_validate_photos(real)
         small = examples(any_noun.small_cases(np.random.default_rng(1)))
@@ -360,7 +374,10 @@ def main() -> None:
             part = small[np.isclose(small.evidence[:, 3], np.log10(size))]
             confidence = predict(shipped, part)
             report(
-                f"clipkit, as shipped, {size} pictures", confidence, part.present, confidence < calibration.THRESHOLD
+                f"clipkit, as shipped, {size} pictures",
+                confidence,
+                part.present,
+                confidence < calibration.PHOTOGRAPHS.threshold,
             )
         if options.fit:
             weights = fit(train)

@@ -31,8 +31,10 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
     """The image and text towers."""
     import torch
 
+    from clipkit.spaces.encoder import load_encoder
     from clipkit.training import card
-    from clipkit.training.clip import ClipRecipe, evaluate, export, placement_accuracy, train
+    from clipkit.training.clip import ClipRecipe, add_to_config, evaluate, export, placement_accuracy, train
+    from clipkit.training.matching import SIZES, calibrate
 
     if threads:
         torch.set_num_threads(threads)
@@ -59,6 +61,8 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
     }
     folder = output / "clip"
     rows = export(model, recipe, folder)
+    decision = calibrate(load_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
+    add_to_config(folder, match=decision.to_json())
     scores = {
         "recipe": recipe.__dict__,
         "token_rows": rows,

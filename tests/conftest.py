@@ -11,6 +11,8 @@ import pytest
 
 from clipkit.cli.main import main
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is first imported: no test may wait for a network
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -29,7 +31,6 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
         monkeypatch.setenv(variable, str(home / variable))
     monkeypatch.delenv("CLIPKIT_INDEXES", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ from clipkit.searching.result import SearchResult
 @click.option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM of the place.")
 @click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Confidence that counts as a match.")
+@click.option(
+    "--generate", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
+    help="When nothing matches: auto makes a picture if a decoder is on this machine; this version comes with none.",
+)  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
 @json_option
@@ -53,6 +57,7 @@ def search(
     near: str | None,
     where: str | None,
     min_confidence: float | None,
+    generate: str,
     device: str,
     contact_sheet: Path | None,
     as_json: bool,

@@ -1,22 +1,59 @@
-"""From evidence to a probability: one logistic model with fixed weights.
-
-The weights were fitted on public research vectors (`scripts/evaluate_match.py --fit`), on libraries of one to a
-thousand pictures with and without what is asked, and are judged there with words and pictures that they have not
-seen. They speak of dimensionless numbers, so that they hold for other spaces.
-"""
+"""From evidence to a probability: one logistic model, whose weights belong to a kind of space."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-# Margin of the best hit, lead of the four best, spread of the words, number of pictures: see `text_evidence`.
-TEXT_WEIGHTS = np.array([0.8, 0.71, -1.79, -0.72])
-TEXT_OFFSET = 0.93
-IMAGE_SLOPE, IMAGE_MIDDLE = 8.0, 0.5
 
-# Chosen so that at most one in ten present queries is turned away, on all the libraries the weights were fitted on.
-THRESHOLD = 0.25
+@dataclass(frozen=True)
+class Calibration:
+    """The weights of the decision.
+
+    `text_weights`: of the four numbers of `text_evidence` (margin of the best hit, lead of the four best, spread of the
+    words, number of pictures), and `text_offset`. `image_slope`, `image_middle`: of the similarity of two pictures.
+    `threshold`: the confidence from which a hit is a match, chosen so that at most one in ten queries that a library
+    can answer is turned away.
+    """
+
+    text_weights: tuple[float, ...]
+    text_offset: float
+    image_slope: float
+    image_middle: float
+    threshold: float
+
+    def text_logit(self, evidence: NDArray[np.float64]) -> float:
+        """Log odds that the library has what a text asks for, from the evidence of `text_evidence`."""
+        return float(evidence @ np.array(self.text_weights)) + self.text_offset
+
+    def image_logit(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log odds that a picture shows what the query picture shows, from their similarity in [-1, 1]."""
+        return self.image_slope * (similarity - self.image_middle)
+
+    def to_json(self) -> dict:
+        """Plain data, as a space's configuration keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping) -> Calibration:
+        """What `to_json` gave. Raises TypeError, ValueError or KeyError for anything else."""
+        numbers = {name: float(fields[name]) for name in ("text_offset", "image_slope", "image_middle", "threshold")}
+        weights = tuple(float(weight) for weight in fields["text_weights"])
+        if len(weights) != 4 or not np.isfinite([*weights, *numbers.values()]).all():
+            raise ValueError("a calibration has four text weights, and finite numbers")
+        return cls(text_weights=weights, **numbers)
+
+
+PHOTOGRAPHS = Calibration((0.8, 0.71, -1.79, -0.72), 0.93, 8.0, 0.5, 0.25)
+"""For CLIP models of photographs.
+
+The weights were fitted on public research vectors (`scripts/evaluate_match.py --fit`), on libraries of one to a
+thousand pictures with and without what is asked, and are judged there with words and pictures that they have not
+seen. They speak of dimensionless numbers, so that they hold for other spaces of the kind.
+"""
 
 
 def probability(logit: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -24,11 +61,17 @@ def probability(logit: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
 
 
-def text_logit(evidence: NDArray[np.float64]) -> float:
-    """Log odds that the library has what a text asks for, from the evidence of `text_evidence`."""
-    return float(evidence @ TEXT_WEIGHTS) + TEXT_OFFSET
-
-
-def image_logit(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log odds that a picture shows what the query picture shows, from their similarity in [-1, 1]."""
-    return IMAGE_SLOPE * (similarity - IMAGE_MIDDLE)
+def fit_logistic(
+    evidence: ArrayLike, present: ArrayLike, weight: ArrayLike | None = None, penalty: float = 1.0
+) -> NDArray[np.float64]:
+    """Logistic regression by Newton's method, (m, e), (m,) bool, (m,) to (e + 1,): the offset last, not penalised."""
+    rows, labels = np.asarray(evidence, np.float64), np.asarray(present, np.float64)
+    x = np.c_[rows, np.ones(len(rows))]
+    counts = np.ones(len(rows)) if weight is None else np.asarray(weight, np.float64)
+    weights, ridge = np.zeros(x.shape[1]), penalty * np.diag([1.0] * (x.shape[1] - 1) + [0.0])
+    for _ in range(25):
+        chance = probability(x @ weights)
+        slope = x.T @ (counts * (chance - labels)) + ridge @ weights
+        curve = (x * (counts * np.maximum(chance * (1 - chance), 1e-9))[:, None]).T @ x
+        weights = weights - np.linalg.solve(curve + ridge, slope)
+    return weights

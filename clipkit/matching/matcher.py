@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,15 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clipkit.matching import calibration
 from clipkit.matching.bank import ConceptBank, Floats, unit
+from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, probability
 from clipkit.matching.evidence import PARAPHRASE, Reference, text_evidence
 from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
 
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")
-FORMAT = 1
+FORMAT = 2
 TOP = 20  # hits that `confidence` looks at: the best by score are among the nearest, but not always the first
 
 
@@ -30,25 +31,39 @@ class Matcher:
     chosen so that at most one in ten queries that the library can answer is turned away.
     """
 
-    def __init__(self, bank: ConceptBank, statistics: LibraryStatistics, images: list[Floats] | None) -> None:
-        self.threshold = calibration.THRESHOLD
+    def __init__(
+        self,
+        bank: ConceptBank,
+        statistics: LibraryStatistics,
+        images: list[Floats] | None,
+        calibration: Calibration = PHOTOGRAPHS,
+    ) -> None:
+        self.calibration, self.threshold = calibration, calibration.threshold
         self._bank, self._statistics, self._images = bank, statistics, images
         self._reference: Reference | None = None
 
     @classmethod
-    def fit(cls, image_vectors: ArrayLike, concept_vectors: ArrayLike, *, keep_images: bool = True) -> Matcher:
+    def fit(
+        cls,
+        image_vectors: ArrayLike,
+        concept_vectors: ArrayLike,
+        *,
+        keep_images: bool = True,
+        calibration: Calibration = PHOTOGRAPHS,
+    ) -> Matcher:
         """The matcher of a library.
 
         image_vectors: (n, d) float32 of unit length, n may be 0. They are kept (not copied) for `confidence`, and not
         saved; without `keep_images` only the statistics are, and `confidence_from_hits` decides.
         concept_vectors: (c, d) float32 of unit length, c at least 1: the texts of the concept bank.
+        calibration: the weights for the kind of space that the vectors are of.
         Raises ValueError for other shapes and for values that are not finite.
         """
         concepts = _matrix(concept_vectors, "concept vectors")
         if not len(concepts):
             raise ValueError("the concept bank is empty")
         statistics = LibraryStatistics.empty(concepts.shape[1], len(concepts))
-        matcher = cls(ConceptBank.of(concepts), statistics, [] if keep_images else None)
+        matcher = cls(ConceptBank.of(concepts), statistics, [] if keep_images else None, calibration)
         return matcher.update(image_vectors)
 
     def update(self, new_vectors: ArrayLike) -> Matcher:
@@ -132,13 +147,13 @@ class Matcher:
         if pictured < 1:
             direction = self._direction(vector[0], pictured)
             margins, evidence = text_evidence(reference, direction, hits)
-            best = calibration.text_logit(evidence)
-            behind = np.minimum(margins - evidence[0], 0.0) * calibration.TEXT_WEIGHTS[0]
+            best = self.calibration.text_logit(evidence)
+            behind = np.minimum(margins - evidence[0], 0.0) * self.calibration.text_weights[0]
             logits += (1 - pictured) * (best + behind)
         if pictured > 0:
             similar = picture_similarity(reference, vector[0], hits)
-            logits += pictured * calibration.image_logit(similar)
-        confidences = calibration.probability(logits)
+            logits += pictured * self.calibration.image_logit(similar)
+        confidences = probability(logits)
         # The same picture, or a copy of it, is there whatever else is.
         copies = np.clip((hits @ vector[0] - 0.95) / 0.04, 0, 1)
         return confidences + (1 - confidences) * copies
@@ -176,7 +191,7 @@ class Matcher:
                     mean_text=self._bank.mean,
                     directions=self._bank.directions,
                     **derived,
-                    threshold=np.float64(self.threshold),
+                    calibration=json.dumps(self.calibration.to_json()),
                 )
                 file.flush()
                 os.fsync(file.fileno())
@@ -193,9 +208,9 @@ class Matcher:
                 if int(file["format"]) != FORMAT:
                     raise ValueError(f"format {int(file['format'])}, not {FORMAT}")
                 statistics = LibraryStatistics(int(file["count"]), file["total"], file["outer"], file["best"])
-                matcher = cls(ConceptBank(file["mean_text"], file["directions"]), statistics, None)
+                calibration = Calibration.from_json(json.loads(str(file["calibration"])))
+                matcher = cls(ConceptBank(file["mean_text"], file["directions"]), statistics, None, calibration)
                 matcher._reference = Reference.restored(statistics, matcher._bank, file)
-                matcher.threshold = float(file["threshold"])
         except OSError:
             raise
         except Exception as error:

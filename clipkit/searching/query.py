@@ -121,9 +121,10 @@ class EmbeddedQuery:
 def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     """Encodes every term and joins them.
 
-    One term is its own unit vector. Several are centred first, each on the mean of its modality, because texts and
-    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", 2022) and the picture would otherwise
-    drown the words; then their unit directions are added with their weights.
+    One term is its own unit vector. Several are first centred, each on the mean of its modality, because texts and
+    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", NeurIPS 2022) and a picture would otherwise
+    drown the words. The unit directions are added with their weights, and their sum, as long as the parts are on
+    average, starts from the means of what is wanted: so the result lies where texts and pictures of its kind lie.
     Raises UnreadableImage or FetchRefused for a picture that cannot be had.
     """
     terms = query.terms()
@@ -140,7 +141,13 @@ def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     total = np.sum([t.weight * c for t, c in zip(terms, centred, strict=True)], axis=0)
     if np.linalg.norm(total) < 1e-6:
         raise BadQuery("the parts of the query cancel out: change its words or weights")
-    return EmbeddedQuery(unit(total), kind, unknown)
+    wanted = np.array([max(term.weight, 0.0) for term in terms])
+    wanted /= wanted.sum()
+    base = sum(w * (means.image if t.is_picture else means.text) for w, t in zip(wanted, terms, strict=True))
+    away = [
+        np.linalg.norm(v - (means.image if t.is_picture else means.text)) for v, t in zip(parts, terms, strict=True)
+    ]
+    return EmbeddedQuery(unit(base + float(wanted @ away) * unit(total)), kind, unknown)
 
 
 def _pixels(picture: Picture, encoder: Encoder) -> np.ndarray:

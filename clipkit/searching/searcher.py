@@ -11,7 +11,7 @@ import numpy as np
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
-from clipkit.matching import Matcher, concepts
+from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.searching.query import Means, Query, embed
 from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
@@ -65,7 +65,9 @@ class Searcher:
 
     def _fit(self) -> Matcher:
         bank = concept_vectors(self.encoder, self.concepts)
-        matcher = Matcher.fit(np.zeros((0, self.encoder.dimension), np.float32), bank, keep_images=False)
+        none = np.zeros((0, self.encoder.dimension), np.float32)
+        weights = Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
+        matcher = Matcher.fit(none, bank, keep_images=False, calibration=weights)
         for _, vectors in self.catalog.live_embeddings(self.encoder.space):
             matcher.update(vectors)
         return matcher

@@ -39,7 +39,8 @@ def load(space: str, device: str) -> OpenClipEncoder:
                 f"there is no model {space!r}; `clipkit models list` names some, "
                 "and any open_clip NAME/TAG or checkpoint folder will do"
             )
-        model = open_clip.create_model(name, pretrained=tag, device=device, require_pretrained=True)
+        with _root_logger_quiet():  # what goes wrong is raised as well
+            model = open_clip.create_model(name, pretrained=tag, device=device, require_pretrained=True)
         details = {**_DEFAULTS, **open_clip.get_model_preprocess_cfg(model)}
     size = model.visual.image_size
     preprocessing = Preprocessing(
@@ -57,6 +58,7 @@ def load(space: str, device: str) -> OpenClipEncoder:
         preprocessing,
         vocabulary=frozenset(own.get("vocabulary", ())),
         concepts=tuple(own.get("concepts", ())),
+        match=own.get("match"),
     )
 
 
@@ -64,7 +66,7 @@ def load(space: str, device: str) -> OpenClipEncoder:
 def _root_logger_quiet() -> Iterator[None]:
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

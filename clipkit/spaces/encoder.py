@@ -20,6 +20,8 @@ class Encoder(Protocol):
     preprocessing: Preprocessing
     concepts: tuple[str, ...]
     """A bank of concepts of the space's own, for the match decision; empty for spaces that know all words."""
+    match: dict
+    """The match decision's weights, as `clipkit.matching.Calibration.to_json`; empty for spaces of photographs."""
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3), as `preprocessing.pixels` makes them, to float32 (n, dimension)."""
@@ -52,8 +54,9 @@ class OpenClipEncoder:
         *,
         vocabulary: frozenset[str] = frozenset(),
         concepts: tuple[str, ...] = (),
+        match: dict | None = None,
     ) -> None:
-        self.space, self.preprocessing, self.concepts = space, preprocessing, concepts
+        self.space, self.preprocessing, self.concepts, self.match = space, preprocessing, concepts, match or {}
         self._model, self._tokenizer, self._vocabulary = model, tokenizer, vocabulary
         self._device = next(model.parameters()).device
         self.dimension = int(self.encode_texts(["a"]).shape[1])
@@ -98,7 +101,7 @@ def load_encoder(space: str, device: str = "auto") -> OpenClipEncoder:
     except SpaceNotAvailable:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SpaceNotAvailable(
             f"the model {space} cannot be loaded ({first_line}); "
             "name a folder with its open_clip_config.json and weights, or use --model tiny"

@@ -80,6 +80,9 @@ Text-to-image retrieval among unseen scenes; a picture is right if it shows the 
 Which of two things is on the left is told right in {s["placement"]:.0%} of {s["placement_scenes"]} two-thing scenes
 (the caption against the same caption with the sides swapped).
 
+The match decision is calibrated on scenes of its own (`clipkit/training/matching.py`) and judged on others by
+`scripts/evaluate_match.py`.
+
 Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, and change it
 little); counts, sizes and colours mean nothing to it.
 

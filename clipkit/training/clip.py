@@ -282,3 +282,11 @@ def export(model: CLIP, recipe: ClipRecipe, folder: Path) -> int:
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return len(known)
+
+
+def add_to_config(folder: Path, **fields: object) -> None:
+    """Adds to what an exported `open_clip_config.json` says of clipkit's own."""
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["clipkit"].update(fields)
+    path.write_text(json.dumps(config, indent=1) + "\n")

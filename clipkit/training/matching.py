@@ -1,0 +1,125 @@
+"""Calibrate the match decision for the space of the emoji world.
+
+The weights that hold for photographs do not hold for a space that knows 96 things for certain. So scenes are painted
+into libraries of several sizes, each lacking some things and some combinations, and asked for what they have and lack;
+a logistic model over the decision's own evidence is fitted to the answers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from clipkit.matching import PHOTOGRAPHS, Calibration
+from clipkit.matching.bank import ConceptBank, unit
+from clipkit.matching.calibration import fit_logistic, probability
+from clipkit.matching.evidence import Reference, text_evidence
+from clipkit.matching.pictures import picture_similarity
+from clipkit.matching.statistics import LibraryStatistics
+from clipkit.spaces.encoder import Encoder
+from clipkit.training.painting import paint
+from clipkit.training.world import Scene, caption, compose, random_scene, settings, things
+
+SIZES = (3, 10, 30, 100, 300, 1000, 2000)
+QUERIES = 80
+LACKING = 24
+TURNED_AWAY = 0.1
+"""The share of queries that a library can answer which may be turned away."""
+
+_ABSENT_WORDS = (
+    "chimney",
+    "trombone",
+    "walnut",
+    "blanket",
+    "pirate",
+    "otter",
+    "ladder",
+    "fountain",
+    "waffle",
+    "canyon",
+)
+NEAREST = 20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A library of scenes and what it is asked: captions and scenes, with whether it shows them."""
+
+    library: list[Scene]
+    texts: list[tuple[str, bool]]
+    pictures: list[tuple[Scene, bool]]
+
+
+def trial(size: int, rng: random.Random) -> Trial:
+    """A library that lacks 24 things and a tenth of the thing-setting pairs, asked for what it shows and lacks."""
+    lacking = set(rng.sample(range(len(things())), LACKING))
+    there = [thing for thing in things() if thing.index not in lacking]
+    missing = {(t.index, s.index) for t in there for s in settings() if rng.random() < 0.1}
+
+    def fits(scene: Scene) -> bool:
+        setting, shown = scene.content
+        return not shown & lacking and not any((thing, setting) in missing for thing in shown)
+
+    library = list(islice((s for s in iter(lambda: random_scene(rng), None) if fits(s)), size))
+    shown = [rng.choice(library) for _ in range(QUERIES)]
+    absent_things = [compose(rng.choice(settings()), [things()[rng.choice(sorted(lacking))]], rng) for _ in shown[::3]]
+    pairs = rng.choices(sorted(missing), k=len(absent_things))
+    absent_pairs = [compose(settings()[s], [things()[t]], rng) for t, s in pairs]
+    absent = absent_things + absent_pairs
+    texts = [(caption(scene, rng), True) for scene in shown] + [(caption(scene, rng), False) for scene in absent]
+    for _ in absent_things:
+        where = rng.choice(rng.choice(settings()).phrases)
+        texts.append((f"a {rng.choice(_ABSENT_WORDS)} {where}", False))
+    again = [compose(s.setting, [p.thing for p in s.placed], rng, s.relation) for s in shown]
+    return Trial(library, texts, [(s, True) for s in again] + [(s, False) for s in absent])
+
+
+def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> Calibration:
+    """The weights and the threshold of the match decision for an encoder of the emoji world."""
+    rng = random.Random(f"calibration {seed}")
+    bank = ConceptBank.of(unit(encoder.encode_texts(list(encoder.concepts))))
+    evidence: list[np.ndarray] = []
+    alike: list[float] = []
+    present: list[bool] = []
+    shown: list[bool] = []
+    for size in sizes:
+        task = trial(size, rng)
+        library = scene_vectors(encoder, task.library)
+        statistics = LibraryStatistics.empty(bank.dimension, len(bank.directions))
+        statistics.add(library, bank)
+        reference = Reference.of(statistics, bank)
+        for vector in unit(encoder.encode_texts([text for text, _ in task.texts])):
+            evidence.append(text_evidence(reference, unit(vector - bank.mean), _nearest(library, vector))[1])
+        for vector in scene_vectors(encoder, [scene for scene, _ in task.pictures]):
+            alike.append(float(picture_similarity(reference, vector, _nearest(library, vector)).max()))
+        present += [there for _, there in task.texts]
+        shown += [there for _, there in task.pictures]
+    *text_weights, text_offset = fit_logistic(evidence, present)
+    slope, offset = fit_logistic(np.array(alike)[:, None], shown, penalty=0.01)
+    confidence = probability(np.array(evidence) @ text_weights + text_offset)
+    threshold = min(0.5, float(np.quantile(confidence[np.array(present)], TURNED_AWAY)))
+    return Calibration(
+        text_weights=tuple(round(float(weight), 3) for weight in text_weights),
+        text_offset=round(float(text_offset), 3),
+        image_slope=round(float(slope), 3),
+        image_middle=round(float(-offset / slope), 3) if slope > 0 else PHOTOGRAPHS.image_middle,
+        threshold=round(threshold, 3),
+    )
+
+
+def scene_vectors(encoder: Encoder, sample: Sequence[Scene]) -> np.ndarray:
+    """Unit vectors float32 (n, d) of painted scenes."""
+    size = encoder.preprocessing.size
+    parts = [
+        encoder.encode_images(np.stack([encoder.preprocessing.pixels(paint(s, size)) for s in sample[i : i + 100]]))
+        for i in range(0, len(sample), 100)
+    ]
+    return unit(np.concatenate(parts))
+
+
+def _nearest(library: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return library[np.argsort(-(library @ vector), kind="stable")[:NEAREST]]
