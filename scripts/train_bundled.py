@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -33,12 +34,12 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
 
     from clipkit.spaces.encoder import load_encoder
     from clipkit.training import card
-    from clipkit.training.clip import ClipRecipe, add_to_config, evaluate, export, placement_accuracy, train
+    from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate
 
     if threads:
         torch.set_num_threads(threads)
-    recipe = ClipRecipe(steps=12, batch=64, warmup=4, placement_from=8) if quick else ClipRecipe()
+    recipe = ClipRecipe(parts=(Part(8, 1e-3, 0.15), Part(4, 4e-4, 1.0)), batch=64) if quick else ClipRecipe()
     console = Console(stderr=True)
     columns = (
         TextColumn("clip"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn()
@@ -64,7 +65,7 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
     decision = calibrate(load_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
     add_to_config(folder, match=decision.to_json())
     scores = {
-        "recipe": recipe.__dict__,
+        "recipe": asdict(recipe),
         "token_rows": rows,
         "seconds": last["seconds"] or torch.load(work / "clip.pt", weights_only=True)["seconds"],
         "hardware": card.hardware(device),

@@ -202,6 +202,13 @@ class Catalog:
         with self.db.atomic():
             self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
 
+    def mark_seen_below(self, folder: Path) -> None:
+        """Takes all that is known below a folder for there, because the scan could not look into it."""
+        where, parameters = below(folder)
+        with self._transaction():
+            for table in ("images", "failures"):
+                self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM {table} WHERE {where}", parameters)
+
     def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
         """Takes out files at or below `roots` that the scan did not see; returns how many, and how many of them moved.
 

@@ -68,6 +68,9 @@ def diff(items: Iterable[Item], catalog: Catalog, space: str, report: IndexRepor
     """Passes on what is new or changed, or not yet in this space; notes for the catalog which files are there."""
     for chunk in chunks(items, CHUNK):
         catalog.mark_seen(item.path for item in chunk)
+        for item in chunk:
+            if item.failure and item.failure.kind == "unreadable":
+                catalog.mark_seen_below(item.path)  # a folder that cannot be read now loses nothing
         states = catalog.states([item.path for item in chunk])
         embedded = catalog.known_contents({hash_ for *_, hash_ in states.values() if hash_}, space)
         for item in chunk:

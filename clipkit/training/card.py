@@ -52,7 +52,12 @@ def write_card(bundled: Path) -> None:
 
 
 def _clip_section(s: dict, weights: Path) -> str:
-    recipe = s["recipe"]
+    recipe, parts = s["recipe"], s["recipe"]["parts"]
+    steps = sum(part["steps"] for part in parts)
+    told = ",\n".join(
+        f"{p['steps']} steps from {p['learning_rate']}, {p['twins']:.0%} of scenes beside a twin with swapped sides"
+        for p in parts
+    )
     rows = "\n".join(
         f"| {name} | {row['scenes']} | {row['recall@1']:.3f} | {row['recall@10']:.3f} |"
         for name, row in s["retrieval"].items()
@@ -65,10 +70,10 @@ width {recipe["vision_width"]}, {recipe["image_size"]} px), text tower of width 
 Of the token table only the {s["token_rows"]} rows that the world uses are stored; all other tokens share one row that
 was trained to stand for "an unknown word".
 
-Recipe: contrastive loss of open_clip, AdamW, {recipe["steps"]} steps of {recipe["batch"]} freshly painted scenes
-({recipe["steps"] * recipe["batch"]:,} in all), learning rate {recipe["learning_rate"]} with warm-up and half a cosine;
-from step {recipe["placement_from"]} on, each scene with sides beside its twin with the sides swapped, at
-{recipe["placement_learning_rate"]};
+Recipe: contrastive loss of open_clip, AdamW, {steps} steps of {recipe["batch"]} freshly painted scenes
+({steps * recipe["batch"]:,} in all), in parts with warm-up and half a cosine each:
+{told}.
+The weights at the end of the first and of the last part are averaged, the last counting {recipe["last_share"]:.0%};
 seed {recipe["seed"]}. `python scripts/train_bundled.py clip`. Took {s["seconds"]:,.0f} s on {s["hardware"]}.
 
 Text-to-image retrieval among unseen scenes; a picture is right if it shows the caption's things in its setting:

@@ -196,3 +196,22 @@ def test_names_of_any_bytes(clipkit, scene_folder, tmp_path):
     assert len(found(clipkit("search", "a cat on the beach", "--json"))) == len(strange)
     assert clipkit("search", "a cat on the beach").code == 0
     assert clipkit("search", "a cat on the beach", "--csv").out.count("\n") >= len(strange) + 1
+
+
+def test_a_folder_that_cannot_be_read_loses_nothing(clipkit, scene_folder, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    shutil.copytree(scene_folder, photos)
+    count = json.loads(clipkit("index", photos, "--json").out)["images"]
+    scandir = os.scandir
+
+    def failing(path):
+        if os.fspath(path) == str(photos / "2024"):
+            raise OSError(5, "Input/output error", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    report = json.loads(clipkit("index", photos, "--json").out)
+    assert (report["images"], report["removed"], report["failed"]) == (count, 0, 1)
+    assert str(photos / "2024") in clipkit("failures").out
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert json.loads(clipkit("index", photos, "--json").out)["unchanged"] == count

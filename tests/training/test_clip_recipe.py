@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from clipkit.spaces.encoder import load_encoder
-from clipkit.training.clip import UNKNOWN_TOKEN, Captions, ClipRecipe, train, training_batch
+from clipkit.training.clip import UNKNOWN_TOKEN, Captions, ClipRecipe, Part, train, training_batch
 
 SMALL = ClipRecipe(
-    steps=6, batch=8, warmup=2, placement_from=4, embed_dim=32, vision_width=16, text_width=64, text_layers=1
+    parts=(Part(4, 1e-3, 0.2), Part(2, 5e-4, 1.0)), batch=8, embed_dim=32, vision_width=16, text_width=64, text_layers=1
 )
+ONE_STEP = (Part(1, 1e-3, 0.2),)
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_bundled.py"
 
 
@@ -62,8 +63,8 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_undisturbed_one(tmp_path)
 
 
 def test_other_seeds_give_other_models(tmp_path):
-    one = train(replace(SMALL, steps=1), tmp_path / "a")
-    two = train(replace(SMALL, steps=1, seed=1), tmp_path / "b")
+    one = train(replace(SMALL, parts=ONE_STEP), tmp_path / "a")
+    two = train(replace(SMALL, parts=ONE_STEP, seed=1), tmp_path / "b")
     assert not torch.equal(one.token_embedding.weight, two.token_embedding.weight)
 
 
