@@ -156,7 +156,11 @@ class Searcher:
         if not candidates:
             return "nothing matches: no picture of the library is left to look at"
         rivals = self.matcher.rivals(query, nearest[0], most=1)
-        why = f"the nearest picture is rather {self.concepts[rivals[0][0]]!r}" if rivals else "the nearest picture is too unlike it"
+        why = (
+            f"the nearest picture is rather {self.concepts[rivals[0][0]]!r}"
+            if rivals
+            else "the nearest picture is too unlike it"
+        )
         return f"nothing matches: {why} (confidence {confidence:.2f}, a match needs {threshold:.2f})"
 
 

@@ -22,7 +22,7 @@ def hits_sheet(result: SearchResult) -> Image.Image:
 
 def rows_sheet(results: Sequence[tuple[str, SearchResult]], columns: int = 5) -> Image.Image:
     """The best hits of several searches, one titled row each."""
-    rows = [contact_sheet([_tile(h) for h in r.hits[:columns]], title=t, columns=columns, tile_size=TILE)
+    rows = [contact_sheet([_tile(h) for h in r.hits[:columns]], title=t + _verdict(r), columns=columns, tile_size=TILE)
             for t, r in results]  # fmt: skip
     sheet = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), rows[0].getpixel((0, 0)))
     y = 0
@@ -53,4 +53,8 @@ def _title(result: SearchResult) -> str:
     parts = [query.text] if query.text else []
     parts += [f"like {Path(v).name}" if isinstance(v, str | Path) else "like a picture" for v in query.like]
     parts += [f"not {v}" if isinstance(v, str | Path) else "not a picture" for v in query.not_]
-    return ", ".join(parts) + ("" if result.matched else "  (nothing matches)")
+    return ", ".join(parts) + _verdict(result)
+
+
+def _verdict(result: SearchResult) -> str:
+    return "" if result.matched else "  (nothing matches)"
