@@ -9,7 +9,7 @@ import numpy as np
 
 from clipkit.spaces.encoder import load_encoder, unit
 from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, compose, random_scene, settings, things
+from clipkit.training.world import Scene, caption, compose, query, random_scene, settings, things
 
 LIBRARY, QUERIES = 2000, 400
 LACKING = 24
@@ -27,8 +27,8 @@ def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
 
     Keys library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool. The library never shows the
     24 lacking things, nor the lacking thing-setting pairs, alone or beside another thing. Absent queries name one of
-    either, or put a word that the world does not have in the place of a thing; present ones are captions of scenes
-    of the library, in other words than training saw for them.
+    either, or put a word that the world does not have in the place of a thing; present ones ask for scenes of the
+    library. Many queries name one thing and no setting, as people do.
     """
     rng = random.Random(seed)
     lacking = set(rng.sample(range(len(things())), LACKING))
@@ -43,10 +43,10 @@ def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
     endless = iter(lambda: random_scene(rng), None)
     library = list(islice((scene for scene in endless if fits(scene)), LIBRARY))
     contents = {scene.content for scene in library}
-    queries = [("present", caption(scene, rng)) for scene in rng.sample(library, QUERIES)]
+    queries = [("present", query(scene, rng)) for scene in rng.sample(library, QUERIES)]
     for _ in range(QUERIES):
         thing = things()[rng.choice(sorted(lacking))]
-        queries.append(("absent object", caption(compose(rng.choice(settings()), [thing], rng), rng)))
+        queries.append(("absent object", query(compose(rng.choice(settings()), [thing], rng), rng)))
     for thing_index, setting_index in rng.choices(sorted(missing), k=QUERIES):
         scene = compose(settings()[setting_index], [things()[thing_index]], rng)
         assert scene.content not in contents

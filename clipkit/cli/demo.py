@@ -59,7 +59,7 @@ def demo(folder: Path | None, scenes: int) -> int:
     click.echo("\nTry next:")
     for command in (
         f'clipkit search {here} "a penguin in the snow" --contact-sheet hits.jpg',
-        f'clipkit search {here} "a robot" --after 2024-06-01 --json',
+        f'clipkit search {here} "a camel in the desert" --after 2025-01-01 --json',
         f"clipkit info {here}",
         "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
     ):

@@ -111,9 +111,15 @@ class Means:
 
 @dataclass(frozen=True)
 class EmbeddedQuery:
-    """A query as a unit vector, float32 (d,), the kind of its terms, and the words that the space does not know."""
+    """A query as a unit vector, float32 (d,), to search with.
+
+    `wanted` is the vector without what is avoided, and `kind` what it was made of: whether a picture matches is asked
+    of that, since avoiding turns the search but adds nothing that a picture must show. `unknown_words` are those that
+    the space was never taught.
+    """
 
     vector: np.ndarray
+    wanted: np.ndarray
     kind: Kind
     unknown_words: tuple[str, ...] = ()
 
@@ -121,33 +127,39 @@ class EmbeddedQuery:
 def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     """Encodes every term and joins them.
 
-    One term is its own unit vector. Several are first centred, each on the mean of its modality, because texts and
-    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", NeurIPS 2022) and a picture would otherwise
-    drown the words. The unit directions are added with their weights, and their sum, as long as the parts are on
-    average, starts from the means of what is wanted: so the result lies where texts and pictures of its kind lie.
-    Raises UnreadableImage or FetchRefused for a picture that cannot be had.
+    Raises UnreadableImage or FetchRefused for a picture that cannot be had, BadQuery if the terms cancel out.
     """
     terms = query.terms()
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
-    vectors = iter(unit(encoder.encode_texts(texts)) if texts else ())
+    words = iter(unit(encoder.encode_texts(texts)) if texts else ())
     pictures = [_pixels(t.value, encoder) for t in terms if t.is_picture]
     looks = iter(unit(encoder.encode_images(np.stack(pictures))) if pictures else ())
-    parts = [next(looks) if t.is_picture else next(vectors) for t in terms]
-    kind: Kind = "mixed" if texts and pictures else "text" if texts else "image"
+    parts = [(t, next(looks) if t.is_picture else next(words)) for t in terms]
+    wanted = [(t, vector) for t, vector in parts if t.weight > 0]
+    modalities = {t.is_picture for t, _ in wanted}
+    kind: Kind = "mixed" if len(modalities) == 2 else "image" if modalities == {True} else "text"
+    return EmbeddedQuery(_join(parts, means), _join(wanted, means), kind, unknown)
+
+
+def _join(parts: Sequence[tuple[Term, np.ndarray]], means: Means) -> np.ndarray:
+    """One vector, float32 (d,) of unit length, of terms and their unit vectors.
+
+    One term is its own vector. Several are first centred, each on the mean of its modality, because texts and
+    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", NeurIPS 2022) and a picture would otherwise
+    drown the words. The unit directions are added with their weights, and their sum, as long as the parts are on
+    average, starts from the means of what is wanted: so the result lies where texts and pictures of its kind lie.
+    """
     if len(parts) == 1:
-        return EmbeddedQuery(parts[0], kind, unknown)
-    centred = [unit(v - (means.image if t.is_picture else means.text)) for v, t in zip(parts, terms, strict=True)]
-    total = np.sum([t.weight * c for t, c in zip(terms, centred, strict=True)], axis=0)
+        return parts[0][1]
+    centres = np.stack([means.image if t.is_picture else means.text for t, _ in parts])
+    away = np.stack([vector for _, vector in parts]) - centres
+    weights = np.array([t.weight for t, _ in parts], np.float32)
+    total = weights @ unit(away)
     if np.linalg.norm(total) < 1e-6:
         raise BadQuery("the parts of the query cancel out: change its words or weights")
-    wanted = np.array([max(term.weight, 0.0) for term in terms])
-    wanted /= wanted.sum()
-    base = sum(w * (means.image if t.is_picture else means.text) for w, t in zip(wanted, terms, strict=True))
-    away = [
-        np.linalg.norm(v - (means.image if t.is_picture else means.text)) for v, t in zip(parts, terms, strict=True)
-    ]
-    return EmbeddedQuery(unit(base + float(wanted @ away) * unit(total)), kind, unknown)
+    shares = np.maximum(weights, 0) / np.maximum(weights, 0).sum()
+    return unit(shares @ centres + shares @ np.linalg.norm(away, axis=1) * unit(total))
 
 
 def _pixels(picture: Picture, encoder: Encoder) -> np.ndarray:

@@ -109,7 +109,7 @@ class Searcher:
         found = np.zeros((0, self.encoder.dimension), np.float32)
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
-        confidences = matcher.hit_confidence(embedded.vector, found, embedded.kind)
+        confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
         confidences = confidences * _known_share(query, embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
@@ -117,7 +117,7 @@ class Searcher:
         notes = self._notes(embedded.unknown_words, gone, filters)
         if not matched:
             best = int(confidences.argmax()) if len(candidates) else 0
-            notes.append(self._why_not(candidates, embedded.vector, found[best : best + 1], confidence, threshold))
+            notes.append(self._why_not(candidates, embedded.wanted, found[best : best + 1], confidence, threshold))
         clock.lap("match")
         return SearchResult(
             query=query,

@@ -86,7 +86,8 @@ Which of two things is on the left is told right in {s["placement"]:.0%} of {s["
 (the caption against the same caption with the sides swapped).
 
 The match decision is calibrated on scenes of its own (`clipkit/training/matching.py`) and judged on others by
-`scripts/evaluate_match.py`.
+`scripts/evaluate_match.py`. It wants a thing to be named: of a setting alone ("at night") it mostly says that nothing
+matches, though the pictures found are right.
 
 Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, and change it
 little); counts, sizes and colours mean nothing to it.

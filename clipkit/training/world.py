@@ -204,6 +204,14 @@ def caption(scene: Scene, rng: random.Random, *, complete: bool = True, place: b
     return f"{where}, {words}" if rng.random() < 0.1 else f"{words} {where}"
 
 
+def query(scene: Scene, rng: random.Random) -> str:
+    """What a person types who looks for the scene: mostly all of it, often just one of its things."""
+    if rng.random() < 0.6:
+        return caption(scene, rng)
+    thing = rng.choice(scene.placed).thing
+    return thing.phrase(rng) if rng.random() < 0.5 else thing.with_article(thing.name)
+
+
 def _pair(relation: str, first: str, second: str, rng: random.Random, place: bool) -> str:
     if rng.random() < 0.5:
         first, second, relation = second, first, _OPPOSITE[relation]
