@@ -27,7 +27,7 @@ from clipkit.training.world import Scene, caption, compose, query, random_scene,
 SIZES = (3, 10, 30, 100, 300, 1000, 2000)
 QUERIES = 80
 LACKING = 24
-TURNED_AWAY = 0.065
+TURNED_AWAY = 0.06
 """The share of queries that a library can answer which may be turned away: well under the one in ten promised, because
 filters leave less to judge by than these libraries have."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,18 +27,29 @@ def test_sigkill_at_random_moments_changes_nothing_in_the_end(tmp_path: Path):
     photos = tmp_path / "photos"
     write_samples(photos, 500, size=64)
     undisturbed, killed, log = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "encoded.log"
-
-    assert _run(undisturbed, photos, tmp_path / "other.log", after=None) == 0
     rng = random.Random(20)
     kills = 0
-    while kills < KILLS:
-        if _run(killed, photos, log, after=rng.uniform(0.02, 0.6)) == 0:
-            # It got to the end before its time: begin again with what is still to be killed.
-            os.rename(killed, tmp_path / f"finished-{kills}")
-            log.unlink()
-            continue
-        kills += 1
-    assert _run(killed, photos, log, after=None) == 0
+    # A fresh process, since one in which torch has worked with threads must not be forked.
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forker:
+
+        def run(library: Path, log: Path, after: float | None) -> int:
+            assert forker.stdin and forker.stdout
+            forker.stdin.write(json.dumps([str(library), str(photos), str(log), after]) + "\n")
+            forker.stdin.flush()
+            return int(forker.stdout.readline())
+
+        assert run(undisturbed, tmp_path / "other.log", None) == 0
+        while kills < KILLS:
+            if run(killed, log, rng.uniform(0.3, 2.0)) == 0:
+                # It got to the end before its time: begin again with what is still to be killed.
+                os.rename(killed, tmp_path / f"finished-{kills}")
+                log.unlink()
+                continue
+            kills += 1
+        assert run(killed, log, None) == 0
+        forker.stdin.close()
 
     assert _rows(killed) == _rows(undisturbed)
     times = Counter(log.read_text().split())
@@ -92,3 +105,13 @@ def _rows(library: Path) -> list[tuple]:
             "SELECT path, size, mtime_ns, images.hash, width, height, format, taken_at, camera, latitude, longitude,"
             " embeddings.id, space, vector, norm FROM images JOIN embeddings USING (hash) ORDER BY path"
         ).fetchall()
+
+
+if __name__ == "__main__":
+    import open_clip  # noqa: F401  what takes seconds to import, before the forks
+
+    from clipkit.spaces import checkpoint  # noqa: F401
+
+    for line in sys.stdin:
+        where, pictures, encoded, seconds = json.loads(line)
+        print(_run(Path(where), Path(pictures), Path(encoded), seconds), flush=True)
