@@ -324,12 +324,20 @@ def table(sets: list[DataSet], methods: dict[str, tuple[str, Method]]) -> None:
         for case in data.cases():
             column = data.name if case.kind == "text" else f"{data.name}: {case.kind}"
             cases.setdefault(column, []).append(case)
-    print(f"{'AUROC':32s}" + "".join(f"{column:>9s}" for column in cases) + "  source")
+    widths = [max(9, len(column) + 2) for column in cases]
+
+    def line(name: str, cells: Iterable[str], source: str) -> None:
+        print(
+            f"{name:32s}" + "".join(f"{c:>{w}s}" for c, w in zip(cells, widths, strict=True)) + f"  {source}",
+            flush=True,
+        )
+
+    line("AUROC", cases, "source")
     for name, (source, method) in methods.items():
         row = [auroc(*score(method, column)) for column in cases.values()]
-        print(f"{name:32s}" + "".join(f"{value:9.3f}" for value in row) + f"  {source}", flush=True)
+        line(name, [f"{value:.3f}" for value in row], source)
     row = [auroc(*clipkit_score(column)) for column in cases.values()]
-    print(f"{'clipkit':32s}" + "".join(f"{value:9.3f}" for value in row) + "  clipkit.matching.Matcher", flush=True)
+    line("clipkit", [f"{value:.3f}" for value in row], "clipkit.matching.Matcher")
 
 
 def main() -> None:

@@ -186,8 +186,13 @@ def test_modules_of_the_working_folder_are_not_imported(
         assert isinstance(next(pool.decode([Path(pictures[0].name)], path=itself))[1], Decoded)
 
 
-def test_a_child_that_cannot_start_is_one_clear_line(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_environment", lambda: os.environ | {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"})
+def test_a_child_that_cannot_start_is_one_clear_line(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    (broken / "clipkit").mkdir(parents=True)
+    (broken / "clipkit" / "__init__.py").write_text("raise ImportError('this clipkit is broken')")
+    monkeypatch.setattr(worker, "_environment", lambda: os.environ | {"PYTHONPATH": str(broken), "PYTHONSAFEPATH": "1"})
     with DecodePool(1, PREPROCESSING) as pool, pytest.raises(ClipkitError, match="does not start: .*clipkit"):
         next(pool.decode(pictures, path=itself))
 

@@ -153,21 +153,21 @@ def test_two_indexers_do_not_get_into_each_others_way(clipkit, scene_folder, tmp
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tmp_path):
     from clipkit.training.samples import write_samples
 
-    write_samples(tmp_path / "many", 600, size=256)
+    write_samples(tmp_path / "many", 2000, size=32)
     command = [sys.executable, "-m", "clipkit", "index", str(tmp_path / "many"), "--indexes", str(tmp_path / "i")]
     process = subprocess.Popen(
-        command + ["--batch-size", "4"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command + ["--batch-size", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         info = clipkit("info", "--indexes", tmp_path / "i", "--json")
-        if info.code == 0 and json.loads(info.out)["images"] >= 8:
+        if info.code == 0 and json.loads(info.out)["images"] >= 2:
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("clipkit: stopped") and "Traceback" not in err
     kept = json.loads(clipkit("info", "--indexes", tmp_path / "i", "--json").out)["images"]
     report = json.loads(clipkit("index", tmp_path / "many", "--indexes", tmp_path / "i", "--json").out)
-    assert 0 < kept < 600 and (report["unchanged"], report["added"]) == (kept, 600 - kept)
+    assert 0 < kept < 2000 and (report["unchanged"], report["added"]) == (kept, 2000 - kept)

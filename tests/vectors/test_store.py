@@ -262,7 +262,9 @@ def test_a_publisher_that_is_killed_leaves_the_old_store_or_the_new_one(tmp_path
     rng = np.random.default_rng(6)
     put(tmp_path, *contents(0), revision=0)
     leftovers = 0
-    for _ in range(8):
+    for turn in range(60):
+        if turn >= 8 and leftovers:  # on a busy machine it takes more turns to hit a publisher at its work
+            break
         process = start(PUBLISHER, tmp_path)
         assert process.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0, 0.12))
