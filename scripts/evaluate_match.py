@@ -32,6 +32,7 @@ from clipkit.matching.bank import ConceptBank  # noqa: E402
 from clipkit.matching.bank import unit as unit_rows  # noqa: E402
 from clipkit.matching.evidence import Reference, text_evidence  # noqa: E402
 from clipkit.matching.matcher import TOP  # noqa: E402
+from clipkit.matching.pictures import picture_similarity  # noqa: E402
 from clipkit.matching.statistics import LibraryStatistics  # noqa: E402
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real_clip" / "development.npz"
@@ -286,6 +287,51 @@ def cross_validate_photos(data: RealClip, rounds: int = 2) -> None:
     print(f"{'':44s} AUROC {np.mean(unseen):.3f} ± {np.std(unseen):.3f} over {len(unseen)} halves")
 
 
+# -- queries by picture ------------------------------------------------------------------------------------------------
+
+
+def picture_cases(data: RealClip, rng: np.random.Generator, most: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Photos that clearly show a noun are asked of the rest, with and without the photos that mention it.
+
+    Returns the best similarity of a hit, and whether another photo of the noun was there.
+    """
+    bank = ConceptBank.of(data.texts)
+    statistics = LibraryStatistics.empty(bank.dimension, len(bank.directions))
+    statistics.add(data.images, bank)
+    reference = Reference.of(statistics, bank)
+    similar, present = [], []
+    for noun in data.nouns():
+        for asked in rng.permutation(np.flatnonzero(data.mentions[noun] >= 3))[:most]:
+            for there in (True, False):
+                kept = np.ones(len(data.images), bool) if there else data.mentions[noun] == 0
+                kept[asked] = False
+                library = data.images[kept]
+                hits = library[np.argsort(-(library @ data.images[asked]))[:TOP]]
+                similar.append(picture_similarity(reference, data.images[asked], hits).max())
+                present.append(there)
+    return np.array(similar), np.array(present)
+
+
+def judge_pictures(data: RealClip, fitted: bool) -> None:
+    """Weights from one half of the photos, judged on the other, and as shipped on all."""
+    halves = np.array_split(np.random.default_rng(7).permutation(len(data.images)), 2)
+    parts = [picture_cases(data.some("half", half), np.random.default_rng(0)) for half in halves]
+    confidence = []
+    for (train, labels), (test, _) in zip(parts, reversed(parts), strict=True):
+        slope, offset = calibration.fit_logistic(train[:, None], labels, penalty=0.01)
+        confidence.append(calibration.probability(slope * test + offset))
+    present = np.concatenate([labels for _, labels in reversed(parts)])
+    pooled = np.concatenate(confidence)
+    bar = calibration.PHOTOGRAPHS.threshold
+    report("queries by picture, weights from other photos", pooled, present, pooled < bar)
+    similar, present = picture_cases(data, np.random.default_rng(0))
+    shipped = calibration.probability(calibration.PHOTOGRAPHS.image_logit(similar))
+    report("queries by picture, as shipped", shipped, present, shipped < bar)
+    if fitted:
+        slope, offset = calibration.fit_logistic(similar[:, None], present, penalty=0.01)
+        print(f"image_slope = {slope:.2f}, image_middle = {-offset / slope:.3f}")
+
+
 # -- the cost ----------------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +433,7 @@ def main() -> None:
                 part.present,
                 confidence < calibration.PHOTOGRAPHS.threshold,
             )
+        judge_pictures(real, options.fit)
         if options.fit:
             weights = fit(train)
             full = is_large(train)

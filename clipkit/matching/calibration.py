@@ -47,7 +47,7 @@ class Calibration:
         return cls(text_weights=weights, **numbers)
 
 
-PHOTOGRAPHS = Calibration((0.8, 0.71, -1.79, -0.72), 0.93, 8.0, 0.5, 0.25)
+PHOTOGRAPHS = Calibration((0.8, 0.71, -1.79, -0.72), 0.93, 5.8, 0.55, 0.25)
 """For CLIP models of photographs.
 
 The weights were fitted on public research vectors (`scripts/evaluate_match.py --fit`), on libraries of one to a
