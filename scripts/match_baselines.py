@@ -189,7 +189,7 @@ METHODS: dict[str, tuple[str, Method]] = {
     "Weibull tail": ("Scheirer et al. 2011 (meta-recognition)", weibull_tail),
     "softmax over concepts": ("Ming et al. 2022 (MCM)", concept_softmax),
     "rank among concepts": ("Ming et al. 2022, by rank", concept_rank),
-    "margin, normalised pictures": ("quick try of the issue", cosine_margin),
+    "margin, normalised pictures": ("Ming et al. 2022, as a difference", cosine_margin),
     "CSLS": ("Conneau et al. 2018", csls),
     "inverted softmax, query bank": ("Smith et al. 2017; Bogolin et al. 2022", query_bank),
     "mutual proximity": ("Schnitzer et al. 2012", mutual_proximity),

@@ -156,7 +156,12 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tm
     write_samples(tmp_path / "many", 2000, size=32)
     command = [sys.executable, "-m", "clipkit", "index", str(tmp_path / "many"), "--indexes", str(tmp_path / "i")]
     process = subprocess.Popen(
-        command + ["--batch-size", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command + ["--batch-size", "1"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a script, children are born deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
