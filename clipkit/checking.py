@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clipkit.errors import ClipkitError
-from clipkit.indexing.report import Progress, ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 from clipkit.vectors.publishing import damage
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check(library: Library, *, repair: bool, progress: ProgressCallback | None =
             report.checked.append(f"search index of {space}")
         elif repair:
             try:
-                _rebuild(library, space)
+                _rebuild(library, space, progress)
                 report.repaired.append(f"search index of {space} ({wrong})")
             except ClipkitError as error:
                 report.problems.append(f"{wrong}, and it could not be rebuilt: {error}")
@@ -71,10 +71,10 @@ def check(library: Library, *, repair: bool, progress: ProgressCallback | None =
     return report
 
 
-def _rebuild(library: Library, space: str) -> None:
+def _rebuild(library: Library, space: str, progress: ProgressCallback | None) -> None:
     from clipkit.searching.searcher import Searcher
     from clipkit.spaces.encoder import load_encoder
 
     with library.catalog.writing():
         searcher = Searcher(library.catalog, load_encoder(space), library.vectors_folder(space))
-        searcher.publish_if_needed(always=True)
+        searcher.publish_if_needed(always=True, progress=progress)

@@ -15,7 +15,7 @@ import numpy as np
 from clipkit.catalog.catalog import LIVE, Catalog
 from clipkit.catalog.paths import from_stored
 from clipkit.errors import ClipkitError
-from clipkit.indexing.report import Progress, ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 
 _COLUMNS = ("width", "height", "format", "taken_at", "camera", "latitude", "longitude", "hash")
 

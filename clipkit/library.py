@@ -15,7 +15,8 @@ from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
 from clipkit.catalog.records import Failure
 from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
-from clipkit.indexing.report import IndexReport, ProgressCallback
+from clipkit.indexing.report import IndexReport
+from clipkit.progress import ProgressCallback
 from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
@@ -162,7 +163,7 @@ class Library:
                 total = report if total is None else total.plus(report)
             assert total is not None
             self._searchers.clear()
-            Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed()
+            Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
         total.images = self.info().images
         return total
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clipkit.indexing.report import Progress, ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipkit.images.discovery import walk
-from clipkit.indexing.report import Progress, ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 
 
 class Tally:

@@ -1,22 +1,8 @@
-"""What a run of the indexer tells: progress while it lasts, a report at its end."""
+"""What a run of the indexer tells at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`done` of `total` files of a stage; total is None while they are still being counted; rate in files a second."""
-
-    stage: str
-    done: int
-    total: int | None = None
-    rate: float = 0.0
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from clipkit.images.decoding import Limits
 from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
 from clipkit.indexing.counting import Tally
-from clipkit.indexing.report import IndexReport, ProgressCallback
+from clipkit.indexing.report import IndexReport
+from clipkit.progress import ProgressCallback
 from clipkit.spaces.encoder import Encoder
 
 

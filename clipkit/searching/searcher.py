@@ -12,6 +12,7 @@ import numpy as np
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
+from clipkit.progress import Progress, ProgressCallback
 from clipkit.searching.query import Means, Query, embed
 from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
@@ -63,8 +64,12 @@ class Searcher:
             self._matcher = matcher
         return self._matcher
 
-    def _fit(self) -> Matcher:
-        bank = concept_vectors(self.encoder, self.concepts)
+    def _fit(self, progress: ProgressCallback | None = None) -> Matcher:
+        def report(done: int, total: int) -> None:
+            if progress:
+                progress(Progress("encoding concepts, once for this model", done, total))
+
+        bank = concept_vectors(self.encoder, self.concepts, report)
         none = np.zeros((0, self.encoder.dimension), np.float32)
         weights = Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
         matcher = Matcher.fit(none, bank, keep_images=False, calibration=weights)
@@ -72,13 +77,13 @@ class Searcher:
             matcher.update(vectors)
         return matcher
 
-    def publish_if_needed(self, *, always: bool = False) -> bool:
+    def publish_if_needed(self, *, always: bool = False, progress: ProgressCallback | None = None) -> bool:
         """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
         space, saved = self.encoder.space, self.folder / "matcher.npz"
         if not (always or not saved.exists() or is_behind(self.folder, space, self.catalog)):
             return False
         publish_current(self.folder, space, self.catalog)
-        self._matcher = self._fit()
+        self._matcher = self._fit(progress)
         self._matcher.save(saved)
         return True
 

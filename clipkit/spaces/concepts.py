@@ -6,16 +6,21 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from clipkit.spaces.encoder import Encoder, unit
 
+CHUNK = 64
+"""Texts between two calls of `report`."""
 
-def concept_vectors(encoder: Encoder, concepts: Sequence[str]) -> np.ndarray:
-    """Unit vectors float32 (c, d) of the concepts in the encoder's space.
+
+def concept_vectors(
+    encoder: Encoder, concepts: Sequence[str], report: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray:
+    """Unit vectors float32 (c, d) of the concepts in the encoder's space; `report` gets how many are done, of how many.
 
     The cache is keyed by the space, the words and a probe of the weights, and only ever saves time: a file that is
     missing, torn, or cannot be written changes nothing.
@@ -27,7 +32,11 @@ def concept_vectors(encoder: Encoder, concepts: Sequence[str]) -> np.ndarray:
         cached = np.load(path, allow_pickle=False)
         if cached.shape == (len(concepts), encoder.dimension):
             return cached.astype(np.float32)
-    vectors = unit(encoder.encode_texts(list(concepts)))
+    parts = []
+    for start in range(0, len(concepts), CHUNK):
+        parts.append(encoder.encode_texts(list(concepts[start : start + CHUNK])))
+        report(min(start + CHUNK, len(concepts)), len(concepts))
+    vectors = unit(np.concatenate(parts))
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".npy")

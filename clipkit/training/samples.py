@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from clipkit.indexing.report import Progress, ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 from clipkit.training.painting import paint
 from clipkit.training.world import Scene, compose, random_scene, settings, things
 
