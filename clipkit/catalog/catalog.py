@@ -286,6 +286,11 @@ class Catalog:
         row = self.db.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
         return row[0] or 0
 
+    def last_id_given(self) -> int:
+        """The largest id that any embedding ever had in this catalog, also of those that were dropped since."""
+        row = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'embeddings'").fetchone()
+        return row[0] if row else 0
+
     def live_count(self, space: str, *, after_id: int = 0) -> int:
         """How many embeddings with larger ids searches may find."""
         sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {LIVE}"

@@ -86,10 +86,10 @@ _INITIAL = (
            AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash);
          UPDATE spaces SET revision = revision + 1
          WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash)
-           AND (SELECT COUNT(*) FROM images WHERE hash = NEW.hash) = 1;
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND id <> NEW.id);
        END""",
     """CREATE TRIGGER first_file_back AFTER INSERT ON images
-       WHEN (SELECT COUNT(*) FROM images WHERE hash = NEW.hash) = 1
+       WHEN NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND id <> NEW.id)
        BEGIN
          UPDATE spaces SET revision = revision + 1
          WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);

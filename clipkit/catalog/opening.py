@@ -72,6 +72,8 @@ def as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LibraryBusy(f"another process has locked {path}; wait for it, or stop it, and try again")
+    if code == sqlite3.SQLITE_FULL:
+        return ClipkitError(f"the disk of {path} is full: make room and try again; nothing is lost")
     if code in _OUTSIDE:
         return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read and write?")
     return LibraryDamaged(f"{path} is damaged ({error}): {_advice(path)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from catalog.samples import DIMENSION, SPACE, copy, failure, photo, put
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipkit.catalog.catalog import Catalog
@@ -162,6 +162,7 @@ class Program:
         agrees(self.catalog, self.folder, QUERIES, rng.permutation(ids[rng.random(len(ids)) < share]))
 
 
+@example([("add many", 1), ("publish",), ("remove many",), ("purge",)])
 @given(st.lists(step, min_size=3, max_size=18))
 @settings(max_examples=35, deadline=None)
 def test_any_program(tmp_path_factory, empty_catalog, steps):
