@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from clipkit.catalog.catalog import ImageRow
+from clipkit.catalog.records import ImageRow
 from clipkit.searching.result import Hit
 
 SPARE = 8
@@ -61,7 +60,7 @@ def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold:
             confidence=float(confidence),
             matched=bool(confidence >= threshold),
             id=candidate.files[0].id,
-            copies=tuple(Path(row.path) for row in candidate.files[1:]),
+            copies=tuple(row.path for row in candidate.files[1:]),
             width=candidate.files[0].width,
             height=candidate.files[0].height,
             taken_at=candidate.files[0].taken_at,
