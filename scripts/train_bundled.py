@@ -1,34 +1,162 @@
 """Train the bundled model. Killed runs go on where they stopped; the result goes to clipkit/bundled/.
 
-    python scripts/train_bundled.py clip [--quick] [--device cpu|cuda] [--threads N] [--work DIR] [--output DIR]
+    python scripts/train_bundled.py all [--quick]
+    python scripts/train_bundled.py clip | judge | codec | decoder | prior | upsampler
 
-`--quick` goes through everything in about a minute and gives a loadable, poor model: for tests.
+`--quick` goes through everything in a minute or two and gives a loadable, poor model: for tests. The stages after `clip`
+also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`, or in a text file beside each.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from clipkit.spaces.encoder import Encoder
+    from clipkit.training.pictures import CaptionedPictures
+
 BUNDLED = Path(__file__).resolve().parent.parent / "clipkit" / "bundled"
+JUDGE = Path(__file__).resolve().parent / "judge.safetensors"
+PICTURES, QUICK_PICTURES = 120_000, 1_500
 
 
-@click.group()
-def main() -> None:
-    """Train the parts of the bundled model."""
+@dataclass(frozen=True)
+class Run:
+    """Where one run of this script reads and writes, and how."""
+
+    quick: bool
+    device: str
+    work: Path
+    output: Path
+    data: Path | None
+    space: str | None
+    judge: Path
+    steps: int | None
+    compiled: bool
+
+    @property
+    def source(self) -> CaptionedPictures:
+        """What is trained on."""
+        from clipkit.training.pictures import CaptionedFolder, EmojiWorld
+
+        if self.data:
+            return CaptionedFolder(self.data)
+        return EmojiWorld(QUICK_PICTURES if self.quick else PICTURES)
+
+    @property
+    def cache(self) -> Path:
+        return self.work / "data"
+
+    @property
+    def encoder(self) -> Encoder:
+        """The space whose image embeddings the decoder takes."""
+        from clipkit.spaces.encoder import load_encoder
+
+        return load_encoder(self.space or str(self.output / "clip"), self.device)
+
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and text embeddings of the source, (n, d) each."""
+        from clipkit.training import cache
+
+        with Reporter("embeddings") as reporter:
+            image = cache.image_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
+            return image, cache.text_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
+
+    def recipe(self, recipe, **quick):
+        """The recipe as it is, with `--steps`, or cut down for `--quick`."""
+        if self.quick:
+            return replace(recipe, **quick)
+        return replace(recipe, steps=self.steps) if self.steps else recipe
 
 
-@main.command()
-@click.option("--quick", is_flag=True, help="A minute of training, to test the whole way.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--threads", default=0, help="CPU threads of torch; 0 leaves its default.")
-@click.option("--work", type=click.Path(path_type=Path), default="training-work", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), default=BUNDLED, show_default="clipkit/bundled")
-def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> None:
+class Reporter:
+    """A progress bar with loss, rate and time left; scores go to a line of their own and to `log` as JSON lines."""
+
+    def __init__(self, name: str, log: Path | None = None) -> None:
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(), console=self.console,
+        )  # fmt: skip
+        self.task = self.bar.add_task(name, total=None, note="")
+        self.name, self.log, self.last = name, log, {"seconds": 0.0}
+
+    def __enter__(self) -> Reporter:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def step(self, line: dict) -> None:
+        """One step of training."""
+        self.last = line
+        note = f"loss {line['loss']:.4f}  {line['step'] / max(line['seconds'], 1e-9):.2f} steps/s"
+        self.bar.update(self.task, total=line["steps"], completed=line["step"], note=note)
+        scores = {k: v for k, v in line.items() if k not in ("step", "steps", "loss", "seconds")}
+        if scores:
+            self.console.print(f"{self.name} step {line['step']}:", *(f"{k} {v:.3f}" for k, v in scores.items()))
+        if self.log and (scores or line["step"] % 50 == 0):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a") as log:
+                log.write(json.dumps(line) + "\n")
+
+    def prepared(self, progress) -> None:
+        """So many pictures prepared."""
+        self.bar.update(self.task, description=progress.stage, total=progress.total, completed=progress.done)
+
+
+def stage(function: Callable[[Run], None]) -> click.Command:
+    """A command that makes its `Run` from the options."""
+
+    @wraps(function)
+    def command(threads: int, **options) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        function(Run(**options))
+
+    options = (
+        click.option("--quick", is_flag=True, help="A few steps of everything, to test the whole way."),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option("--threads", default=0, help="CPU threads of torch; 0 leaves its default."),
+        click.option("--work", type=click.Path(path_type=Path), default="training-work", show_default=True),
+        click.option("--output", type=click.Path(path_type=Path), default=BUNDLED, show_default="clipkit/bundled"),
+        click.option("--data", type=click.Path(path_type=Path, exists=True), help="A folder of captioned pictures."),
+        click.option("--space", help="The CLIP that embeds them; by default the one in the output folder."),
+        click.option("--judge", type=click.Path(path_type=Path), default=JUDGE, show_default="scripts/judge.safetensors"),
+        click.option("--steps", type=int, help="Train for so many steps in all instead of the recipe's number."),
+        click.option("--compiled", is_flag=True, help="Compile the decoder's UNet: a tenth faster, after a minute or two."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return click.command()(command)
+
+
+def leave(folder: Path, recipe, reporter: Reporter, device: str, **scores) -> None:
+    """Leaves what the model card says of a stage."""
+    from clipkit.training import card
+
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"recipe": asdict(recipe), "seconds": reporter.last["seconds"], "hardware": card.hardware(device)}
+    card.write_scores(folder, facts | scores)
+    card.write_card(folder.parent)
+
+
+@stage
+def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
 
@@ -37,48 +165,220 @@ def clip(quick: bool, device: str, threads: int, work: Path, output: Path) -> No
     from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate
 
-    if threads:
-        torch.set_num_threads(threads)
+    quick, device = run.quick, run.device
     recipe = ClipRecipe(parts=(Part(8, 1e-3, 0.15), Part(4, 4e-4, 1.0)), batch=64) if quick else ClipRecipe()
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("clip"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn()
-    )  # fmt: skip
-    last: dict = {"seconds": 0.0}
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("clip", total=recipe.steps, loss="")
-
-        def report(line: dict) -> None:
-            last.update(line)
-            progress.update(task, completed=line["step"], loss=f"loss {line['loss']:.3f}")
-            if "recall@1" in line:
-                progress.console.print(f"step {line['step']}: recall@1 {line['recall@1']:.3f}")
-
-        model = train(recipe, work, device=device, report=report)
+    with Reporter("clip") as reporter:
+        model = train(recipe, run.work, device=device, report=reporter.step)
     count = 100 if quick else 1000
     retrieval = {
         name: {"scenes": count} | evaluate(model, recipe, count=count, seed=seed, held_out=held_out, device=device)
         for name, seed, held_out in (("seen combinations", 101, False), ("held-out combinations", 102, True))
     }
-    folder = output / "clip"
+    folder = run.output / "clip"
     rows = export(model, recipe, folder)
     decision = calibrate(load_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
     add_to_config(folder, match=decision.to_json())
     scores = {
         "recipe": asdict(recipe),
         "token_rows": rows,
-        "seconds": last["seconds"] or torch.load(work / "clip.pt", weights_only=True)["seconds"],
+        "seconds": reporter.last["seconds"] or torch.load(run.work / "clip.pt", weights_only=True)["seconds"],
         "hardware": card.hardware(device),
         "retrieval": retrieval,
         "placement": placement_accuracy(model, recipe, count=count, seed=103, device=device),
         "placement_scenes": count,
     }
     card.write_scores(folder, scores)
-    card.write_card(output)
+    card.write_card(run.output)
     for name, row in retrieval.items():
         print(f"{name}: recall@1 {row['recall@1']:.3f}, recall@10 {row['recall@10']:.3f} over {count} scenes")
     print(f"left and right told apart: {scores['placement']:.3f}")
 
 
+@stage
+def judge(run: Run) -> None:
+    """The classifier that scores generated scenes; it is no part of the bundled model."""
+    from clipkit.training import judge as judging
+    from clipkit.training.scoring import look, painted, scenes_to_judge
+
+    recipe = run.recipe(judging.JudgeRecipe(), steps=6)
+    with Reporter("judge") as reporter:
+        model = judging.train(recipe, run.work, device=run.device, report=reporter.step).cpu()
+    judging.save(model, run.judge)
+    for things in (1, 2):
+        for held_out in (False, True):
+            scenes = scenes_to_judge(50 if run.quick else 1000, things=things, held_out=held_out, seed=1)
+            print(f"{things} thing(s), held out: {held_out}:", look(model, painted(scenes), scenes))
+
+
+@stage
+def codec(run: Run) -> None:
+    """Pixels to latents and back."""
+    import numpy as np
+
+    from clipkit.training import cache
+    from clipkit.training import codec as recipes
+    from clipkit.training.pictures import EmojiWorld
+
+    recipe = run.recipe(recipes.CodecRecipe(), steps=20)
+    with Reporter("codec") as reporter:
+        squares = cache.pixels(run.source, run.cache, recipe.size, reporter.prepared)
+        if run.data:
+            squares, unseen = squares[: -len(squares) // 20], squares[-len(squares) // 20 :]
+        else:
+            fresh = EmojiWorld(100 if run.quick else 1000, seed=901)
+            unseen = np.stack([np.asarray(fresh.picture(i, recipe.size)) for i in range(len(fresh))])
+        model = recipes.train(recipe, squares, unseen, run.work, device=run.device, report=reporter.step)
+    folder = run.output / "codec"
+    model.half().save_pretrained(folder)
+    psnr = recipes.psnr(recipes_loaded(folder), unseen)
+    leave(folder, recipe, reporter, run.device, psnr=psnr, pictures=len(unseen))
+    print(f"codec: {psnr:.2f} dB on {len(unseen)} unseen pictures")
+
+
+def recipes_loaded(folder: Path) -> PatchCodec:
+    """The codec as it was written."""
+    from clipkit.generation.codec import PatchCodec
+
+    return PatchCodec.from_pretrained(folder, low_cpu_mem_usage=False)
+
+
+@stage
+def decoder(run: Run) -> None:
+    """From an image embedding to latents, by diffusion."""
+    import numpy as np
+    import torch
+
+    from clipkit.training import cache, scoring
+    from clipkit.training import decoder as recipes
+    from clipkit.training.judge import load as load_judge
+    from clipkit.training.prior import ridge
+
+    recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 64))
+    image, text = run.embeddings()
+    linear = ridge(text, image)
+    codec, encoder = recipes_loaded(run.output / "codec"), run.encoder
+    held = scoring.scenes_to_judge(48, things=1, held_out=False, seed=2)
+    held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
+    texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
+    referee = load_judge(run.judge) if run.judge.exists() else None
+
+    def evaluate(unet) -> dict:
+        """Judged pictures from text, and a sheet of some of them."""
+        pipeline = recipes.pipeline(unet, recipe, codec)
+        squares = scoring.sample(pipeline, linear.predict(texts), range(len(held)))
+        picked = np.concatenate([squares[:16], squares[48:64]])
+        scoring.grid(picked, 8).save(run.work / "decoder-samples.png")
+        if referee is None:
+            return {}
+        return scoring.look(referee, squares[:48], held[:48]) | {
+            k: v for k, v in scoring.look(referee, squares[48:], held[48:]).items() if k != "background"
+        }
+
+    with Reporter("decoder", run.work / "decoder.jsonl") as reporter:
+        latents = cache.latents(
+            run.source, codec, run.cache, codec.config.sample_size, device=run.device, progress=reporter.prepared
+        )
+        with Reporter("guesses"):
+            guesses = cache.guesses(linear, text, run.cache)
+        unet = recipes.train(
+            recipe,
+            latents,
+            image,
+            guesses,
+            run.work,
+            device=run.device,
+            report=reporter.step,
+            evaluate=evaluate,
+            compiled=run.compiled,
+        )
+    folder = run.output / "decoder"
+    recipes.pipeline(unet, recipe, codec).to(dtype=torch.float16).save_pretrained(folder)
+    leave(folder, recipe, reporter, run.device, pictures=len(latents))
+
+
+@stage
+def prior(run: Run) -> None:
+    """Three priors, compared by what the decoder makes of them; the best is kept."""
+    import numpy as np
+    import torch
+    from diffusers import KandinskyV22Pipeline
+
+    from clipkit.generation.prior import DiffusionPrior
+    from clipkit.training import decoder as decoding
+    from clipkit.training import prior as recipes
+    from clipkit.training import scoring
+    from clipkit.training.judge import load as load_judge
+
+    image, text = run.embeddings()
+    mlp = run.recipe(recipes.MlpPriorRecipe(), steps=20)
+    diffusion = run.recipe(recipes.DiffusionPriorRecipe(), steps=20, layers=1)
+    with Reporter("perceptron") as perceptron_reporter:
+        perceptron = recipes.train_mlp(
+            mlp, text, image, run.work, device=run.device, report=perceptron_reporter.step
+        ).cpu()
+    with Reporter("diffusion prior") as transformer_reporter:
+        transformer = recipes.train_diffusion(
+            diffusion, text, image, run.work, device=run.device, report=transformer_reporter.step
+        ).cpu()
+    priors = {
+        "ridge regression": (recipes.ridge(text, image), "closed form", 0.0),
+        "perceptron": (perceptron, asdict(mlp), perceptron_reporter.last["seconds"]),
+        "diffusion prior": (DiffusionPrior(transformer), asdict(diffusion), transformer_reporter.last["seconds"]),
+    }
+    pipeline = decoding.silently(KandinskyV22Pipeline.from_pretrained)(run.output / "decoder", low_cpu_mem_usage=False)
+    referee, count = load_judge(run.judge), 12 if run.quick else 300
+    encoder, table = run.encoder, {}
+    for name, (candidate, recipe, seconds) in priors.items():
+        row = {"recipe": recipe, "seconds": seconds}
+        for title, things, held_out in (("seen", 1, False), ("held out", 1, True), ("pairs", 2, False)):
+            scenes = scoring.scenes_to_judge(count, things=things, held_out=held_out, seed=3)
+            texts = encoder.encode_texts(scoring.captions_of(scenes))
+            guess = candidate.predict(torch.from_numpy(texts), torch.Generator().manual_seed(0))
+            squares = scoring.sample(pipeline, guess, range(count))
+            row[title] = scoring.look(referee, squares, scenes)
+            true = encoder.encode_images(scoring.painted(scenes))
+            row[title]["cosine"] = recipes.cosine(candidate, texts, true)
+        row["score"] = float(np.mean([row["seen"]["object"], row["held out"]["object"], row["pairs"]["both"]]))
+        table[name] = row
+        print(name, json.dumps({k: v for k, v in row.items() if k != "recipe"}))
+    best = max(table, key=lambda name: table[name]["score"])
+    winner = priors[best][0]
+    model = winner.model if isinstance(winner, DiffusionPrior) else winner
+    folder = run.output / "prior"
+    model.half().save_pretrained(folder)
+    leave(folder, mlp, perceptron_reporter, run.device, table=table, best=best, pictures=count)
+    print("kept:", best)
+
+
+@stage
+def upsampler(run: Run) -> None:
+    """64 px to 256 px, kept if it beats Lanczos in PSNR and in the judge's eyes."""
+    import numpy as np
+
+    from clipkit.training import cache, scoring
+    from clipkit.training import upsampler as recipes
+    from clipkit.training.judge import load as load_judge
+    from clipkit.training.pictures import EmojiWorld
+
+    recipe = run.recipe(recipes.UpsamplerRecipe(), steps=10)
+    source = run.source if run.data or run.quick else EmojiWorld(4000, seed=11)
+    codec, folder = recipes_loaded(run.output / "codec"), run.work / "upsampler-data"
+    with Reporter("upsampler") as reporter:
+        large = cache.pixels(source, folder, 64 * recipe.factor, reporter.prepared)
+        small = recipes.through_codec(codec, cache.pixels(source, folder, 64, reporter.prepared))
+        model = recipes.train(recipe, small, large, run.work, device=run.device, report=reporter.step).cpu()
+    scenes = scoring.scenes_to_judge(20 if run.quick else 300, things=1, held_out=False, seed=4)
+    true, inputs = scoring.painted(scenes, 256), recipes.through_codec(codec, scoring.painted(scenes))
+    referee, scores = load_judge(run.judge), {}
+    for name, large in (("Lanczos", recipes.lanczos(inputs)), ("learned", recipes.enlarge(model, inputs))):
+        shrunk = np.stack([cache.shrunk(square, 64) for square in large])
+        scores[name] = {"psnr": recipes.psnr(large, true)} | scoring.look(referee, shrunk, scenes)
+        print(name, scores[name])
+    model.half().save_pretrained(run.output / "upsampler")
+    leave(run.output / "upsampler", recipe, reporter, run.device, table=scores, pictures=len(scenes))
+
+
+STAGES = (clip, judge, codec, decoder)
+
 if __name__ == "__main__":
-    main()
+    click.Group(help="Train the parts of the bundled model.", commands={c.name: c for c in STAGES})()

@@ -1,0 +1,143 @@
+"""Train the priors, from text embeddings to image embeddings: a linear map, a perceptron, a diffusion prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import PriorTransformer
+
+from clipkit.generation.prior import DiffusionPrior, MlpPrior, Prior
+from clipkit.training.cache import draw
+from clipkit.training.loop import Schedule, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpPriorRecipe(Schedule):
+    """The hyperparameters of the perceptron. It starts at the ridge solution and learns what that leaves over."""
+
+    steps: int = 6000
+    batch: int = 512
+    learning_rate: float = 1e-3
+    decay: float = 0.8
+    weight_decay: float = 0.01
+    width: int = 768
+    layers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionPriorRecipe(Schedule):
+    """The hyperparameters of diffusers' `PriorTransformer`; tokens are the text, the time, the noisy embedding and the
+    one that is read. `unconditional` of the texts are blanked, for guidance."""
+
+    steps: int = 5000
+    batch: int = 256
+    learning_rate: float = 6e-4
+    decay: float = 0.5
+    weight_decay: float = 0.01
+    heads: int = 6
+    head_dim: int = 64
+    layers: int = 4
+    unconditional: float = 0.1
+
+
+def ridge(text: np.ndarray, image: np.ndarray, strength: float = 1e-3) -> MlpPrior:
+    """The linear prior: ridge regression in closed form from unit text embeddings (n, d) to image embeddings (n, d).
+
+    `strength` is relative to the mean variance of the inputs.
+    """
+    dim = text.shape[1]
+    x = F.normalize(torch.from_numpy(np.asarray(text, np.float32)), dim=-1).double() * dim**0.5
+    y = torch.from_numpy(np.asarray(image, np.float32)).double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x, y = x - x_mean, y - y_mean
+    gram = x.T @ x / len(x)
+    gram += strength * gram.diagonal().mean() * torch.eye(dim, dtype=gram.dtype)
+    weight = torch.linalg.solve(gram, x.T @ y / len(x)).T
+    prior = MlpPrior(dim, layers=0)
+    with torch.no_grad():
+        prior.linear.weight.copy_(weight)
+        prior.linear.bias.copy_(y_mean - weight @ x_mean)
+    return prior.eval()
+
+
+def train_mlp(
+    recipe: MlpPriorRecipe,
+    text: np.ndarray,
+    image: np.ndarray,
+    work: Path,
+    *,
+    device: str = "cpu",
+    report: Callable[[dict], None] = lambda line: None,
+    stop_at: int | None = None,
+) -> MlpPrior:
+    """The perceptron on top of the ridge solution; the error is of image embeddings in units of their spread."""
+    torch.manual_seed(recipe.seed)
+    prior = MlpPrior(text.shape[1], recipe.width, recipe.layers)
+    prior.linear.load_state_dict(ridge(text, image).linear.state_dict())
+    std = torch.from_numpy(image[:20000].astype(np.float32)).std(0).clamp_min(1e-6).to(device)
+
+    def loss_of(model: torch.nn.Module, rng: torch.Generator) -> torch.Tensor:
+        rows = torch.randint(len(text), (recipe.batch,), generator=rng)
+        x, y = (torch.from_numpy(draw(e, rows)).float().to(device) for e in (text, image))
+        return ((model(x) - y) / std).square().mean()
+
+    fit(prior, recipe, loss_of, work / "prior-mlp.pt", device=device, report=report, stop_at=stop_at)
+    return prior
+
+
+def train_diffusion(
+    recipe: DiffusionPriorRecipe,
+    text: np.ndarray,
+    image: np.ndarray,
+    work: Path,
+    *,
+    device: str = "cpu",
+    report: Callable[[dict], None] = lambda line: None,
+    stop_at: int | None = None,
+) -> PriorTransformer:
+    """The diffusion prior: the clean embedding from a noisy one and the text."""
+    torch.manual_seed(recipe.seed)
+    dim = text.shape[1]
+    prior = PriorTransformer(
+        num_attention_heads=recipe.heads,
+        attention_head_dim=recipe.head_dim,
+        num_layers=recipe.layers,
+        embedding_dim=dim,
+        num_embeddings=0,
+        encoder_hid_proj_type=None,
+        additional_embeddings=4,
+    )
+    known = torch.from_numpy(image[:20000].astype(np.float32))
+    # The transformer sees embeddings of mean 0 and variance 1; it undoes that itself afterwards.
+    mean, std = known.mean(0), known.std(0).clamp_min(1e-6)
+    with torch.no_grad():
+        prior.clip_mean.copy_(mean)
+        prior.clip_std.copy_(std)
+    prior.clip_mean.requires_grad_(False)
+    prior.clip_std.requires_grad_(False)
+    noise = DiffusionPrior.noise()
+
+    def loss_of(model: torch.nn.Module, rng: torch.Generator) -> torch.Tensor:
+        rows = torch.randint(len(text), (recipe.batch,), generator=rng)
+        x, y = (torch.from_numpy(draw(e, rows)).float() for e in (text, image))
+        x = F.normalize(x, dim=-1) * dim**0.5
+        x = x * (torch.rand(len(x), 1, generator=rng) >= recipe.unconditional)
+        clean = (y - mean) / std
+        t = torch.randint(len(noise), (len(x),), generator=rng)
+        noisy = noise.add_noise(clean, torch.randn(clean.shape, generator=rng), t)
+        out = model(noisy.to(device), t.to(device), proj_embedding=x.to(device)).predicted_image_embedding
+        return (out.float() - clean.to(device)).square().mean()
+
+    fit(prior, recipe, loss_of, work / "prior-transformer.pt", device=device, report=report, stop_at=stop_at)
+    return prior
+
+
+def cosine(prior: Prior, text: np.ndarray, image: np.ndarray) -> float:
+    """Mean cosine of the predicted and the true image embeddings."""
+    guess = prior.predict(torch.from_numpy(np.asarray(text, np.float32)), torch.Generator().manual_seed(0))
+    return float(F.cosine_similarity(guess, torch.from_numpy(np.asarray(image, np.float32))).mean())
