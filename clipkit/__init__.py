@@ -15,11 +15,12 @@ _WHERE = {
     "IndexReport": "indexing.report",
     "Filters": "catalog.filters",
     "Query": "searching.query",
+    "Generated": "catalog.generations",
     "Hit": "searching.result",
     "SearchResult": "searching.result",
     **dict.fromkeys(
         (
-            "BadQuery", "ClipkitError", "FetchRefused", "LibraryBusy", "LibraryDamaged", "LibraryNotFound",
+            "BadQuery", "ClipkitError", "DecoderNotAvailable", "FetchRefused", "LibraryBusy", "LibraryDamaged", "LibraryNotFound",
             "SpaceNotAvailable", "UnreadableImage",
         ),
         "errors",
@@ -30,11 +31,15 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters as Filters
+    from clipkit.catalog.generations import Generated as Generated
     from clipkit.errors import (
         BadQuery as BadQuery,
     )
     from clipkit.errors import (
         ClipkitError as ClipkitError,
+    )
+    from clipkit.errors import (
+        DecoderNotAvailable as DecoderNotAvailable,
     )
     from clipkit.errors import (
         FetchRefused as FetchRefused,

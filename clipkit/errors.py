@@ -50,3 +50,7 @@ class UnreadableImage(ClipkitError):
 
     def __reduce__(self):
         return type(self), (self.path, self.kind, self.reason)
+
+
+class DecoderNotAvailable(ClipkitError):
+    """A decoder or prior is unknown, not on this machine, or takes another space's embeddings."""

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from clipkit.catalog.catalog import Catalog
@@ -21,6 +21,7 @@ from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
+    from clipkit.catalog.generations import Generated
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
     from clipkit.searching.searcher import Searcher
@@ -174,19 +175,75 @@ class Library:
         *,
         filters: Filters | None = None,
         min_confidence: float | None = None,
+        generate: Literal["auto", "never", "always"] = "never",
+        fresh: bool = False,
         device: str = "auto",
+        progress: ProgressCallback | None = None,
     ) -> SearchResult:
         """The k pictures nearest to the query among those for which the filters hold, and whether they match.
 
-        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision.
-        Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable.
+        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. When nothing matches,
+        `generate="auto"` makes the missing picture if a decoder can do so at once on this machine, and says in a note
+        why not if not; "always" makes one whatever matches. The same query gets the picture made before, unless `fresh`.
+        Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable, DecoderNotAvailable.
         """
+        from clipkit.searching.searcher import known_share
+
         if k < 1:
             raise BadQuery("k must be at least 1")
-        searcher = self._searcher(self.space, device)
-        return searcher.search(
-            as_query(query), k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
+        asked = as_query(query)
+        result = self._searcher(self.space, device).search(
+            asked, k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
         )
+        if generate == "always" or (generate == "auto" and not result.matched):
+            from clipkit.missing import make_missing
+
+            return make_missing(
+                self, result, always=generate == "always", fresh=fresh, device=device, progress=progress,
+                known_words=known_share(asked, result.unknown_words),
+            )  # fmt: skip
+        return result
+
+    def generate(
+        self,
+        query: Query | str,
+        n: int = 1,
+        *,
+        decoder: str | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | None = None,
+        output: str | Path | None = None,
+        device: str = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> list[Generated]:
+        """Makes n pictures of the query, marks them as made, and records them.
+
+        They go to the library's folder `generated`, or to `output`. `decoder`: an id that `clipkit models list` names
+        or a folder; by default the one that takes this library's embeddings. Picture i has the seed `seed + i`; the
+        same seed gives the same bytes on the same machine. `steps` of denoising, `guidance` scale and `size` in pixels
+        default to the decoder's own. What the query avoids takes the place of the empty condition in classifier-free
+        guidance. Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.missing import generate
+
+        return generate(
+            as_query(query), n, library=self, decoder=decoder, seed=seed, steps=steps, guidance=guidance, size=size,
+            output=Path(output) if output else None, device=device, progress=progress,
+        )  # fmt: skip
+
+    def generated(self) -> list[Generated]:
+        """The pictures that were made, the oldest first."""
+        from clipkit.catalog.generations import listed
+
+        return list(listed(self.catalog))
+
+    def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
+        """Deletes made pictures, files and records, by their ids or all; returns those that were there."""
+        from clipkit.catalog.generations import forget
+
+        return forget(self.catalog, ids)
 
     def info(self) -> Facts:
         """What the library holds, in numbers."""

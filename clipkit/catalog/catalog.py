@@ -80,7 +80,7 @@ class Catalog:
             ) from None
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Commits at the end, undoes all on an error.
 
         It takes SQLite's write lock at once, for one that reads first and then writes fails, without any waiting, if
@@ -98,7 +98,7 @@ class Catalog:
 
     def add_space(self, space: str, dimension: int, config: dict | None = None) -> None:
         """Records a space; one that is known stays as it is."""
-        with self._transaction():
+        with self.transaction():
             self.db.execute(
                 "INSERT OR IGNORE INTO spaces (id, dimension, config, created_at) VALUES (?, ?, ?, ?)",
                 [space, dimension, json.dumps(config or {}), now()],
@@ -111,7 +111,7 @@ class Catalog:
 
     def add_roots(self, roots: Iterable[Path], exclude: Sequence[str]) -> None:
         """Remembers folders that were indexed, with what was left out of them."""
-        with self._transaction():
+        with self.transaction():
             for root in roots:
                 self.db.execute(
                     "INSERT INTO roots (path, exclude, added_at, scanned_at) VALUES (?, ?, ?, ?)"
@@ -156,7 +156,7 @@ class Catalog:
         failures: Sequence[Failure] = (),
     ) -> None:
         """Records a batch in one transaction: files first, so that the triggers see which contents come back."""
-        with self._transaction():
+        with self.transaction():
             for image in images:
                 self._put_image(image)
             self.db.conn.executemany(
@@ -205,7 +205,7 @@ class Catalog:
     def mark_seen_below(self, folder: Path) -> None:
         """Takes all that is known below a folder for there, because the scan could not look into it."""
         where, parameters = below(folder)
-        with self._transaction():
+        with self.transaction():
             for table in ("images", "failures"):
                 self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM {table} WHERE {where}", parameters)
 
@@ -221,7 +221,7 @@ class Catalog:
             FROM (SELECT hash, COUNT(*) AS n FROM images WHERE path IN (SELECT path FROM temp.vanished) GROUP BY hash)
                 AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
-        with self._transaction():
+        with self.transaction():
             self.db.execute("DELETE FROM temp.vanished")
             for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
                 where, values = below(root)
@@ -235,7 +235,7 @@ class Catalog:
     def remove(self, paths: Sequence[Path]) -> int:
         """Takes files, or all below folders, out of the library, and forgets those folders; returns how many files."""
         removed = 0
-        with self._transaction():
+        with self.transaction():
             for path in paths:
                 where, parameters = below(path)
                 removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
@@ -245,7 +245,7 @@ class Catalog:
 
     def purge_orphans(self) -> int:
         """Drops embeddings of contents that no file of the library holds any more; returns how many."""
-        with self._transaction():
+        with self.transaction():
             return self.db.execute(f"DELETE FROM embeddings WHERE NOT {LIVE}").rowcount
 
     # --- embeddings, out ---

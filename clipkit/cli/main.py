@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, index, library, models, search
+from clipkit.cli import demo, generate, index, library, models, search
 from clipkit.errors import ClipkitError
 
 
@@ -25,7 +25,7 @@ def commands(debug: bool) -> None:
 
 
 for command in (
-    demo.demo, index.index, search.search, library.info, library.failures, library.check, library.remove,
+    demo.demo, index.index, search.search, generate.generate, generate.generated, library.info, library.failures, library.check, library.remove,
     library.export, models.models,
 ):  # fmt: skip
     commands.add_command(command)

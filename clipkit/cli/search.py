@@ -8,11 +8,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from clipkit.catalog.filters import Filters, parse_day, parse_near
 from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.progress import progress_bar
 from clipkit.searching.query import Query, is_url
 from clipkit.searching.result import SearchResult
 
@@ -34,9 +36,10 @@ from clipkit.searching.result import SearchResult
 @click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Confidence that counts as a match.")
 @click.option(
-    "--generate", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
-    help="When nothing matches: auto makes a picture if a decoder is on this machine; this version comes with none.",
+    "--generate", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
+    help="Make the missing picture: auto when nothing matches and a decoder on this machine can do so at once.",
 )  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Make a new picture even if this query got one before.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
 @json_option
@@ -57,7 +60,8 @@ def search(
     near: str | None,
     where: str | None,
     min_confidence: float | None,
-    generate: str,
+    generate: Literal["auto", "never", "always"],
+    fresh: bool,
     device: str,
     contact_sheet: Path | None,
     as_json: bool,
@@ -69,7 +73,7 @@ def search(
 ) -> int:
     """Search a library by TEXT, by pictures, or both.
 
-    Exits with 0 if something matches, with 1 if nothing does; the nearest pictures are shown in either case.
+    Exits with 0 if something matches or was made, with 1 if nothing does; the nearest pictures are shown in any case.
     """
     if sum((as_json, as_csv, as_paths, as_null)) > 1:
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
@@ -84,7 +88,11 @@ def search(
         where=where,
     )
     with open_library(name, indexes) as library:
-        result = library.search(query, k=k, filters=filters, min_confidence=min_confidence, device=device)
+        with progress_bar() as progress:
+            result = library.search(
+                query, k=k, filters=filters, min_confidence=min_confidence, generate=generate, fresh=fresh,
+                device=device, progress=progress,
+            )  # fmt: skip
         if contact_sheet:
             library.contact_sheet(result, contact_sheet)
     if as_json:
@@ -100,7 +108,7 @@ def search(
             click.echo(f"clipkit: {note}", err=True)
     if contact_sheet:
         click.echo(f"clipkit: contact sheet in {contact_sheet}", err=True)
-    return 0 if result.matched else 1
+    return 0 if result.matched or result.generated else 1
 
 
 def _csv(result: SearchResult) -> str:
@@ -124,6 +132,8 @@ def _write_paths(result: SearchResult, end: bytes) -> None:
 def render(result: SearchResult) -> None:
     """A table with clickable paths on a terminal; plain columns, one hit a line, elsewhere."""
     if not sys.stdout.isatty():
+        for made in result.generated:
+            sys.stdout.write(f"made\t-\t-\tmade\t{made.path}\n".encode("utf-8", "backslashreplace").decode())
         for hit in result:
             line = f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{'match' if hit.matched else '-'}\t{hit.path}\n"
             sys.stdout.write(line.encode("utf-8", "backslashreplace").decode())
@@ -136,6 +146,10 @@ def render(result: SearchResult) -> None:
     for heading in ("", "cosine", "confidence"):
         table.add_column(heading, justify="right")
     table.add_column("picture", overflow="fold")
+    for made in result.generated:
+        path = str(made.path).encode("utf-8", "backslashreplace").decode()
+        row = Text("made, not found: ", style="bold magenta").append(path, style=f"link {made.path.as_uri()}")
+        table.add_row("", "", Text("made", style="magenta"), row)
     for hit in result:
         shown = str(hit.path).encode("utf-8", "backslashreplace").decode()
         style = f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim")

@@ -133,7 +133,8 @@ def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
     words = iter(unit(encoder.encode_texts(texts)) if texts else ())
-    pictures = [_pixels(t.value, encoder) for t in terms if t.is_picture]
+    side = 2 * encoder.preprocessing.size
+    pictures = [encoder.preprocessing.pixels(picture_of(t.value, side)) for t in terms if t.is_picture]
     looks = iter(unit(encoder.encode_images(np.stack(pictures))) if pictures else ())
     parts = [(t, next(looks) if t.is_picture else next(words)) for t in terms]
     wanted = [(t, vector) for t, vector in parts if t.weight > 0]
@@ -162,17 +163,19 @@ def _join(parts: Sequence[tuple[Term, np.ndarray]], means: Means) -> np.ndarray:
     return unit(shares @ centres + shares @ np.linalg.norm(away, axis=1) * unit(total))
 
 
-def _pixels(picture: Picture, encoder: Encoder) -> np.ndarray:
+def picture_of(picture: Picture, shortest_side: int) -> Image:
+    """The picture that a term means, RGB, decoded at no less than `shortest_side` pixels where it has them.
+
+    Raises UnreadableImage or FetchRefused.
+    """
     from clipkit.images.decoding import open_picture
     from clipkit.images.fetching import fetch
 
-    if isinstance(picture, str | Path | bytes):
-        source = fetch(picture) if is_url(picture) else picture  # type: ignore[arg-type]
-        source = Path(source) if isinstance(source, str) else source
-        image = open_picture(source, shortest_side=2 * encoder.preprocessing.size).image
-    else:
-        image = picture.convert("RGB")
-    return encoder.preprocessing.pixels(image)
+    if not isinstance(picture, str | Path | bytes):
+        return picture.convert("RGB")
+    source = fetch(picture) if is_url(picture) else picture  # type: ignore[arg-type]
+    source = Path(source) if isinstance(source, str) else source
+    return open_picture(source, shortest_side=shortest_side).image
 
 
 def as_query(query: Query | str | Sequence[str]) -> Query:

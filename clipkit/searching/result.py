@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clipkit.catalog.generations import Generated
 from clipkit.searching.query import Query
 
 
@@ -47,7 +48,7 @@ class SearchResult:
     """Hits, best first, and the decision whether the library has what was asked for.
 
     `notes` say in plain words what a person should know: words the space does not know, files that have gone, why
-    nothing matches. `generated` is empty where nothing was synthesised. Iterating gives the hits.
+    nothing matches. `generated` holds what was made, not found: it is never among the hits. Iterating gives the hits.
     """
 
     query: Query
@@ -58,7 +59,7 @@ class SearchResult:
     hits: tuple[Hit, ...]
     unknown_words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    generated: tuple = ()
+    generated: tuple[Generated, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Hit]:
@@ -76,7 +77,7 @@ class SearchResult:
             "matched": self.matched,
             "confidence": round(self.confidence, 4),
             "hits": [hit.to_json() for hit in self.hits],
-            "generated": list(self.generated),
+            "generated": [made.to_json() for made in self.generated],
             "notes": list(self.notes),
             "timings_ms": {name: round(ms, 2) for name, ms in self.timings_ms.items()},
         }

@@ -115,7 +115,7 @@ class Searcher:
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
         confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
-        confidences = confidences * _known_share(query, embedded.unknown_words)
+        confidences = confidences * known_share(query, embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
         matched = bool(len(candidates)) and confidence >= threshold
@@ -169,7 +169,7 @@ class Searcher:
         return f"nothing matches: {why} (confidence {confidence:.2f}, a match needs {threshold:.2f})"
 
 
-def _known_share(query: Query, unknown_words: Sequence[str]) -> float:
+def known_share(query: Query, unknown_words: Sequence[str]) -> float:
     """The share of a query's content words that the space knows; what it does not know, it cannot vouch for."""
     if not unknown_words:
         return 1.0

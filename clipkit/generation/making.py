@@ -1,0 +1,102 @@
+"""Making pictures of a query: its terms become one embedding to aim at and one to keep away from."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL.Image import Image
+
+from clipkit.errors import BadQuery
+from clipkit.generation.conditions import Conditions, load_conditions
+from clipkit.generation.decoder import Decoder, KandinskyDecoder, Settings
+from clipkit.generation.registry import DecoderEntry
+from clipkit.progress import Progress, ProgressCallback
+
+MOST_STEPS, LARGEST = 1000, 4096
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One term of a query: words or a picture, and its weight; a negative weight is to be avoided."""
+
+    value: str | Image
+    weight: float
+
+
+def settings(
+    entry: DecoderEntry, *, seed: int | None, steps: int | None, guidance: float | None, size: int | None
+) -> Settings:
+    """What is asked for, with the decoder's own choice for what is not and a random seed. Raises BadQuery."""
+    if seed is not None and not 0 <= seed < 2**63:
+        raise BadQuery("the seed must be a whole number from 0 to 2^63 - 1")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise BadQuery(f"steps must be from 1 to {MOST_STEPS}")
+    if guidance is not None and not 0 <= guidance <= 100:
+        raise BadQuery("the guidance scale must be from 0 to 100; 1 is none")
+    if size is not None and not 16 <= size <= LARGEST:
+        raise BadQuery(f"the size must be from 16 to {LARGEST} pixels")
+    return Settings(
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+        steps=steps or entry.steps,
+        guidance=entry.guidance if guidance is None else guidance,
+        size=size or entry.size,
+    )
+
+
+@lru_cache(maxsize=1)
+def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
+    """The decoder, kept for the next picture. Raises DecoderNotAvailable."""
+    return KandinskyDecoder(entry, device)
+
+
+def make(
+    entry: DecoderEntry,
+    wishes: Sequence[Wish],
+    first: Settings,
+    count: int,
+    *,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+) -> Iterator[tuple[Image, Settings]]:
+    """`count` pictures, one after the other, from the seed on upwards. Raises DecoderNotAvailable, BadQuery."""
+    if progress:
+        progress(Progress("loading the decoder", 0, None))
+    conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
+    for number in range(count):
+        chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
+        wanted = joined([w for w in wishes if w.weight > 0], conditions, chosen.seed)
+        avoided = [w for w in wishes if w.weight < 0]
+        away = joined(avoided, conditions, chosen.seed) if avoided else conditions.of_nothing()
+        stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
+
+        def on_step(step: int, stage: str = stage) -> None:
+            if progress:
+                progress(Progress(stage, step, first.steps))
+
+        yield decoder.generate(decoder.prepare(wanted, away), chosen, on_step), chosen
+
+
+def joined(wishes: Sequence[Wish], conditions: Conditions, seed: int) -> np.ndarray:
+    """One embedding, float32 (d,), of several: their weighted mean direction, as long as they are on average.
+
+    A plain mean would be shorter than its parts, and decoders take a short embedding for a vague one.
+    """
+    texts = [w.value for w in wishes if isinstance(w.value, str)]
+    pictures = [w.value for w in wishes if not isinstance(w.value, str)]
+    of_texts = iter(conditions.of_texts(texts, seed) if texts else ())
+    of_pictures = iter(conditions.of_pictures(pictures) if pictures else ())
+    parts = np.stack([next(of_texts) if isinstance(w.value, str) else next(of_pictures) for w in wishes])
+    if len(parts) == 1:
+        return parts[0]
+    weights = np.abs([w.weight for w in wishes]).astype(np.float32)
+    weights /= weights.sum()
+    norms = np.linalg.norm(parts, axis=1)
+    total = weights @ (parts / np.maximum(norms, 1e-12)[:, None])
+    length = np.linalg.norm(total)
+    if length < 1e-6:
+        raise BadQuery("the parts of the query cancel out: change its words or weights")
+    return (total / length * (weights @ norms)).astype(np.float32)

@@ -1,0 +1,80 @@
+"""A Kandinsky 2.2 checkpoint in a local folder makes pictures by the same lines as the bundled decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipkit.errors import BadQuery, DecoderNotAvailable
+from clipkit.generation import registry
+from clipkit.generation.making import Wish, make, settings
+
+
+def pictures(entry, wishes, count=1, seed=5, progress=None, **chosen) -> list[np.ndarray]:
+    first = settings(entry, seed=seed, steps=None, guidance=None, size=None)
+    made = make(entry, wishes, replace(first, **chosen), count, device="cpu", progress=progress)
+    return [np.asarray(image) for image, _ in made]
+
+
+def test_text_and_pictures_go_through_its_own_prior(kandinsky):
+    entry = registry.find(str(kandinsky))
+    red = Image.new("RGB", (40, 30), (200, 30, 30))
+    (one,) = pictures(entry, [Wish("a dog", 1.0)])
+    assert one.shape == (32, 32, 3)
+    (again,) = pictures(entry, [Wish("a dog", 1.0)])
+    assert np.array_equal(one, again)
+    (other,) = pictures(entry, [Wish("a cat", 1.0)])
+    (mixed,) = pictures(entry, [Wish("a dog", 1.0), Wish(red, 2.0)])
+    (avoiding,) = pictures(entry, [Wish("a dog", 1.0), Wish("a cat", -0.5)])
+    assert len({p.tobytes() for p in (one, other, mixed, avoiding)}) == 4
+
+
+def test_seeds_count_up_and_a_picture_does_not_depend_on_its_neighbours(kandinsky):
+    entry = registry.find(str(kandinsky))
+    three = pictures(entry, [Wish("a dog", 1.0)], count=3, seed=7)
+    (third,) = pictures(entry, [Wish("a dog", 1.0)], seed=9)
+    assert np.array_equal(three[2], third)
+    assert not np.array_equal(three[0], three[1])
+
+
+def test_progress_counts_the_denoising_steps(kandinsky):
+    seen = []
+    pictures(registry.find(str(kandinsky)), [Wish("a dog", 1.0)], count=2, progress=seen.append, steps=3)
+    assert [(p.done, p.total) for p in seen if p.stage == "making picture 2 of 2"] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_steps_guidance_and_size_change_the_picture(kandinsky):
+    entry = registry.find(str(kandinsky))
+    (plain,) = pictures(entry, [Wish("a dog", 1.0)])
+    assert not np.array_equal(plain, pictures(entry, [Wish("a dog", 1.0)], steps=6)[0])
+    assert not np.array_equal(plain, pictures(entry, [Wish("a dog", 1.0)], guidance=1.5)[0])
+    assert pictures(entry, [Wish("a dog", 1.0)], size=50)[0].shape == (50, 50, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"steps": 0}, {"guidance": -1.0}, {"size": 8}, {"size": 100_000}, {"steps": 5000}]
+)
+def test_impossible_settings_are_refused_in_one_line(wrong):
+    asked = {"seed": None, "steps": None, "guidance": None, "size": None} | wrong
+    with pytest.raises(BadQuery) as error:
+        settings(registry.find("tiny"), **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_decoder_says_so(tmp_path, kandinsky):
+    with pytest.raises(DecoderNotAvailable, match="kandinsky-2-2"):
+        registry.find("dall-e")
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "model_index.json").write_text("{}")
+    with pytest.raises(DecoderNotAvailable, match="torn"):
+        pictures(registry.find(str(torn)), [Wish("a dog", 1.0)])
+
+
+def test_a_decoder_that_is_not_here_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    reason = registry.why_not_now(registry.find("kandinsky-2-2"))
+    assert "clipkit generate --decoder kandinsky-2-2" in reason and "GB" in reason
