@@ -20,8 +20,8 @@ _WHERE = {
     "SearchResult": "searching.result",
     **dict.fromkeys(
         (
-            "BadQuery", "ClipkitError", "DecoderNotAvailable", "FetchRefused", "LibraryBusy", "LibraryDamaged", "LibraryNotFound",
-            "SpaceNotAvailable", "UnreadableImage",
+            "BadQuery", "ClipkitError", "DecoderNotAvailable", "FetchRefused", "LibraryBusy", "LibraryDamaged",
+            "LibraryNotFound", "SpaceNotAvailable", "UnreadableImage",
         ),
         "errors",
     ),

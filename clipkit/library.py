@@ -184,7 +184,8 @@ class Library:
 
         `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. When nothing matches,
         `generate="auto"` makes the missing picture if a decoder can do so at once on this machine, and says in a note
-        why not if not; "always" makes one whatever matches. The same query gets the picture made before, unless `fresh`.
+        why not if not; "always" makes one whatever matches. The same query gets the picture made before, unless
+        `fresh`.
         Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable, DecoderNotAvailable.
         """
         from clipkit.searching.searcher import known_share

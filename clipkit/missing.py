@@ -115,9 +115,7 @@ def size_of(entry: registry.DecoderEntry) -> int:
     return max(448, entry.size)
 
 
-def _place(
-    folder: Path, query: Query, settings: Settings, output: Path | None, number: int, count: int
-) -> Path:
+def _place(folder: Path, query: Query, settings: Settings, output: Path | None, number: int, count: int) -> Path:
     if output is not None:
         return output if count == 1 else output.with_stem(f"{output.stem}-{number + 1}")
     words = re.sub(r"[^a-z0-9]+", "-", query.text.lower()).strip("-")[:60].strip("-") or "picture"

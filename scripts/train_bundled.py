@@ -3,8 +3,8 @@
     python scripts/train_bundled.py all [--quick]
     python scripts/train_bundled.py clip | judge | codec | decoder | prior | upsampler
 
-`--quick` goes through everything in a minute or two and gives a loadable, poor model: for tests. The stages after `clip`
-also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`, or in a text file beside each.
+`--quick` goes through everything in a minute or two and gives a loadable, poor model: for tests. The stages after
+`clip` also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`, or in a text file beside each.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     import numpy as np
 
+    from clipkit.generation.codec import PatchCodec
     from clipkit.spaces.encoder import Encoder
     from clipkit.training.pictures import CaptionedPictures
 
 BUNDLED = Path(__file__).resolve().parent.parent / "clipkit" / "bundled"
 JUDGE = Path(__file__).resolve().parent / "judge.safetensors"
 PICTURES, QUICK_PICTURES = 120_000, 1_500
+GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,17 @@ class Run:
         with Reporter("embeddings") as reporter:
             image = cache.image_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
             return image, cache.text_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
+
+    @property
+    def codec(self) -> PatchCodec:
+        """The codec that was trained last, else the bundled one, in float32."""
+        import torch
+
+        from clipkit.generation.codec import PatchCodec
+
+        trained = self.work / "codec"
+        folder = trained if (trained / "config.json").exists() else self.output / "decoder" / "movq"
+        return PatchCodec.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False).eval()
 
     def recipe(self, recipe, **quick):
         """The recipe as it is, with `--steps`, or cut down for `--quick`."""
@@ -117,16 +130,16 @@ class Reporter:
         self.bar.update(self.task, description=progress.stage, total=progress.total, completed=progress.done)
 
 
-def stage(function: Callable[[Run], None]) -> click.Command:
+def command(run_stage: Callable[[Run], None]) -> click.Command:
     """A command that makes its `Run` from the options."""
 
-    @wraps(function)
-    def command(threads: int, **options) -> None:
+    @wraps(run_stage)
+    def invoked(threads: int, **options) -> None:
         import torch
 
         if threads:
             torch.set_num_threads(threads)
-        function(Run(**options))
+        run_stage(Run(**options))
 
     options = (
         click.option("--quick", is_flag=True, help="A few steps of everything, to test the whole way."),
@@ -136,26 +149,34 @@ def stage(function: Callable[[Run], None]) -> click.Command:
         click.option("--output", type=click.Path(path_type=Path), default=BUNDLED, show_default="clipkit/bundled"),
         click.option("--data", type=click.Path(path_type=Path, exists=True), help="A folder of captioned pictures."),
         click.option("--space", help="The CLIP that embeds them; by default the one in the output folder."),
-        click.option("--judge", type=click.Path(path_type=Path), default=JUDGE, show_default="scripts/judge.safetensors"),
+        click.option(
+            "--judge", type=click.Path(path_type=Path), default=JUDGE, show_default="scripts/judge.safetensors"
+        ),
         click.option("--steps", type=int, help="Train for so many steps in all instead of the recipe's number."),
-        click.option("--compiled", is_flag=True, help="Compile the decoder's UNet: a tenth faster, after a minute or two."),
+        click.option(
+            "--compiled", is_flag=True, help="Compile the decoder's UNet: a tenth faster, after a minute or two."
+        ),
     )
     for option in reversed(options):
-        command = option(command)
-    return click.command()(command)
+        invoked = option(invoked)
+    return click.command()(invoked)
 
 
-def leave(folder: Path, recipe, reporter: Reporter, device: str, **scores) -> None:
-    """Leaves what the model card says of a stage."""
+def facts(recipe, reporter: Reporter, device: str) -> dict:
+    """What the model card says of every stage: hyperparameters, time, machine."""
     from clipkit.training import card
 
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {"recipe": asdict(recipe), "seconds": reporter.last["seconds"], "hardware": card.hardware(device)}
-    card.write_scores(folder, facts | scores)
-    card.write_card(folder.parent)
+    return {"recipe": asdict(recipe), "seconds": reporter.last["seconds"], "hardware": card.hardware(device)}
 
 
-@stage
+def leave(run: Run, part: str, scores: dict) -> None:
+    """Leaves the scores of a part of the decoder beside it, and writes the model card anew."""
+    from clipkit.training import card
+
+    card.write_scores(run.output / "decoder" / part, scores)
+    card.write_card(run.output)
+
+
 def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
@@ -194,7 +215,6 @@ def clip(run: Run) -> None:
     print(f"left and right told apart: {scores['placement']:.3f}")
 
 
-@stage
 def judge(run: Run) -> None:
     """The classifier that scores generated scenes; it is no part of the bundled model."""
     from clipkit.training import judge as judging
@@ -210,7 +230,6 @@ def judge(run: Run) -> None:
             print(f"{things} thing(s), held out: {held_out}:", look(model, painted(scenes), scenes))
 
 
-@stage
 def codec(run: Run) -> None:
     """Pixels to latents and back."""
     import numpy as np
@@ -228,21 +247,12 @@ def codec(run: Run) -> None:
             fresh = EmojiWorld(100 if run.quick else 1000, seed=901)
             unseen = np.stack([np.asarray(fresh.picture(i, recipe.size)) for i in range(len(fresh))])
         model = recipes.train(recipe, squares, unseen, run.work, device=run.device, report=reporter.step)
-    folder = run.output / "codec"
-    model.half().save_pretrained(folder)
-    psnr = recipes.psnr(recipes_loaded(folder), unseen)
-    leave(folder, recipe, reporter, run.device, psnr=psnr, pictures=len(unseen))
-    print(f"codec: {psnr:.2f} dB on {len(unseen)} unseen pictures")
+    model.half().save_pretrained(run.work / "codec")
+    scores = facts(recipe, reporter, run.device) | {"psnr": recipes.psnr(run.codec, unseen), "pictures": len(unseen)}
+    (run.work / "codec" / "scores.json").write_text(json.dumps(scores))
+    print(f"codec: {scores['psnr']:.2f} dB on {len(unseen)} unseen pictures")
 
 
-def recipes_loaded(folder: Path) -> PatchCodec:
-    """The codec as it was written."""
-    from clipkit.generation.codec import PatchCodec
-
-    return PatchCodec.from_pretrained(folder, low_cpu_mem_usage=False)
-
-
-@stage
 def decoder(run: Run) -> None:
     """From an image embedding to latents, by diffusion."""
     import numpy as np
@@ -256,7 +266,7 @@ def decoder(run: Run) -> None:
     recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 64))
     image, text = run.embeddings()
     linear = ridge(text, image)
-    codec, encoder = recipes_loaded(run.output / "codec"), run.encoder
+    codec, encoder = run.codec, run.encoder
     held = scoring.scenes_to_judge(48, things=1, held_out=False, seed=2)
     held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
     texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
@@ -293,18 +303,21 @@ def decoder(run: Run) -> None:
         )
     folder = run.output / "decoder"
     recipes.pipeline(unet, recipe, codec).to(dtype=torch.float16).save_pretrained(folder)
-    leave(folder, recipe, reporter, run.device, pictures=len(latents))
+    says = {"space": run.space or "tiny", "size": 4 * codec.config.sample_size, "steps": 20, "guidance": GUIDANCE}
+    (folder / "clipkit.json").write_text(json.dumps(says, indent=1) + "\n")
+    trained = run.work / "codec" / "scores.json"
+    scores = facts(recipe, reporter, run.device) | {"pictures": len(latents)}
+    leave(run, "", scores | ({"codec": json.loads(trained.read_text())} if trained.exists() else {}))
 
 
-@stage
 def prior(run: Run) -> None:
     """Three priors, compared by what the decoder makes of them; the best is kept."""
     import numpy as np
     import torch
     from diffusers import KandinskyV22Pipeline
 
+    from clipkit.generation.decoder import quiet_diffusers
     from clipkit.generation.prior import DiffusionPrior
-    from clipkit.training import decoder as decoding
     from clipkit.training import prior as recipes
     from clipkit.training import scoring
     from clipkit.training.judge import load as load_judge
@@ -325,7 +338,10 @@ def prior(run: Run) -> None:
         "perceptron": (perceptron, asdict(mlp), perceptron_reporter.last["seconds"]),
         "diffusion prior": (DiffusionPrior(transformer), asdict(diffusion), transformer_reporter.last["seconds"]),
     }
-    pipeline = decoding.silently(KandinskyV22Pipeline.from_pretrained)(run.output / "decoder", low_cpu_mem_usage=False)
+    with quiet_diffusers():
+        pipeline = KandinskyV22Pipeline.from_pretrained(
+            run.output / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
+        ).to(run.device)
     referee, count = load_judge(run.judge), 12 if run.quick else 300
     encoder, table = run.encoder, {}
     for name, (candidate, recipe, seconds) in priors.items():
@@ -344,13 +360,11 @@ def prior(run: Run) -> None:
     best = max(table, key=lambda name: table[name]["score"])
     winner = priors[best][0]
     model = winner.model if isinstance(winner, DiffusionPrior) else winner
-    folder = run.output / "prior"
-    model.half().save_pretrained(folder)
-    leave(folder, mlp, perceptron_reporter, run.device, table=table, best=best, pictures=count)
+    model.half().save_pretrained(run.output / "decoder" / "prior")
+    leave(run, "prior", {"table": table, "best": best, "pictures": count})
     print("kept:", best)
 
 
-@stage
 def upsampler(run: Run) -> None:
     """64 px to 256 px, kept if it beats Lanczos in PSNR and in the judge's eyes."""
     import numpy as np
@@ -362,7 +376,7 @@ def upsampler(run: Run) -> None:
 
     recipe = run.recipe(recipes.UpsamplerRecipe(), steps=10)
     source = run.source if run.data or run.quick else EmojiWorld(4000, seed=11)
-    codec, folder = recipes_loaded(run.output / "codec"), run.work / "upsampler-data"
+    codec, folder = run.codec, run.work / "upsampler-data"
     with Reporter("upsampler") as reporter:
         large = cache.pixels(source, folder, 64 * recipe.factor, reporter.prepared)
         small = recipes.through_codec(codec, cache.pixels(source, folder, 64, reporter.prepared))
@@ -374,11 +388,23 @@ def upsampler(run: Run) -> None:
         shrunk = np.stack([cache.shrunk(square, 64) for square in large])
         scores[name] = {"psnr": recipes.psnr(large, true)} | scoring.look(referee, shrunk, scenes)
         print(name, scores[name])
-    model.half().save_pretrained(run.output / "upsampler")
-    leave(run.output / "upsampler", recipe, reporter, run.device, table=scores, pictures=len(scenes))
+    if scores["learned"]["psnr"] > scores["Lanczos"]["psnr"]:
+        model.half().save_pretrained(run.output / "decoder" / "upsampler")
+        leave(run, "upsampler", facts(recipe, reporter, run.device) | {"table": scores, "pictures": len(scenes)})
+    else:
+        print("Lanczos is better: no upsampler is kept")
 
 
-STAGES = (clip, judge, codec, decoder)
+STAGES = {stage.__name__: stage for stage in (clip, judge, codec, decoder, prior, upsampler)}
+
+
+def everything(run: Run) -> None:
+    """Every stage, one after the other."""
+    for name, run_stage in STAGES.items():
+        print(f"== {name}")
+        run_stage(run)
+
 
 if __name__ == "__main__":
-    click.Group(help="Train the parts of the bundled model.", commands={c.name: c for c in STAGES})()
+    commands = {name: command(run_stage) for name, run_stage in STAGES.items()} | {"all": command(everything)}
+    click.Group(help="Train the parts of the bundled model.", commands=commands)()

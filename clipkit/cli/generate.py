@@ -23,9 +23,13 @@ from clipkit.searching.query import Query, is_url
     help="A weight a term, in the order TEXT, every --like, every --not.",
 )  # fmt: skip
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many pictures.")
-@click.option("--seed", type=click.IntRange(0), help="The first picture's seed, the next ones count up. [default: random]")
+@click.option(
+    "--seed", type=click.IntRange(0), help="The first picture's seed, the next ones count up. [default: random]"
+)
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. [default: the decoder's]")
-@click.option("--guidance", type=click.FloatRange(0, 100), help="Scale of classifier-free guidance. [default: the decoder's]")
+@click.option(
+    "--guidance", type=click.FloatRange(0, 100), help="Scale of classifier-free guidance. [default: the decoder's]"
+)
 @click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels. [default: the decoder's]")
 @click.option("--decoder", metavar="ID|FOLDER", help="Which decoder. [default: the one for the library's model]")
 @click.option(

@@ -25,8 +25,8 @@ def commands(debug: bool) -> None:
 
 
 for command in (
-    demo.demo, index.index, search.search, generate.generate, generate.generated, library.info, library.failures, library.check, library.remove,
-    library.export, models.models,
+    demo.demo, index.index, search.search, generate.generate, generate.generated, library.info,
+    library.failures, library.check, library.remove, library.export, models.models,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -35,7 +35,8 @@ class PatchCodec(ModelMixin, ConfigMixin):
     side, which is what makes it quick to train. There is no quantisation.
 
     `block_out_channels` are the widths at the full, half, quarter and eighth side; the first two have none of their
-    own. The pipelines take the latents' scale (8) from their number. `sample_size`: the side in pixels it was trained on.
+    own. The pipelines take the latents' scale (8) from their number. `sample_size`: the side in pixels that it was
+    trained on.
     """
 
     @register_to_config

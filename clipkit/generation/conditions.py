@@ -103,7 +103,9 @@ def load_conditions(entry: DecoderEntry, device: str = "auto") -> Conditions:
     source = str(entry.folder / "prior") if entry.folder else entry.prior
     try:
         if entry.folder and not (entry.folder / "prior" / "model_index.json").is_file():
-            return TrainedConditions(load_encoder(_space_of(entry), device), _trained(entry.folder / "prior"), entry.id)
+            return TrainedConditions(
+                load_encoder(_space_of(entry), device), load_trained_prior(entry.folder / "prior"), entry.id
+            )
         return KandinskyConditions(source, device)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -113,12 +115,13 @@ def load_conditions(entry: DecoderEntry, device: str = "auto") -> Conditions:
 def _space_of(entry: DecoderEntry) -> str:
     if not entry.space:
         raise DecoderNotAvailable(
-            f"{entry.folder} does not say which space its prior stands on: write {{\"space\": ...}} to its clipkit.json"
+            f'{entry.folder} does not say which space its prior stands on: write {{"space": ...}} to its clipkit.json'
         )
     return entry.space
 
 
-def _trained(folder: Path) -> Prior:
+def load_trained_prior(folder: Path) -> Prior:
+    """The prior in a folder, of whichever kind its configuration says. Raises DecoderNotAvailable."""
     if not (folder / "config.json").is_file():
         raise DecoderNotAvailable(f"there is no prior in {folder}: a decoder folder keeps it in its subfolder prior")
     kind = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]

@@ -60,7 +60,11 @@ class DiffusionPrior:
     def noise() -> DDIMScheduler:
         """The noise schedule: cosine, predicting the clean embedding."""
         return DDIMScheduler(
-            1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False, timestep_spacing="trailing"
+            1000,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="sample",
+            clip_sample=False,
+            timestep_spacing="trailing",
         )
 
     @torch.inference_mode()

@@ -33,7 +33,9 @@ class CodecRecipe(Schedule):
     def build(self) -> PatchCodec:
         """An untrained codec."""
         torch.manual_seed(self.seed)
-        return PatchCodec(self.latent_channels, (0, 0, *self.widths), self.encoder_blocks, self.decoder_blocks, self.size)
+        return PatchCodec(
+            self.latent_channels, (0, 0, *self.widths), self.encoder_blocks, self.decoder_blocks, self.size
+        )
 
 
 def train(

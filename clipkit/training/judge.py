@@ -27,7 +27,7 @@ from clipkit.training.world import Scene, random_scene, settings, things
 class JudgeRecipe(Schedule):
     """The hyperparameters; every picture is painted for its step and seen once."""
 
-    steps: int = 3000
+    steps: int = 2500
     batch: int = 64
     learning_rate: float = 2e-3
     decay: float = 0.6
@@ -64,7 +64,8 @@ class Judge(nn.Module):
             )
 
         self.body = nn.Sequential(
-            block(3, 32, 2), block(32, 64, 2), block(64, 96, 1), block(96, 128, 2), block(128, 128, 1), block(128, 128, 1)
+            block(3, 32, 2), block(32, 64, 2), block(64, 96, 1), block(96, 128, 2), block(128, 128, 1),
+            block(128, 128, 1),
         )  # fmt: skip
         self.cells = nn.Conv2d(128, len(things()), 1)
         self.setting = nn.Linear(128, len(settings()))

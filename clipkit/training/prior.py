@@ -34,12 +34,12 @@ class DiffusionPriorRecipe(Schedule):
     """The hyperparameters of diffusers' `PriorTransformer`; tokens are the text, the time, the noisy embedding and the
     one that is read. `unconditional` of the texts are blanked, for guidance."""
 
-    steps: int = 5000
+    steps: int = 3000
     batch: int = 256
     learning_rate: float = 6e-4
     decay: float = 0.5
     weight_decay: float = 0.01
-    heads: int = 6
+    heads: int = 4
     head_dim: int = 64
     layers: int = 4
     unconditional: float = 0.1

@@ -16,11 +16,20 @@ def kandinsky(tmp_path_factory) -> Path:
     pytest.importorskip("transformers", reason="Kandinsky's own prior needs transformers")
     import torch
     from diffusers import (
-        DDPMScheduler, KandinskyV22Pipeline, KandinskyV22PriorPipeline, PriorTransformer, UNet2DConditionModel,
-        UnCLIPScheduler, VQModel,
+        DDPMScheduler,
+        KandinskyV22Pipeline,
+        KandinskyV22PriorPipeline,
+        PriorTransformer,
+        UnCLIPScheduler,
+        UNet2DConditionModel,
+        VQModel,
     )  # fmt: skip
     from transformers import (
-        CLIPImageProcessor, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig,
+        CLIPImageProcessor,
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        CLIPVisionConfig,
         CLIPVisionModelWithProjection,
     )  # fmt: skip
 
@@ -66,7 +75,10 @@ def kandinsky(tmp_path_factory) -> Path:
         text_encoder=CLIPTextModelWithProjection(text),
         tokenizer=tokenizer,
         scheduler=UnCLIPScheduler(
-            variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000, clip_sample=True,
+            variance_type="fixed_small_log",
+            prediction_type="sample",
+            num_train_timesteps=1000,
+            clip_sample=True,
             clip_sample_range=10.0,
         ),  # fmt: skip
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
