@@ -4,7 +4,8 @@
     python scripts/train_bundled.py clip | judge | codec | decoder | prior | upsampler
 
 `--quick` goes through everything in a minute or two and gives a loadable, poor model: for tests. The stages after
-`clip` also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`, or in a text file beside each.
+`clip` also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`,
+or in a text file beside each.
 """
 
 from __future__ import annotations

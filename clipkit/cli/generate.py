@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -62,7 +63,14 @@ def generate(
     """
     pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
     query = Query(text=text, like=pictures, not_=not_, weights=weights)
-    options = {"decoder": decoder, "seed": seed, "steps": steps, "guidance": guidance, "size": size, "device": device}
+    options: dict[str, Any] = {
+        "decoder": decoder,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "size": size,
+        "device": device,
+    }
     with progress_bar() as progress:
         try:
             library = open_library(name, indexes)

@@ -13,6 +13,12 @@ from torch import nn
 PATCH = 8
 
 
+def start_at_zero(layer: nn.Module) -> None:
+    """Zeroes a last layer, so that what it ends adds nothing before it has learned something."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(x))); starts as the identity."""
 
@@ -20,8 +26,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        start_at_zero(self.last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.last(F.silu(self.first(x)))
@@ -67,8 +72,7 @@ class PatchCodec(ModelMixin, ConfigMixin):
             nn.PixelShuffle(4),
         )
         for last in (self.encoder[-1], self.decoder[-2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            start_at_zero(last)
         self.register_buffer("patch_mean", torch.zeros(values))
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_scale", torch.ones(latent_channels))

@@ -10,6 +10,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from clipkit.generation.codec import start_at_zero
+
 
 class Prior(Protocol):
     """Text embeddings (n, d), not normalised, to image embeddings (n, d), not normalised; float32."""
@@ -33,8 +35,7 @@ class MlpPrior(ModelMixin, ConfigMixin):
         for _ in range(layers - 1):
             self.mlp.extend((nn.Linear(width, width), nn.SiLU()))
         self.mlp.append(nn.Linear(width, embedding_dim))
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        start_at_zero(self.mlp[-1])
         if not layers:
             self.mlp = nn.Sequential()
 

@@ -8,7 +8,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from clipkit.generation.codec import ResidualBlock
+from clipkit.generation.codec import ResidualBlock, start_at_zero
 
 
 class Upsampler(ModelMixin, ConfigMixin):
@@ -26,8 +26,7 @@ class Upsampler(ModelMixin, ConfigMixin):
             *(ResidualBlock(width) for _ in range(blocks)),
             nn.Conv2d(width, 3 * factor**2, 3, padding=1),
         )
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
+        start_at_zero(self.body[-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pixels in [-1, 1], (n, 3, h, w), to (n, 3, factor * h, factor * w)."""

@@ -91,7 +91,10 @@ def scale_latents(codec: PatchCodec, squares: np.ndarray, device: str = "cpu") -
     factor of twenty, and noise would cover the coarse structure last.
     """
     z = torch.cat(
-        [codec.encode(as_input(squares[i : i + 250]).to(device))["latents"] for i in range(0, len(squares), 250)]
+        [
+            codec.encode(as_input(squares[i : i + 250]).to(device), return_dict=False)[0]
+            for i in range(0, len(squares), 250)
+        ]
     )
     mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
     scale = std.clamp_min(1e-3).rsqrt()

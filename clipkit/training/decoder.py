@@ -130,7 +130,7 @@ def train(
     alphas = noise.alphas_cumprod
     weights = ((1 / (1 - alphas)).clamp_max(recipe.snr_clip) * (1 - alphas)).to(device)
     zero = scale(torch.zeros(1, image_embeddings.shape[1]))
-    forward: nn.Module | None = torch.compile(unet) if compiled else None
+    forward = torch.compile(unet) if compiled else None
 
     def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
         rows = torch.randint(len(latents), (recipe.batch,), generator=rng)

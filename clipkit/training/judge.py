@@ -104,6 +104,7 @@ def train(
     torch.manual_seed(recipe.seed)
     judge = Judge()
     # A thing is rarely there: starting from that saves the first hundreds of steps.
+    assert judge.cells.bias is not None
     nn.init.constant_(judge.cells.bias, -8.0)
 
     def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:

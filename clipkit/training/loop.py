@@ -60,7 +60,7 @@ def fit(
     early, as a kill would, after saving.
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
