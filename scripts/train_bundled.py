@@ -369,6 +369,7 @@ def prior(run: Run) -> None:
 def upsampler(run: Run) -> None:
     """64 px to 256 px, kept if it beats Lanczos in PSNR and in the judge's eyes."""
     import numpy as np
+    from PIL import Image
 
     from clipkit.training import cache, scoring
     from clipkit.training import upsampler as recipes
@@ -386,8 +387,8 @@ def upsampler(run: Run) -> None:
     true, inputs = scoring.painted(scenes, 256), recipes.through_codec(codec, scoring.painted(scenes))
     referee, scores = load_judge(run.judge), {}
     for name, large in (("Lanczos", recipes.lanczos(inputs)), ("learned", recipes.enlarge(model, inputs))):
-        shrunk = np.stack([cache.shrunk(square, 64) for square in large])
-        scores[name] = {"psnr": recipes.psnr(large, true)} | scoring.look(referee, shrunk, scenes)
+        shrunk = [np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.BOX)) for square in large]
+        scores[name] = {"psnr": recipes.psnr(large, true)} | scoring.look(referee, np.stack(shrunk), scenes)
         print(name, scores[name])
     if scores["learned"]["psnr"] > scores["Lanczos"]["psnr"]:
         model.half().save_pretrained(run.output / "decoder" / "upsampler")

@@ -48,6 +48,15 @@ def write_card(bundled: Path) -> None:
     clip = bundled / "clip" / "scores.json"
     if clip.exists():
         parts.append(_clip_section(json.loads(clip.read_text()), bundled / "clip" / "open_clip_model.safetensors"))
+    decoder = bundled / "decoder"
+    if (decoder / "scores.json").exists():
+        parts.append(_decoder_sections(json.loads((decoder / "scores.json").read_text()), decoder))
+    if (decoder / "prior" / "scores.json").exists():
+        parts.append(_prior_section(json.loads((decoder / "prior" / "scores.json").read_text())))
+    if (decoder / "upsampler" / "scores.json").exists():
+        parts.append(_upsampler_section(json.loads((decoder / "upsampler" / "scores.json").read_text())))
+    if (bundled / "generation.md").exists():
+        parts.append((bundled / "generation.md").read_text())
     (bundled / "README.md").write_text("".join(parts))
 
 
@@ -91,5 +100,71 @@ matches, though the pictures found are right.
 
 Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, and change it
 little); counts, sizes and colours mean nothing to it.
+
+"""
+
+
+def _decoder_sections(s: dict, folder: Path) -> str:
+    recipe, codec = s["recipe"], s.get("codec")
+    size = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size / 1e6
+    text = ""
+    if codec:
+        r = codec["recipe"]
+        text += f"""## Codec
+
+`clipkit.generation.codec.PatchCodec`: {r["size"]} px to latents of {r["size"] // 8} x {r["size"] // 8} with
+{r["latent_channels"]} channels and back, from the principal components of 8 x 8 patches onward. AdamW, {r["steps"]} steps
+of {r["batch"]} scenes, mean squared error; {codec["seconds"]:,.0f} s on {codec["hardware"]}.
+{codec["psnr"]:.2f} dB on {codec["pictures"]:,} unseen scenes. `python scripts/train_bundled.py codec`.
+
+"""
+    return (
+        text
+        + f"""## Decoder
+
+diffusers' `UNet2DConditionModel` in a stock `KandinskyV22Pipeline`: channels {tuple(recipe["channels"])}, conditioned on
+the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR + 1 clipped at {recipe["snr_clip"]:g},
+{recipe["unconditional"]:.0%} without embedding for classifier-free guidance, {recipe["from_text"]:.0%} with the embedding
+that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]} from {s["pictures"]:,}
+scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
+{s["seconds"]:,.0f} s on {s["hardware"]}. `python scripts/train_bundled.py decoder`.
+
+"""
+    )
+
+
+def _prior_section(s: dict) -> str:
+    def cells(row: dict) -> str:
+        return (
+            f"{row['seen']['object']:.3f} | {row['held out']['object']:.3f} | {row['pairs']['both']:.3f} | "
+            f"{row['seen']['background']:.3f} | {row['seen']['cosine']:.3f} | {row['seconds']:,.0f}"
+        )
+
+    rows = "\n".join(f"| {name} | {cells(row)} |" for name, row in s["table"].items())
+    return f"""## Prior
+
+From text embeddings to image embeddings, compared by what the decoder makes of {s["pictures"]} captions each (the judge
+is `scripts/judge.safetensors`); kept: {s["best"]}. `python scripts/train_bundled.py prior`.
+
+| prior | object, seen | object, held out | both of two | background | cosine to the true embedding | seconds |
+|---|---|---|---|---|---|---|
+{rows}
+
+"""
+
+
+def _upsampler_section(s: dict) -> str:
+    rows = "\n".join(
+        f"| {name} | {row['psnr']:.2f} | {row['object']:.3f} | {row['background']:.3f} |"
+        for name, row in s["table"].items()
+    )
+    return f"""## Upsampler
+
+`clipkit.generation.upsampler.Upsampler`, 64 px to 256 px, on {s["pictures"]} unseen scenes through the codec;
+{s["seconds"]:,.0f} s on {s["hardware"]}. `python scripts/train_bundled.py upsampler`.
+
+| | PSNR, dB | object | background |
+|---|---|---|---|
+{rows}
 
 """

@@ -86,6 +86,8 @@ def fit(
     model.train()
     saved = evaluated = time.monotonic()
     end = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
+    if step >= end:
+        report({"step": step, "steps": schedule.steps, "loss": float("nan"), "seconds": round(seconds, 1)})
     while step < end:
         started = time.perf_counter()
         for group in optimizer.param_groups:

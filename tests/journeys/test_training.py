@@ -1,0 +1,36 @@
+"""`scripts/train_bundled.py all --quick` goes through every stage, and what it leaves makes pictures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.generation import registry
+from clipkit.generation.making import Wish, make, settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_stage_in_quick(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "train_bundled.py"), "all", "--quick"]
+    places = ["--work", tmp_path / "work", "--output", tmp_path / "model", "--judge", tmp_path / "judge.safetensors"]
+    done = subprocess.run(
+        [*command, *map(str, places)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for stage in ("clip", "judge", "codec", "decoder", "prior", "upsampler"):
+        assert f"== {stage}\n" in done.stdout
+    card = (tmp_path / "model" / "README.md").read_text()
+    for heading in ("## CLIP", "## Codec", "## Decoder", "## Prior"):
+        assert heading in card
+    clip, folder = tmp_path / "model" / "clip", tmp_path / "model" / "decoder"
+    says = folder / "clipkit.json"
+    says.write_text(says.read_text().replace('"tiny"', f'"{clip}"'))
+    entry = registry.find(str(folder))
+    chosen = settings(entry, seed=1, steps=3, guidance=None, size=None)
+    ((image, _),) = make(entry, [Wish("a dog on the beach", 1.0)], chosen, 1, device="cpu")
+    assert image.size == (256, 256) and np.asarray(image).std() > 1

@@ -1,0 +1,76 @@
+"""Every stage that is killed and resumed has the loss curve of an undisturbed run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clipkit.training import codec, decoder, judge, prior, upsampler
+from clipkit.training.pictures import EmojiWorld
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def squares() -> np.ndarray:
+    world = EmojiWorld(40)
+    return np.stack([np.asarray(world.picture(i, 64)) for i in range(len(world))])
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(40, 32)).astype(np.float16)
+
+
+def run_codec(work, squares, embeddings, **options):
+    recipe = codec.CodecRecipe(steps=STEPS, batch=4, widths=(16, 32))
+    return codec.train(recipe, squares, squares, work, **options)
+
+
+def run_decoder(work, squares, embeddings, **options):
+    latents = np.random.default_rng(1).normal(size=(40, 8, 8, 8)).astype(np.float16)
+    recipe = decoder.DecoderRecipe(steps=STEPS, batch=4, channels=(32, 64))
+    return decoder.train(recipe, latents, embeddings, embeddings, work, **options)
+
+
+def run_perceptron(work, squares, embeddings, **options):
+    recipe = prior.MlpPriorRecipe(steps=STEPS, batch=8, width=32)
+    return prior.train_mlp(recipe, embeddings[::-1].copy(), embeddings, work, **options)
+
+
+def run_diffusion_prior(work, squares, embeddings, **options):
+    recipe = prior.DiffusionPriorRecipe(steps=STEPS, batch=8, heads=1, layers=1)
+    return prior.train_diffusion(recipe, embeddings[::-1].copy(), embeddings, work, **options)
+
+
+def run_upsampler(work, squares, embeddings, **options):
+    recipe = upsampler.UpsamplerRecipe(steps=STEPS, batch=2, width=8, blocks=1, factor=2)
+    return upsampler.train(recipe, squares[:, ::2, ::2], squares, work, **options)
+
+
+def run_judge(work, squares, embeddings, **options):
+    return judge.train(judge.JudgeRecipe(steps=STEPS, batch=4), work, **options)
+
+
+@pytest.mark.parametrize("run", [run_codec, run_decoder, run_perceptron, run_diffusion_prior, run_upsampler, run_judge])
+def test_killed_and_resumed_it_learns_the_same(run, tmp_path, squares, embeddings):
+    whole, first, second = [], [], []
+    undisturbed = run(tmp_path / "whole", squares, embeddings, report=whole.append)
+    run(tmp_path / "torn", squares, embeddings, report=first.append, stop_at=3)
+    resumed = run(tmp_path / "torn", squares, embeddings, report=second.append)
+    losses = [line["loss"] for line in whole]
+    assert len(losses) == STEPS and len(first) == 3
+    assert [line["loss"] for line in first + second] == pytest.approx(losses, rel=1e-5)
+    assert len(set(losses)) == STEPS
+    for key, value in undisturbed.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    assert second[-1]["seconds"] >= first[-1]["seconds"]
+
+
+def test_a_finished_run_says_what_it_took(tmp_path, squares, embeddings):
+    lines: list[dict] = []
+    run_judge(tmp_path, squares, embeddings, report=lines.append)
+    again: list[dict] = []
+    run_judge(tmp_path, squares, embeddings, report=again.append)
+    assert again[0]["step"] == STEPS and again[0]["seconds"] == lines[-1]["seconds"]
