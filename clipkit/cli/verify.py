@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipkit.cli.options import json_option
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import UnreadableImage
-from clipkit.marks.reading import Marks
 from clipkit.progress import Progress
+
+if TYPE_CHECKING:
+    from clipkit.marks.reading import Marks
 
 
 @click.command()
@@ -43,8 +46,8 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
                 progress(Progress("verifying", number + 1, len(files)))
     if as_json:
         click.echo(json.dumps(rows))
-    for error in unreadable:
-        click.echo(f"clipkit: {_shown(str(error))}", err=True)
+    for failure in unreadable:
+        click.echo(f"clipkit: {_shown(str(failure))}", err=True)
     if unreadable:
         return 2
     return 0 if any(marks.made for marks in found) else 1

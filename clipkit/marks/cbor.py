@@ -14,7 +14,7 @@ class BadCbor(ValueError):
 
 
 def decode(data: bytes) -> Any:
-    """The first item of `data` as plain Python: tags are dropped, and what has no counterpart is None. Raises BadCbor."""
+    """The first item of `data` as plain Python: without tags, and None for what has no counterpart. Raises BadCbor."""
     try:
         return _Decoder(data).item(0)
     except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -45,10 +46,8 @@ def find_blocks(file: BinaryIO) -> Blocks:
     file.seek(0)
     walk = _WALKS.get(format_of(file.read(64)) or "")
     if walk:
-        try:
+        with contextlib.suppress(struct.error, ValueError, zlib.error, OverflowError):
             walk(file, found)
-        except (struct.error, ValueError, zlib.error, OverflowError):
-            pass
     return found
 
 

@@ -117,7 +117,7 @@ def read_credentials(store: bytes) -> Credentials:
 
 def _labelled(boxes: bytes) -> list[tuple[str, bytes]]:
     """(label, the boxes inside) of the labelled JUMBF boxes in these bytes."""
-    found = []
+    found: list[tuple[str, bytes]] = []
     for kind, content in sub_boxes(boxes):
         if kind == b"jumb" and len(found) < _MOST_BOXES:
             description = next(sub_boxes(content), (b"", b""))

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, Literal
 
 from PIL import Image
 
+from clipkit.errors import UnreadableImage
 from clipkit.images.decoding import Limits, open_picture
 from clipkit.images.files import describe_os_error, open_regular
 from clipkit.images.opening import format_of, open_header, quiet
-from clipkit.errors import UnreadableImage
 from clipkit.marks import watermark
 from clipkit.marks.containers import Blocks, find_blocks
 from clipkit.marks.credentials import Credentials, read_credentials, validated
@@ -105,7 +105,7 @@ verify = read_marks  # by the name of the command
 def made_by(path: Path, image: Image.Image) -> str | None:
     """For the indexer, which has decoded the picture already: which marks say that a model made it, None if none does.
 
-    `image`: its upright pixels, perhaps reduced, to 64 or more. No signature is validated. Raises UnreadableImage if the
+    `image`: its upright pixels, perhaps reduced to 64 or more. No signature is validated. Raises UnreadableImage if the
     file can no longer be opened.
     """
     return _examine(path, image, validate=False).made_by
@@ -167,9 +167,7 @@ def _comment(value: Any) -> str | None:
     return (text if encoding in (b"ASCII\0\0\0", bytes(8)) else value).decode("utf-8", "replace")
 
 
-def _collect(
-    path: Path, blocks: Blocks, exif: _Exif, credentials: Credentials | None, detection: Detection
-) -> Marks:
+def _collect(path: Path, blocks: Blocks, exif: _Exif, credentials: Credentials | None, detection: Detection) -> Marks:
     xmp = read_packets(blocks.xmp)
     texts = [("png text", keyword, text) for keyword, text in blocks.texts]
     texts += [("exif", "UserComment", exif.comment)] if exif.comment else []

@@ -45,8 +45,8 @@ _ROUNDS = 3
 _LARGEST_SIDE = 1024  # of a picture that is looked at, whose two sides need not be to scale
 _SEED = 20_010_501
 _GAINS = np.array([0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15], np.float32)
-# Exponents of a loss exp(-blur * (u^2 + v^2)): sharpened, as it was, and three degrees of averaging pixels away. Halving
-# by a box of 2 x 2 pixels at 256 px loses 2.5e-5, by a triangle twice that: the Taylor term of their sinc functions.
+# Exponents of a loss exp(-blur * (u^2 + v^2)): sharpened, as it was, and three degrees of averaging neighbours. Halving
+# 256 pixels by a box of 2 x 2 loses 2.5e-5, by a triangle twice that: the first terms of their sinc functions.
 _BLURS = np.array([-2.5e-5, 0.0, 2.5e-5, 5e-5, 1e-4], np.float32)
 HYPOTHESES = len(_GAINS) * len(_BLURS)
 
@@ -93,7 +93,7 @@ def detect(image: Image.Image) -> Detection:
 
     It needs the whole picture upright, perhaps resized; a crop or a turn moves the frequencies and hides the mark.
     """
-    sides = tuple(min(side, _LARGEST_SIDE) for side in image.size)
+    sides = min(image.width, _LARGEST_SIDE), min(image.height, _LARGEST_SIDE)
     image = image if image.size == sides else image.resize(sides, Image.Resampling.BOX)
     luma = np.asarray(image.convert("RGB"), np.float32) @ _LUMA
     band = _band(*luma.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -109,10 +110,8 @@ class _Properties:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
-        try:
-            parser.Parse(data, True)
-        except (expat.ExpatError, _Refused, ValueError, LookupError):
-            pass  # what came before the damage counts
+        with contextlib.suppress(expat.ExpatError, _Refused, ValueError, LookupError):
+            parser.Parse(data, True)  # what comes before any damage counts
         return self._found
 
     def _refuse(self, *_: object) -> None:
