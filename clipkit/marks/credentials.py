@@ -211,7 +211,7 @@ def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Cer
     signed = io.BytesIO()
     try:
         context = c2pa.Context(settings=c2pa.Settings.from_dict(_OFFLINE))
-        info = c2pa.C2paSignerInfo(_algorithm(certificate.key, key), chain, key, None)
+        info = c2pa.C2paSignerInfo(_algorithm(certificate.key, key), chain.encode(), key.encode(), None)
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest), context=context) as builder:
             builder.sign(signer, _MIME[format_name], io.BytesIO(data), signed)
     except c2pa.C2paError as error:
