@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -80,3 +81,8 @@ def jpeg_with_segments(*segments: tuple[int, bytes]) -> bytes:
     """A JPEG file with these segments (marker, content) before all others."""
     plain = encoded("JPEG")
     return plain[:2] + b"".join(struct.pack(">BBH", 255, m, len(c) + 2) + c for m, c in segments) + plain[2:]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -19,7 +19,7 @@ from clipkit.marks.credentials import read_credentials
 from clipkit.marks.provenance import Provenance
 from clipkit.marks.writing import save_marked
 
-from .packets import encoded, jpeg_with_segments
+from .packets import chunk, encoded, jpeg_with_segments
 
 SUFFIXES = (".png", ".jpg", ".webp")
 
@@ -89,10 +89,6 @@ def test_cbor():
             with pytest.raises(BadCbor):
                 decode(bytes.fromhex(bad))
     assert decode(bytes.fromhex("a1a1010203")) == {"{1: 2}": 3}
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def test_a_compressed_bomb_is_cut(tmp_path):
