@@ -18,6 +18,10 @@ _WHERE = {
     "Generated": "catalog.generations",
     "Hit": "searching.result",
     "SearchResult": "searching.result",
+    "Marks": "marks.reading",
+    "verify": "marks.reading",
+    "Provenance": "marks.provenance",
+    "save_marked": "marks.writing",
     **dict.fromkeys(
         (
             "BadQuery", "ClipkitError", "DecoderNotAvailable", "FetchRefused", "LibraryBusy", "LibraryDamaged",
@@ -61,6 +65,10 @@ if TYPE_CHECKING:
     )
     from clipkit.indexing.report import IndexReport as IndexReport
     from clipkit.library import Library as Library
+    from clipkit.marks.provenance import Provenance as Provenance
+    from clipkit.marks.reading import Marks as Marks
+    from clipkit.marks.reading import verify as verify
+    from clipkit.marks.writing import save_marked as save_marked
     from clipkit.searching.query import Query as Query
     from clipkit.searching.result import Hit as Hit
     from clipkit.searching.result import SearchResult as SearchResult

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipkit.catalog.catalog import LIVE, Catalog
+from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.paths import from_stored
 from clipkit.errors import ClipkitError
 from clipkit.progress import Progress, ProgressCallback
@@ -50,7 +50,7 @@ def export(
     metadata_folder.mkdir(parents=True, exist_ok=True)
     dimension = catalog.spaces()[space][0]
     total = catalog.db.execute(
-        "SELECT COUNT(*) FROM images JOIN embeddings USING (hash) WHERE space = ?", [space]
+        "SELECT COUNT(*) FROM images JOIN embeddings USING (hash) WHERE space = ? AND images.shown", [space]
     ).fetchone()[0]
     done = part = 0
     for rows in _parts(catalog, space, part_size):
@@ -71,7 +71,7 @@ def _parts(catalog: Catalog, space: str, size: int) -> Iterator[list[tuple]]:
     columns = ", ".join(f"images.{name}" for name in _COLUMNS)
     rows = catalog.db.execute(
         f"SELECT images.path, embeddings.vector, {columns} FROM embeddings JOIN images USING (hash)"
-        f" WHERE embeddings.space = ? AND {LIVE} ORDER BY embeddings.id, images.id",
+        " WHERE embeddings.space = ? AND images.shown ORDER BY embeddings.id, images.id",
         [space],
     )
     while part := rows.fetchmany(size):

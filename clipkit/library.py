@@ -118,6 +118,7 @@ class Library:
         *,
         space: str | None = None,
         exclude: Sequence[str] = (),
+        include_generated: bool | None = None,
         device: str = "auto",
         batch_size: int = 32,
         workers: int | None = None,
@@ -128,7 +129,12 @@ class Library:
 
         New and changed pictures are embedded, batch by batch, each committed as it is done; vanished ones leave.
         `exclude`: globs of names or of paths below a folder, remembered with the folders. Pictures beyond `max_pixels`
-        are refused. Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
+        are refused.
+
+        Pictures whose marks say that a model made them are embedded too, but no search shows them, unless
+        `include_generated` says so for these folders; None is what was said of each before, at first False.
+
+        Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
         """
         from clipkit.images.decoding import Limits
         from clipkit.indexing import run
@@ -160,12 +166,15 @@ class Library:
                     self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
                     workers=workers, limits=limits, progress=progress,
                 )  # fmt: skip
-                self.catalog.add_roots([m for m in members if m.exists()], globs)
+                there = [m for m in members if m.exists()]
+                self.catalog.add_roots(there, globs, include_generated=include_generated)
                 total = report if total is None else total.plus(report)
             assert total is not None
+            self.catalog.show_by_roots()
             self._searchers.clear()
             Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
-        total.images = self.info().images
+        facts = self.info()
+        total.images, total.generated = facts.images, facts.marked
         return total
 
     def search(

@@ -17,12 +17,16 @@ from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
 from clipkit.errors import LibraryBusy, LibraryNotFound
 
-_DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description")
+_DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description", "made")
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
 PARAMETERS = 500
 """Values bound in one statement: SQLite's own limit is 999 in old builds."""
 
-LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
+HELD = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
+"""The condition over `embeddings` that some file of the library holds the content."""
+
+LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash AND images.shown)"
+"""The condition over `embeddings` that searches may find the content: a file that is shown holds it."""
 
 
 class Catalog:
@@ -109,8 +113,13 @@ class Catalog:
         rows = self.db.execute("SELECT id, dimension, revision FROM spaces ORDER BY rowid")
         return {row[0]: (row[1], row[2]) for row in rows}
 
-    def add_roots(self, roots: Iterable[Path], exclude: Sequence[str]) -> None:
-        """Remembers folders that were indexed, with what was left out of them."""
+    def add_roots(
+        self, roots: Iterable[Path], exclude: Sequence[str], *, include_generated: bool | None = None
+    ) -> None:
+        """Remembers folders that were indexed, with what was left out of them.
+
+        `include_generated`: whether searches show the pictures below them that a model made; None leaves it as it was.
+        """
         with self.transaction():
             for root in roots:
                 self.db.execute(
@@ -118,11 +127,31 @@ class Catalog:
                     " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude, scanned_at = excluded.scanned_at",
                     (to_stored(root), json.dumps(list(exclude)), now(), now()),
                 )
+                if include_generated is not None:
+                    where, parameters = below(root)
+                    sql = f"UPDATE roots SET include_generated = ? WHERE {where}"
+                    self.db.execute(sql, [include_generated, *parameters])
 
     def roots(self) -> list[tuple[Path, list[str]]]:
         """Folders that were indexed and what is left out of them, the oldest first."""
         rows = self.db.execute("SELECT path, exclude FROM roots ORDER BY rowid")
         return [(from_stored(path), json.loads(exclude)) for path, exclude in rows]
+
+    def show_by_roots(self) -> None:
+        """Shows the pictures that a model made where the folder they were indexed by includes them, and hides the rest.
+
+        Of folders within each other, the innermost decides.
+        """
+        includes = {from_stored(row[0]): row[1] for row in self.db.execute("SELECT path, include_generated FROM roots")}
+        changed = []
+        for id_, path, shown in self.db.execute("SELECT id, path, shown FROM images WHERE made IS NOT NULL"):
+            file = from_stored(path)
+            wanted = next((includes[folder] for folder in (file, *file.parents) if folder in includes), 0)
+            if wanted != shown:
+                changed.append((wanted, id_))
+        if changed:
+            with self.transaction():
+                self.db.conn.executemany("UPDATE images SET shown = ? WHERE id = ?", changed)
 
     # --- what is known already ---
 
@@ -139,7 +168,7 @@ class Catalog:
     def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
         """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
         known: set[str] = set()
-        condition = f" AND {LIVE}" if with_files else ""
+        condition = f" AND {HELD}" if with_files else ""
         for part in _parts(list(hashes)):
             sql = f"SELECT hash FROM embeddings WHERE space = ? AND hash IN ({_marks(part)}){condition}"
             known.update(row[0] for row in self.db.execute(sql, [space, *part]))
@@ -180,12 +209,15 @@ class Catalog:
                 self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
             sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
             details = self.db.execute(sql, [image.hash]).fetchone() or (None,) * len(_DETAILS)
-        columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "indexed_at")
-        updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
+        # A picture that a model made stays hidden until `show_by_roots` has looked whose folder it lies in.
+        made = details[_DETAILS.index("made")]
+        columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "shown", "indexed_at")
+        updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:] if name != "shown")
+        updates += ", shown = CASE WHEN made IS NULL OR excluded.made IS NULL THEN excluded.shown ELSE shown END"
         self.db.execute(
             f"INSERT INTO images ({', '.join(columns)}) VALUES ({_marks(columns)})"
             f" ON CONFLICT (path) DO UPDATE SET {updates}",
-            [path, image.size, image.mtime_ns, image.hash, *details, now()],
+            [path, image.size, image.mtime_ns, image.hash, *details, made is None, now()],
         )
         self.db.execute("DELETE FROM failures WHERE path = ?", [path])
 
@@ -246,14 +278,14 @@ class Catalog:
     def purge_orphans(self) -> int:
         """Drops embeddings of contents that no file of the library holds any more; returns how many."""
         with self.transaction():
-            return self.db.execute(f"DELETE FROM embeddings WHERE NOT {LIVE}").rowcount
+            return self.db.execute(f"DELETE FROM embeddings WHERE NOT {HELD}").rowcount
 
     # --- embeddings, out ---
 
     def live_embeddings(
         self, space: str, *, after_id: int = 0, chunk: int = 4096
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Embeddings whose content some file holds, by rising id: int64 (n,) and unit float32 (n, d), in chunks."""
+        """Embeddings that searches may find, by rising id: int64 (n,) and unit float32 (n, d), in chunks."""
         while True:
             rows = self.db.execute(
                 f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {LIVE} ORDER BY id LIMIT ?",
@@ -297,12 +329,12 @@ class Catalog:
         return self.db.execute(sql, [space, after_id]).fetchone()[0]
 
     def files_of(self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()) -> dict[int, list[ImageRow]]:
-        """Embedding id -> its files for which the SQL condition over `images` holds, those with the oldest id first."""
+        """Embedding id -> its shown files for which the SQL condition over `images` holds, the oldest id first."""
         found: dict[int, list[ImageRow]] = {}
         for part in _parts([int(i) for i in ids]):
             sql = (
                 f"SELECT embeddings.id, {ImageRow.COLUMNS} FROM embeddings JOIN images USING (hash)"
-                f" WHERE embeddings.id IN ({_marks(part)}) AND ({condition or '1'}) ORDER BY images.id"
+                f" WHERE embeddings.id IN ({_marks(part)}) AND images.shown AND ({condition or '1'}) ORDER BY images.id"
             )
             for embedding, *row in self.db.execute(sql, [*part, *parameters]):
                 found.setdefault(embedding, []).append(ImageRow.from_sql(tuple(row)))

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from clipkit.catalog.catalog import LIVE, Catalog
+from clipkit.catalog.catalog import HELD, LIVE, Catalog
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Counts of a library. `images` are files, `pictures` distinct contents; `spaces` is space id -> embedded pictures
-    that a file still holds; `orphans` are embeddings whose files have all gone; `bytes` of all files together."""
+    """Counts of a library. `images` are files that searches show, `pictures` distinct contents of them, `bytes` their
+    size; `spaces` is space id -> embedded pictures that such a file still holds; `orphans` are embeddings whose files
+    have all gone.
+
+    `generated` counts pictures that a model made: those that this library made itself, and `marked` files in its
+    folders whose marks say so, of which `marked_shown` were included in searches, and are counted in `images` as well.
+    """
 
     images: int
     pictures: int
@@ -22,6 +27,8 @@ class Facts:
     spaces: dict[str, int]
     orphans: int
     generated: int
+    marked: int
+    marked_shown: int
     roots: list[str]
 
     def to_json(self) -> dict:
@@ -41,16 +48,29 @@ class Facts:
         if self.orphans:
             rows.append(("kept", f"{self.orphans:,} embeddings of vanished pictures (`clipkit remove --orphans`)"))
         if self.generated:
-            rows.append(("generated", f"{self.generated:,} pictures"))
+            rows.append(("generated", self._generated()))
         rows += [("folder", root) for root in self.roots]
         return rows
+
+    def _generated(self) -> str:
+        own, hidden = self.generated - self.marked, self.marked - self.marked_shown
+        parts = [f"{own:,} made by this library"] if own else []
+        if self.marked_shown:
+            parts.append(f"{self.marked_shown:,} marked files that searches include")
+        if hidden:
+            parts.append(f"{hidden:,} marked files left out of searches (`clipkit index --include-generated`)")
+        return f"{self.generated:,} pictures: {', '.join(parts)}"
 
 
 def facts(catalog: Catalog) -> Facts:
     """Counts the library."""
     execute = catalog.db.execute
     images, pictures, size, first, last = execute(
-        "SELECT COUNT(*), COUNT(DISTINCT hash), COALESCE(SUM(size), 0), MIN(taken_at), MAX(taken_at) FROM images"
+        "SELECT COUNT(*), COUNT(DISTINCT hash), COALESCE(SUM(size), 0), MIN(taken_at), MAX(taken_at)"
+        " FROM images WHERE shown"
+    ).fetchone()
+    marked, marked_shown = execute(
+        "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE made IS NOT NULL"
     ).fetchone()
     spaces = {space: 0 for space in catalog.spaces()}
     spaces.update(execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {LIVE} GROUP BY space").fetchall())
@@ -62,7 +82,9 @@ def facts(catalog: Catalog) -> Facts:
         last_taken=last,
         failures=dict(Counter(dict(execute("SELECT kind, COUNT(*) FROM failures GROUP BY kind").fetchall()))),
         spaces=spaces,
-        orphans=execute(f"SELECT COUNT(*) FROM embeddings WHERE NOT {LIVE}").fetchone()[0],
-        generated=execute("SELECT COUNT(*) FROM generations").fetchone()[0],
+        orphans=execute(f"SELECT COUNT(*) FROM embeddings WHERE NOT {HELD}").fetchone()[0],
+        generated=marked + execute("SELECT COUNT(*) FROM generations").fetchone()[0],
+        marked=marked,
+        marked_shown=marked_shown,
         roots=[str(root) for root, _ in catalog.roots()],
     )

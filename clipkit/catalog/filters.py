@@ -98,7 +98,7 @@ def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude
 
 
 def allowed_files(catalog: Catalog, filters: Filters) -> None:
-    """Fills the temporary table `allowed (id)` with the files for which the filters hold.
+    """Fills the temporary table `allowed (id)` with the shown files for which the filters hold.
 
     Raises BadQuery, with SQLite's own words, for a `where` that does not hold water.
     """
@@ -108,7 +108,7 @@ def allowed_files(catalog: Catalog, filters: Filters) -> None:
     catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
     with catalog.db.atomic():
-        catalog.db.execute(f"INSERT INTO temp.allowed SELECT id FROM images WHERE {condition}", parameters)
+        catalog.db.execute(f"INSERT INTO temp.allowed SELECT id FROM images WHERE shown AND {condition}", parameters)
         if filters.where is not None:
             ids = _ids_where(catalog, filters.where)
             catalog.db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY)")

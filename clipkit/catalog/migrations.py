@@ -95,3 +95,44 @@ _INITIAL = (
          WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);
        END""",
 )
+
+
+@migrations(name="0002_made_pictures")
+def _made_pictures(db: Database) -> None:
+    # `made` says which marks of a file say that a model made it; NULL for photos. Such files are `shown` by searches
+    # only where their folder was indexed so; the revision now counts what is shown.
+    for statement in _MADE_PICTURES:
+        db.execute(statement)
+
+
+_MADE_PICTURES = (
+    "ALTER TABLE images ADD COLUMN made TEXT",
+    "ALTER TABLE images ADD COLUMN shown INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE roots ADD COLUMN include_generated INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX images_made ON images (made) WHERE made IS NOT NULL",
+    "DROP TRIGGER last_file_gone",
+    "DROP TRIGGER last_file_changed",
+    "DROP TRIGGER first_file_back",
+    """CREATE TRIGGER last_file_gone AFTER DELETE ON images
+       WHEN OLD.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash AND shown)
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = OLD.hash);
+       END""",
+    """CREATE TRIGGER last_file_changed AFTER UPDATE OF hash, shown ON images
+       WHEN OLD.hash <> NEW.hash OR OLD.shown <> NEW.shown
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE OLD.shown AND id IN (SELECT space FROM embeddings WHERE hash = OLD.hash)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash AND shown);
+         UPDATE spaces SET revision = revision + 1
+         WHERE NEW.shown AND id IN (SELECT space FROM embeddings WHERE hash = NEW.hash)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND shown AND id <> NEW.id);
+       END""",
+    """CREATE TRIGGER first_file_back AFTER INSERT ON images
+       WHEN NEW.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND shown AND id <> NEW.id)
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);
+       END""",
+)

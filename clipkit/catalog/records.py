@@ -24,7 +24,10 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a picture's bytes say: pixels of the upright picture, and what the camera wrote."""
+    """What a picture's bytes say: pixels of the upright picture, and what the camera wrote.
+
+    `made`: the places of marks that say that a model made it; None for photos.
+    """
 
     width: int
     height: int
@@ -35,6 +38,7 @@ class Details:
     latitude: float | None = None
     longitude: float | None = None
     description: str | None = None
+    made: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

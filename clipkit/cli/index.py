@@ -20,6 +20,10 @@ from clipkit.library import Library, library_folder
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures a step.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that decode. [default: the cores, at most 8]")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders; repeatable.")
+@click.option(
+    "--include-generated/--no-include-generated", default=None,
+    help="Let searches show pictures marked as made by a model. [default: as before for a folder, at first no]",
+)  # fmt: skip
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures. [default: 300 million]")
 @library_options
 @json_option
@@ -30,6 +34,7 @@ def index(
     batch_size: int,
     workers: int | None,
     exclude: tuple[str, ...],
+    include_generated: bool | None,
     max_pixels: int | None,
     name: str,
     indexes: Path | None,
@@ -49,8 +54,8 @@ def index(
                 err=True,
             )
         report = library.index(
-            paths, space=model, exclude=exclude, device=device, batch_size=batch_size, workers=workers,
-            max_pixels=max_pixels, progress=progress,
+            paths, space=model, exclude=exclude, include_generated=include_generated, device=device,
+            batch_size=batch_size, workers=workers, max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
     if as_json:
         click.echo(json.dumps(report.to_json()))
@@ -71,6 +76,8 @@ def summary(report: IndexReport) -> str:
     ]  # fmt: skip
     line = f"{report.images:,} pictures in library {report.library!r}: {', '.join(parts) or 'nothing to do'}"
     line += f" ({report.seconds:.1f} s)"
+    if report.generated:
+        line += f"\n{report.generated:,} files are marked as made by a model: see `clipkit info`."
     if report.failed:
         line += "\n`clipkit failures` names the files that gave no picture, and why."
     return line

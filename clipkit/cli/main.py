@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, generate, index, library, models, search
+from clipkit.cli import demo, generate, index, library, models, search, verify
 from clipkit.errors import ClipkitError
 
 
@@ -26,7 +26,7 @@ def commands(debug: bool) -> None:
 
 for command in (
     demo.demo, index.index, search.search, generate.generate, generate.generated, library.info,
-    library.failures, library.check, library.remove, library.export, models.models,
+    library.failures, library.check, library.remove, library.export, models.models, verify.verify,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from clipkit.errors import ClipkitError, UnreadableImage
 from clipkit.images.decoding import Limits, open_picture
@@ -33,6 +34,9 @@ from clipkit.images.metadata import Metadata
 from clipkit.images.preprocessing import Preprocessing
 
 T = TypeVar("T")
+
+Examine = Callable[[Path, Image.Image], str | None]
+"""Looks at a file and its upright, perhaps reduced pixels while both are at hand; a function of a module."""
 
 _LENGTH = struct.Struct("<Q")
 _START_SECONDS = 120.0
@@ -45,7 +49,7 @@ class Decoded:
     """A picture as its model wants it.
 
     `pixels`: uint8 (size, size, 3), RGB. `width`, `height`: of the full upright picture. `size` (bytes) and `mtime_ns`
-    are the file's, from before it was decoded.
+    are the file's, from before it was decoded. `remark` is what the pool's `examine` said of it.
     """
 
     pixels: np.ndarray
@@ -55,39 +59,49 @@ class Decoded:
     metadata: Metadata
     size: int
     mtime_ns: int
+    remark: str | None = None
 
 
-def decode_file(path: Path, preprocessing: Preprocessing, limits: Limits) -> Decoded:
+def decode_file(path: Path, preprocessing: Preprocessing, limits: Limits, examine: Examine | None = None) -> Decoded:
     """Decode one file in this process. Raises `UnreadableImage`, also where the file changed while it was read."""
     try:
         before = os.stat(path)
         picture = open_picture(path, shortest_side=_OVERSAMPLING * preprocessing.size, limits=limits)
         pixels = preprocessing.pixels(picture.image)
+        remark = examine(path, picture.image) if examine else None
         after = os.stat(path)
     except OSError as error:
         raise UnreadableImage(path, *describe_os_error(error)) from error
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise UnreadableImage(path, "unreadable", "it changed while it was read")
     return Decoded(
-        pixels, picture.width, picture.height, picture.format, picture.metadata, before.st_size, before.st_mtime_ns
-    )
+        pixels, picture.width, picture.height, picture.format, picture.metadata, before.st_size, before.st_mtime_ns,
+        remark,
+    )  # fmt: skip
 
 
 class DecodePool:
     """Decodes files in `workers` child processes; a file may take `timeout` seconds before its child is killed.
+
+    `examine` runs there as well, on each picture that was decoded.
 
     Use it in a `with` block: leaving it ends the children at once. They start when the first file comes, and stay for
     further calls of `decode`.
     """
 
     def __init__(
-        self, workers: int, preprocessing: Preprocessing, limits: Limits | None = None, timeout: float = 60.0
+        self,
+        workers: int,
+        preprocessing: Preprocessing,
+        limits: Limits | None = None,
+        timeout: float = 60.0,
+        examine: Examine | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
-        self._children = [_Child((preprocessing, limits or Limits()), timeout) for _ in range(workers)]
+        self._children = [_Child((preprocessing, limits or Limits(), examine), timeout) for _ in range(workers)]
         for child in reversed(self._children):
             self._idle.put(child)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="clipkit-decode")
@@ -156,7 +170,7 @@ class DecodePool:
 class _Child:
     """One child process, started when needed; used by one thread at a time, closed from any."""
 
-    def __init__(self, setup: tuple[Preprocessing, Limits], timeout: float) -> None:
+    def __init__(self, setup: tuple[Preprocessing, Limits, Examine | None], timeout: float) -> None:
         self._setup, self._timeout = setup, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # between starting in a pool thread and closing in another
@@ -337,7 +351,7 @@ def _serve() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    preprocessing, limits = _read(requests) or sys.exit(0)
+    preprocessing, limits, examine = _read(requests) or sys.exit(0)
     _write(answers, pickle.dumps("ready"))
     os.dup2(nothing, 2)  # from now on nobody reads what libtiff and LibRaw have to say
     incoming: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -345,7 +359,7 @@ def _serve() -> None:
     while True:
         path = incoming.get()
         try:
-            answer: object = decode_file(path, preprocessing, limits)
+            answer: object = decode_file(path, preprocessing, limits, examine)
         except UnreadableImage as error:
             answer = (error.kind, error.reason)
         except MemoryError:

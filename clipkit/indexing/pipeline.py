@@ -200,5 +200,5 @@ def _details(decoded: Decoded | None) -> Details | None:
     meta = decoded.metadata
     return Details(
         decoded.width, decoded.height, decoded.format, meta.taken_at, meta.camera, meta.lens,
-        meta.latitude, meta.longitude, meta.description,
+        meta.latitude, meta.longitude, meta.description, decoded.remark,
     )  # fmt: skip

@@ -11,7 +11,8 @@ class IndexReport:
 
     `added` files are new and `changed` ones have other bytes than before; `moved` were known under another path;
     `duplicates` (among the added) hold the same bytes as another file; `embedded` counts pictures that went through
-    the image tower; `images` is how many files the library has now.
+    the image tower; `images` is how many files of the library searches show now, `generated` how many have marks that
+    say that a model made them, which searches leave out unless they were included.
     """
 
     library: str
@@ -26,6 +27,7 @@ class IndexReport:
     failed: int = 0
     embedded: int = 0
     images: int = 0
+    generated: int = 0
     seconds: float = 0.0
 
     def plus(self, other: IndexReport) -> IndexReport:

@@ -14,6 +14,7 @@ from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
+from clipkit.marks.reading import made_by
 from clipkit.progress import ProgressCallback
 from clipkit.spaces.encoder import Encoder
 
@@ -42,7 +43,7 @@ def index(
     in_flight: set[str] = set()
     broken: dict[str, UnreadableImage] = {}
     tally = Tally(present, exclude, progress)
-    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits or Limits())
+    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits or Limits(), examine=made_by)
     try:
         with pool:
             found = pipeline.scan(present, exclude)

@@ -113,8 +113,8 @@ def _decoder_sections(s: dict, folder: Path) -> str:
         text += f"""## Codec
 
 `clipkit.generation.codec.PatchCodec`: {r["size"]} px to latents of {r["size"] // 8} x {r["size"] // 8} with
-{r["latent_channels"]} channels and back, from the principal components of 8 x 8 patches onward. AdamW, {r["steps"]} steps
-of {r["batch"]} scenes, mean squared error; {codec["seconds"]:,.0f} s on {codec["hardware"]}.
+{r["latent_channels"]} channels and back, from the principal components of 8 x 8 patches onward. AdamW,
+{r["steps"]} steps of {r["batch"]} scenes, mean squared error; {codec["seconds"]:,.0f} s on {codec["hardware"]}.
 {codec["psnr"]:.2f} dB on {codec["pictures"]:,} unseen scenes. `python scripts/train_bundled.py codec`.
 
 """
@@ -122,10 +122,11 @@ of {r["batch"]} scenes, mean squared error; {codec["seconds"]:,.0f} s on {codec[
         text
         + f"""## Decoder
 
-diffusers' `UNet2DConditionModel` in a stock `KandinskyV22Pipeline`: channels {tuple(recipe["channels"])}, conditioned on
-the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR + 1 clipped at {recipe["snr_clip"]:g},
-{recipe["unconditional"]:.0%} without embedding for classifier-free guidance, {recipe["from_text"]:.0%} with the embedding
-that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]} from {s["pictures"]:,}
+diffusers' `UNet2DConditionModel` in a stock `KandinskyV22Pipeline`: channels {tuple(recipe["channels"])}, conditioned
+on the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR + 1 clipped at {recipe["snr_clip"]:g},
+{recipe["unconditional"]:.0%} without embedding for classifier-free guidance, {recipe["from_text"]:.0%} with the
+embedding that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
+from {s["pictures"]:,}
 scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
 {s["seconds"]:,.0f} s on {s["hardware"]}. `python scripts/train_bundled.py decoder`.
 

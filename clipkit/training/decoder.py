@@ -162,6 +162,7 @@ def train(
         device=device,
         report=report,
         evaluate=evaluate_folded if evaluate else None,
+        evaluate_every_s=480,
         stop_at=stop_at,
     )
     return scale.folded(unet)

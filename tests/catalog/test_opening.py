@@ -16,11 +16,11 @@ from .samples import DIMENSION, SPACE, copy, failure, photo, put, start
 COLUMNS = {
     "images": {
         "id", "path", "size", "mtime_ns", "hash", "width", "height", "format", "taken_at", "camera", "lens",
-        "latitude", "longitude", "description", "indexed_at",
+        "latitude", "longitude", "description", "made", "shown", "indexed_at",
     },
     "embeddings": {"id", "hash", "space", "vector", "norm"},
     "failures": {"path", "size", "mtime_ns", "kind", "reason", "failed_at"},
-    "roots": {"path", "exclude", "added_at", "scanned_at"},
+    "roots": {"path", "exclude", "include_generated", "added_at", "scanned_at"},
     "spaces": {"id", "dimension", "config", "created_at", "revision"},
     "generations": {
         "id", "query", "path", "hash", "space", "prior", "decoder", "seed", "steps", "guidance", "parents",

@@ -1,0 +1,1 @@
+"""What a made picture says of itself: written by clipkit, read back from files of any maker."""

@@ -1,0 +1,89 @@
+"""Just enough of CBOR (RFC 8949) to read what a C2PA manifest says, without its library."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+_DEEPEST = 32
+_MOST_ITEMS = 20_000
+
+
+class BadCbor(ValueError):
+    """Bytes that are no CBOR, or more of it than any manifest holds."""
+
+
+def decode(data: bytes) -> Any:
+    """The first item of `data` as plain Python: without tags, and None for what has no counterpart. Raises BadCbor."""
+    try:
+        return _Decoder(data).item(0)
+    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
+        raise BadCbor(str(error)) from error
+
+
+class _Decoder:
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at, self._items = data, 0, 0
+
+    def item(self, depth: int) -> Any:
+        self._items += 1
+        if depth > _DEEPEST or self._items > _MOST_ITEMS:
+            raise BadCbor("it is nested too deeply, or too long")
+        kind, argument = self._head()
+        if kind == 0:
+            return argument
+        if kind == 1:
+            return -1 - argument if argument is not None else None
+        if kind in (2, 3):
+            if argument is None:
+                return b"".join(self._chunks(kind, depth)) if kind == 2 else "".join(self._chunks(kind, depth))
+            content = self._take(argument)
+            return content if kind == 2 else content.decode()
+        if kind == 4:
+            return list(self._members(argument, 1, depth))
+        if kind == 5:
+            flat = list(self._members(argument, 2, depth))
+            return dict(zip(map(_as_key, flat[::2]), flat[1::2], strict=True))
+        if kind == 6:
+            return self.item(depth + 1)
+        return {20: False, 21: True}.get(argument) if argument is not None else None
+
+    def _head(self) -> tuple[int, int | None]:
+        first = self._take(1)[0]
+        kind, short = first >> 5, first & 31
+        if short < 24:
+            return kind, short
+        if short > 27:
+            if short == 31:
+                return kind, None
+            raise BadCbor("a reserved length")
+        size = 1 << (short - 24)
+        argument = int.from_bytes(self._take(size), "big")
+        return kind, (None if kind == 7 and size > 1 else argument)  # floating point numbers are of no interest here
+
+    def _take(self, count: int) -> bytes:
+        taken = self._data[self._at : self._at + count]
+        if len(taken) < count:
+            raise BadCbor("it ends too early")
+        self._at += count
+        return taken
+
+    def _members(self, count: int | None, each: int, depth: int) -> Any:
+        if count is None:
+            while self._data[self._at] != 0xFF:
+                yield self.item(depth + 1)
+            self._at += 1
+        else:
+            for _ in range(min(count * each, _MOST_ITEMS + 1)):
+                yield self.item(depth + 1)
+
+    def _chunks(self, kind: int, depth: int) -> Any:
+        wanted = bytes if kind == 2 else str
+        for chunk in self._members(None, 1, depth):
+            if not isinstance(chunk, wanted):
+                raise BadCbor("a piece of another kind")
+            yield chunk
+
+
+def _as_key(key: Any) -> Any:
+    return key if isinstance(key, str | int | bytes | None) else str(key)

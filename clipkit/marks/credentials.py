@@ -1,0 +1,241 @@
+"""Content Credentials (C2PA, https://c2pa.org/specifications): read, validated and written.
+
+What a manifest says is read here in plain Python. Whether its signature holds is for the C2PA library to say, an
+optional part of clipkit: `pip install 'clipkit[c2pa]'`. Nothing is fetched from a network on either way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clipkit.errors import ClipkitError
+from clipkit.marks.cbor import BadCbor, decode
+from clipkit.marks.containers import sub_boxes
+from clipkit.marks.provenance import Provenance
+from clipkit.marks.sourcetype import TRAINED, says_made
+
+CERTIFICATE_VARIABLE, KEY_VARIABLE = "CLIPKIT_C2PA_CERT", "CLIPKIT_C2PA_KEY"
+NOT_VALIDATED = "not validated"
+
+_OFFLINE = {
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+    "builder": {"thumbnail": {"enabled": False}},
+}
+_MOST_MANIFESTS, _MOST_BOXES = 100, 1000
+_MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "HEIF": "image/heic", "AVIF": "image/avif"}
+# The object identifiers of the keys that C2PA allows, as they stand in the key's own bytes, and C2PA's names for them.
+_ALGORITHMS = (
+    (bytes.fromhex("2a8648ce3d030107"), "es256"),
+    (bytes.fromhex("2b81040022"), "es384"),
+    (bytes.fromhex("2b81040023"), "es512"),
+    (bytes.fromhex("2a864886f70d0101"), "ps256"),
+    (bytes.fromhex("2b6570"), "ed25519"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the active manifest says.
+
+    `generator`: the program that made the claim. `actions`: such as "c2pa.created". `source_types`: the
+    DigitalSourceType of those actions. `state`: "Trusted", "Valid" (the signature holds, its signer is on no list of
+    trust), "Invalid" (the file was changed, or the signature is wrong), or "not validated"; `reason` then says why.
+    """
+
+    generator: str | None = None
+    actions: tuple[str, ...] = ()
+    source_types: tuple[str, ...] = ()
+    state: str = NOT_VALIDATED
+    reason: str | None = None
+
+    @property
+    def says_made(self) -> bool:
+        """Whether one of its actions says that a model made the picture or a part of it."""
+        return any(map(says_made, self.source_types))
+
+    def to_json(self) -> dict:
+        """Plain data."""
+        return {**asdict(self), "actions": list(self.actions), "source_types": list(self.source_types)}
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Who signs: the certificate chain and its private key, both PEM files, the signer's certificate first."""
+
+    chain: Path
+    key: Path
+
+    @classmethod
+    def from_environment(cls) -> Certificate | None:
+        """The one that `CLIPKIT_C2PA_CERT` and `CLIPKIT_C2PA_KEY` name; None if neither is set. Raises ClipkitError."""
+        chain, key = os.environ.get(CERTIFICATE_VARIABLE), os.environ.get(KEY_VARIABLE)
+        if not chain and not key:
+            return None
+        if not (chain and key):
+            raise ClipkitError(f"set both {CERTIFICATE_VARIABLE} and {KEY_VARIABLE}, or neither")
+        return cls(Path(chain).expanduser(), Path(key).expanduser())
+
+
+def read_credentials(store: bytes) -> Credentials:
+    """What the active manifest of a store (JUMBF boxes) says, and those it was derived from; never raises.
+
+    All is taken at its word. The store is a box of manifests, the active one last; in each lie the claim and a box of
+    assertions, among them the actions, and the ingredients, of which one may be the parent with a manifest of its own.
+    """
+    manifests = {label: boxes for _, stored in _labelled(store) for label, boxes in _labelled(stored)}
+    following = list(manifests)[-1:]
+    generator: str | None = None
+    actions: list[dict] = []
+    for _ in range(_MOST_MANIFESTS):
+        if not following:
+            break
+        for label, content in _labelled(manifests.pop(following.pop(), b"")):
+            if label.startswith("c2pa.claim") and generator is None:
+                generator = _generator(_cbor(content))
+            elif label == "c2pa.assertions":
+                for name, assertion in _labelled(content):
+                    if name.startswith("c2pa.actions"):
+                        actions += _dicts(_as_dict(_cbor(assertion)).get("actions"))
+                    elif name.startswith("c2pa.ingredient") and (parent := _parent(_as_dict(_cbor(assertion)))):
+                        following.append(parent)
+    if generator is None and not actions:
+        return Credentials(reason="the manifest is damaged, too large, or of a kind that clipkit cannot read")
+    return Credentials(
+        generator,
+        tuple(text for action in actions if (text := _text(action.get("action")))),
+        tuple(dict.fromkeys(text for action in actions if (text := _text(action.get("digitalSourceType"))))),
+    )
+
+
+def _labelled(boxes: bytes) -> list[tuple[str, bytes]]:
+    """(label, the boxes inside) of the labelled JUMBF boxes in these bytes."""
+    found: list[tuple[str, bytes]] = []
+    for kind, content in sub_boxes(boxes):
+        if kind == b"jumb" and len(found) < _MOST_BOXES:
+            description = next(sub_boxes(content), (b"", b""))
+            if description[0] == b"jumd":
+                label = description[1][17:].partition(b"\0")[0].decode("utf-8", "replace")
+                found.append((label, content[8 + len(description[1]) :]))
+    return found
+
+
+def _cbor(boxes: bytes) -> Any:
+    for kind, content in sub_boxes(boxes):
+        if kind == b"cbor":
+            try:
+                return decode(content)
+            except BadCbor:
+                return None
+    return None
+
+
+def _generator(claim: Any) -> str | None:
+    claim = _as_dict(claim)
+    info = claim.get("claim_generator_info")
+    about = next(iter(_dicts(info)), {}) if isinstance(info, list) else _as_dict(info)
+    if name := _text(about.get("name")):
+        return f"{name} {_text(about.get('version')) or ''}".strip()
+    return _text(claim.get("claim_generator"))
+
+
+def _parent(ingredient: dict) -> str | None:
+    """The label of the manifest that an ingredient refers to, if it is what the picture was made from."""
+    if ingredient.get("relationship") != "parentOf":
+        return None
+    manifest = _as_dict(ingredient.get("activeManifest") or ingredient.get("c2pa_manifest"))
+    return (_text(manifest.get("url")) or "").rpartition("/")[2] or None
+
+
+def _as_dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    """A printable line of at most 300 characters."""
+    if not isinstance(value, str):
+        return None
+    return "".join(c if c.isprintable() else " " for c in value[:300]).strip() or None
+
+
+def validated(credentials: Credentials, file: BinaryIO, format_name: str) -> Credentials:
+    """The same with the verdict of the C2PA library on the file, whose format is "JPEG", "PNG", ...; never raises."""
+    try:
+        import c2pa
+    except ImportError:
+        return replace(credentials, reason="pip install 'clipkit[c2pa]' to check the signature")
+    try:
+        file.seek(0)
+        context = c2pa.Context(settings=c2pa.Settings.from_dict(_OFFLINE))
+        with c2pa.Reader(_MIME.get(format_name, f"image/{format_name.lower()}"), file, context=context) as reader:
+            state = reader.get_validation_state() or NOT_VALIDATED
+            failures = _as_dict(_as_dict(reader.get_validation_results()).get("activeManifest")).get("failure")
+        codes = dict.fromkeys(code for failure in _dicts(failures) if (code := _text(failure.get("code"))))
+        return replace(credentials, state=state, reason=", ".join(codes) or None)
+    except Exception as error:  # a library of another language: whatever the damaged bytes led it to
+        return replace(credentials, state="Invalid", reason=_text(" ".join(str(error).split())) or "damaged")
+
+
+def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Certificate) -> bytes:
+    """The file's bytes with a manifest that says that a model made it, signed.
+
+    `format_name`: "JPEG", "PNG" or "WEBP". Raises ClipkitError if the library or a file of the certificate is missing,
+    or the certificate is not one that C2PA allows.
+    """
+    try:
+        import c2pa
+    except ImportError:
+        raise ClipkitError(
+            f"{CERTIFICATE_VARIABLE} is set, but signing needs: pip install 'clipkit[c2pa]' (or unset it)"
+        ) from None
+    name, _, version = provenance.software.partition(" ")
+    software = {"name": name, "version": version}
+    created = {"action": "c2pa.created", "digitalSourceType": TRAINED, "softwareAgent": software}
+    manifest = {
+        "claim_generator_info": [software],
+        "title": "made with clipkit",
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
+    }
+    chain, key = _pem(certificate.chain), _pem(certificate.key)
+    signed = io.BytesIO()
+    try:
+        context = c2pa.Context(settings=c2pa.Settings.from_dict(_OFFLINE))
+        info = c2pa.C2paSignerInfo(_algorithm(certificate.key, key), chain.encode(), key.encode(), None)
+        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest), context=context) as builder:
+            builder.sign(signer, _MIME[format_name], io.BytesIO(data), signed)
+    except c2pa.C2paError as error:
+        raise ClipkitError(
+            f"C2PA cannot sign with {certificate.chain} and {certificate.key}: {' '.join(str(error).split())}"
+        ) from error
+    return signed.getvalue()
+
+
+def _pem(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, UnicodeError) as error:
+        raise ClipkitError(f"the certificate or key {path} cannot be read as PEM: {error}") from error
+
+
+def _algorithm(path: Path, key: str) -> str:
+    """C2PA's name for what this private key signs with, told by the object identifier in it."""
+    body = re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", key, re.DOTALL)
+    try:
+        content = base64.b64decode(body[1]) if body else b""
+    except binascii.Error:
+        content = b""
+    for identifier, algorithm in _ALGORITHMS:
+        if identifier in content[:100]:
+            return algorithm
+    raise ClipkitError(f"{path} holds no private key that C2PA signs with: PKCS #8 in PEM, of kind EC, RSA or Ed25519")

@@ -1,0 +1,105 @@
+"""Saving a made picture with all its marks, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from clipkit.errors import ClipkitError
+from clipkit.marks.credentials import Certificate, sign
+from clipkit.marks.provenance import Provenance
+from clipkit.marks.watermark import embed
+from clipkit.marks.xmp import packet
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Suffix -> format of what `save_marked` writes."""
+
+PNG_KEYWORD = "clipkit"
+"""The text chunk of a PNG file that holds the provenance."""
+
+_QUALITY = 95
+_SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286
+
+
+def save_marked(
+    image: Image.Image, path: str | Path, provenance: Provenance, *, certificate: Certificate | None = None
+) -> None:
+    """Writes a made picture as PNG, JPEG or WebP, as the suffix says, with the marks that say so.
+
+    They are: the invisible watermark in the pixels (RGB; transparency is dropped); IPTC's DigitalSourceType
+    "trainedAlgorithmicMedia", software, query, model and seed as XMP and as PNG texts or EXIF; and a C2PA manifest if
+    there is a `certificate` or the environment names one. But for that manifest, the same picture and provenance give
+    the same bytes. The file appears under its name whole: killed at any moment, it is there or not.
+
+    Raises ClipkitError for another suffix and for a certificate that cannot sign; OSError where nothing can be written.
+    """
+    path = Path(path)
+    format_name = format_for(path)
+    data = _encoded(embed(image), format_name, provenance)
+    certificate = certificate or Certificate.from_environment()
+    if certificate:
+        data = sign(data, format_name, provenance, certificate)
+    _write_whole(path, data)
+
+
+def format_for(path: Path) -> str:
+    """The format that a name's suffix asks for; raises ClipkitError if it is none of `FORMATS`."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise ClipkitError(f"{path.name!r} is no name for a made picture: end it in .png, .jpg or .webp") from None
+
+
+def _encoded(image: Image.Image, format_name: str, provenance: Provenance) -> bytes:
+    out = io.BytesIO()
+    xmp = packet(provenance)
+    if format_name == "PNG":
+        texts = PngInfo()
+        texts.add_itxt("Software", _clean(provenance.software))
+        texts.add_itxt("Description", _clean(provenance.query))
+        texts.add_itxt(PNG_KEYWORD, provenance.to_text())
+        texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        image.save(out, "PNG", pnginfo=texts)
+    else:
+        quality = {"subsampling": 0} if format_name == "JPEG" else {}
+        image.save(out, format_name, quality=_QUALITY, exif=_exif(provenance), xmp=xmp, **quality)
+    return out.getvalue()
+
+
+def _exif(provenance: Provenance) -> Image.Exif:
+    exif = Image.Exif()
+    exif[_SOFTWARE] = _clean(provenance.software).encode()
+    exif[_DESCRIPTION] = _clean(provenance.query).encode()
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"ASCII\0\0\0" + provenance.to_text().encode("ascii")
+    return exif
+
+
+def _clean(text: str) -> str:
+    """Without NULs, which end a text in both formats, and without halves of characters, which no encoding has."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.clipkit-new")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # Windows syncs no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

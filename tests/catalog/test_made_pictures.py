@@ -1,0 +1,130 @@
+"""Pictures that a model made: filed, hidden, shown where their folder includes them; and catalogs from before."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.facts import facts
+from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.catalog.migrations import migrations
+from clipkit.errors import BadQuery
+
+from .samples import SPACE, copy, embeddings, id_of, photo, put, revision
+
+
+def shown(catalog: Catalog) -> list[int]:
+    return catalog.live_ids(SPACE).tolist()
+
+
+@pytest.fixture
+def filled(catalog) -> Catalog:
+    """A photo in /p, pictures that a model made in /p and /p/art."""
+    put(
+        catalog,
+        photo("/p/a.jpg", "photo"),
+        photo("/p/b.png", "stray", made="xmp"),
+        photo("/p/art/c.png", "art", made="c2pa"),
+    )
+    return catalog
+
+
+def test_they_are_filed_and_not_found(filled):
+    photo_id, stray = id_of(filled, "photo"), id_of(filled, "stray")
+    assert shown(filled) == [photo_id] and filled.live_count(SPACE) == 1
+    assert [ids.tolist() for ids, _ in filled.live_embeddings(SPACE)] == [[photo_id]]
+    assert list(filled.files_of([photo_id, stray])) == [photo_id]
+    assert filled.known_contents(["photo", "stray", "art"], SPACE) == {"photo", "stray", "art"}, (
+        "none is embedded again"
+    )
+    assert filled.purge_orphans() == 0
+    allowed_files(filled, Filters(under=(Path("/p"),)))
+    assert allowed_embeddings(filled, SPACE).tolist() == [photo_id]
+    assert list(filled.files_of([photo_id, stray], ALLOWED)) == [photo_id]
+
+
+def test_the_innermost_folder_decides(filled):
+    photo_id, stray, art = (id_of(filled, name) for name in ("photo", "stray", "art"))
+    before = revision(filled)
+    filled.add_roots([Path("/p")], [], include_generated=False)
+    filled.add_roots([Path("/p/art")], [], include_generated=True)
+    filled.show_by_roots()
+    assert shown(filled) == sorted([photo_id, art]) and revision(filled) == before + 1
+    filled.show_by_roots()
+    filled.add_roots([Path("/p")], ["*.tmp"])
+    filled.show_by_roots()
+    assert shown(filled) == sorted([photo_id, art]) and revision(filled) == before + 1, "what was said is remembered"
+    filled.add_roots([Path("/p")], [], include_generated=True)
+    filled.show_by_roots()
+    assert shown(filled) == sorted([photo_id, stray, art])
+    filled.add_roots([Path("/p")], [], include_generated=False)
+    filled.show_by_roots()
+    assert shown(filled) == [photo_id], "a word about a folder holds for the folders in it"
+    assert revision(filled) == before + 4
+
+
+def test_copies_and_files_seen_again_keep_their_place(filled):
+    filled.add_roots([Path("/p/art")], [], include_generated=True)
+    filled.show_by_roots()
+    art, before = id_of(filled, "art"), revision(filled)
+    put(filled, copy("/p/art/c.png", "art", mtime_ns=2))
+    assert art in shown(filled) and revision(filled) == before
+    put(filled, copy("/p/copy.png", "art"), copy("/p/copy2.png", "stray"))
+    filled.show_by_roots()
+    assert art in shown(filled) and id_of(filled, "stray") not in shown(filled)
+    assert [row.path for row in filled.files_of([art])[art]] == [Path("/p/art/c.png")], (
+        "the copy elsewhere stays hidden"
+    )
+    filled.remove([Path("/p/art")])
+    assert art not in shown(filled) and revision(filled) == before + 1
+
+
+def test_a_file_that_changes_its_nature(filled):
+    before = revision(filled)
+    put(filled, photo("/p/a.jpg", "now-made", made="pixels"), photo("/p/b.png", "now-photo"))
+    assert shown(filled) == [id_of(filled, "now-photo")] and revision(filled) == before + 1
+
+
+def test_they_are_counted(filled):
+    counts = facts(filled)
+    assert (counts.images, counts.pictures, counts.generated, counts.marked, counts.marked_shown) == (1, 1, 2, 2, 0)
+    assert counts.spaces == {SPACE: 1} and counts.orphans == 0
+    assert dict(counts.lines())["generated"].startswith("2 pictures: 2 marked files left out of searches")
+    filled.add_roots([Path("/p")], [], include_generated=True)
+    filled.show_by_roots()
+    counts = facts(filled)
+    assert (counts.images, counts.generated, counts.marked_shown) == (3, 2, 2)
+    assert "2 marked files that searches include" in dict(counts.lines())["generated"]
+
+
+def test_expressions_may_ask_for_them(filled):
+    filled.add_roots([Path("/p")], [], include_generated=True)
+    filled.show_by_roots()
+    allowed_files(filled, Filters(where="made IS NOT NULL"))
+    assert len(allowed_embeddings(filled, SPACE)) == 2
+    with pytest.raises(BadQuery, match="made, shown"):
+        allowed_files(filled, Filters(where="nonsense"))
+
+
+def test_a_catalog_from_before(tmp_path):
+    path = tmp_path / "catalog.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    migrations.apply(Database(connection), stop_before="0002_made_pictures")
+    connection.execute("INSERT INTO spaces (id, dimension, created_at) VALUES (?, 8, 'then')", [SPACE])
+    connection.execute(
+        "INSERT INTO images (path, size, mtime_ns, hash, indexed_at) VALUES ('/p/old.jpg', 1, 1, 'old', 'then')"
+    )
+    connection.execute("INSERT INTO roots (path, added_at) VALUES ('/p', 'then')")
+    connection.commit()
+    connection.close()
+    with Catalog.open(path) as catalog:
+        catalog.commit_batch(space=SPACE, embeddings=embeddings("old"))
+        catalog.show_by_roots()
+        assert shown(catalog) == [id_of(catalog, "old")] and catalog.roots() == [(Path("/p"), [])]
+        catalog.remove([Path("/p/old.jpg")])
+        assert revision(catalog) == 1 and shown(catalog) == []

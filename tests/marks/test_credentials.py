@@ -1,0 +1,137 @@
+"""C2PA manifests: signed with a certificate made here, read back, validated; and read without the library."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from clipkit import ClipkitError, Provenance, save_marked, verify
+from clipkit.marks.credentials import CERTIFICATE_VARIABLE, KEY_VARIABLE, NOT_VALIDATED, Certificate
+from clipkit.marks.reading import made_by
+from clipkit.marks.sourcetype import TRAINED
+
+from .certificates import make_certificate
+from .packets import chunk, encoded
+
+HOW = Provenance("a cat", "tiny", 7, created_at="2026-01-02T03:04:05+00:00")
+SUFFIXES = (".png", ".jpg", ".webp")
+
+
+@pytest.fixture(autouse=True)
+def _library() -> None:
+    pytest.importorskip("c2pa", reason="the C2PA library is not installed: pip install 'clipkit[c2pa]'")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.effect_noise((256, 192), 70).convert("RGB")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_signed_read_back_and_validated(picture, certificate, tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    save_marked(picture, path, HOW, certificate=certificate)
+    marks = verify(path)
+    assert marks.credentials is not None
+    assert marks.credentials.state == "Valid" and marks.credentials.generator == HOW.software
+    assert marks.credentials.actions == ("c2pa.created",) and marks.credentials.source_types == (TRAINED,)
+    assert marks.credentials.reason == "signingCredential.untrusted", "the signer is on no list of trust"
+    assert marks.provenance == HOW and marks.watermark.found and "c2pa" in (marks.made_by or "")
+
+
+@pytest.mark.parametrize("kind", ["RSA", "Ed25519"])
+def test_other_kinds_of_keys(picture, tmp_path, kind):
+    save_marked(picture, tmp_path / "a.png", HOW, certificate=make_certificate(tmp_path, kind))
+    assert verify(tmp_path / "a.png").credentials.state == "Valid"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_changed_file_is_not_valid(picture, certificate, tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    save_marked(picture, path, HOW, certificate=certificate)
+    data = path.read_bytes()
+    if suffix == ".png":  # a chunk has a checksum of its own
+        path.write_bytes(data[:-12] + chunk(b"tEXt", b"Comment\0added later") + data[-12:])
+    else:
+        assert data.count(b"a cat") >= 2
+        path.write_bytes(data.replace(b"a cat", b"a dog"))  # in the texts beside the pixels, which it covers too
+    credentials = verify(path).credentials
+    assert credentials is not None and credentials.state == "Invalid" and credentials.reason
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_without_the_library_the_manifest_is_read_and_not_validated(
+    picture, certificate, tmp_path, suffix, monkeypatch
+):
+    path = tmp_path / f"a{suffix}"
+    save_marked(picture, path, HOW, certificate=certificate)
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    credentials = verify(path).credentials
+    assert credentials is not None and credentials.says_made and credentials.generator == HOW.software
+    assert credentials.state == NOT_VALIDATED and "clipkit[c2pa]" in str(credentials.reason)
+    with Image.open(path) as image:
+        assert "c2pa" in str(made_by(path, image)), "the indexer validates nothing, and sees it"
+    with pytest.raises(ClipkitError, match=r"pip install 'clipkit\[c2pa\]'"):
+        save_marked(picture, path, HOW, certificate=certificate)
+
+
+def test_the_environment_names_the_certificate(picture, certificate, tmp_path, monkeypatch):
+    monkeypatch.setenv(CERTIFICATE_VARIABLE, str(certificate.chain))
+    with pytest.raises(ClipkitError, match="both"):
+        save_marked(picture, tmp_path / "a.png", HOW)
+    monkeypatch.setenv(KEY_VARIABLE, str(certificate.key))
+    save_marked(picture, tmp_path / "a.png", HOW)
+    assert verify(tmp_path / "a.png").credentials is not None
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "nowhere.pem"))
+    with pytest.raises(ClipkitError, match="nowhere.pem cannot be read"):
+        save_marked(picture, tmp_path / "b.png", HOW)
+    monkeypatch.setenv(KEY_VARIABLE, str(certificate.chain))
+    with pytest.raises(ClipkitError, match="no private key"):
+        save_marked(picture, tmp_path / "b.png", HOW)
+    other = make_certificate(tmp_path)
+    monkeypatch.setenv(KEY_VARIABLE, str(other.key))
+    with pytest.raises(ClipkitError, match="C2PA cannot sign with"):
+        save_marked(picture, tmp_path / "b.png", HOW)
+    assert not (tmp_path / "b.png").exists()
+
+
+def signed_by_others(data: bytes, certificate: Certificate, actions: list[dict]) -> bytes:
+    """A PNG file with a manifest of another tool's; without actions it says that it was opened and edited."""
+    import c2pa
+
+    definition = {
+        "claim_generator_info": [{"name": "Other Tool", "version": "9"}],
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": actions}}] if actions else [],
+    }
+    info = c2pa.C2paSignerInfo("es256", certificate.chain.read_bytes(), certificate.key.read_bytes(), None)
+    out = io.BytesIO()
+    with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(definition)) as builder:
+        if not actions:
+            builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+        builder.sign(signer, "image/png", io.BytesIO(data), out)
+    return out.getvalue()
+
+
+def test_manifests_of_other_tools(certificate, tmp_path):
+    plain, path = encoded("PNG"), tmp_path / "a.png"
+    source = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+    path.write_bytes(signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": source}]))
+    camera = verify(path)
+    assert not camera.made and camera.credentials is not None and camera.credentials.source_types == (source,)
+    assert camera.credentials.generator == "Other Tool 9" and [m.kind for m in camera.found][0] == "c2pa"
+    made = signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": TRAINED}])
+    path.write_bytes(made)
+    assert verify(path).made_by == "c2pa"
+    path.write_bytes(signed_by_others(made, certificate, []))
+    later = verify(path)
+    assert later.made and later.credentials is not None and later.credentials.state == "Valid"
+    assert later.credentials.actions == ("c2pa.opened", "c2pa.created"), "of the picture that it was made from as well"

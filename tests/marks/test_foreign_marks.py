@@ -1,0 +1,127 @@
+"""Marks that other tools write, in all their spellings, and what only looks like one."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipkit import verify
+from clipkit.marks.sourcetype import says_made
+from clipkit.marks.xmp import read_packets
+
+from .packets import FORMS, SOURCE, attribute, encoded, jpeg_with_segments, png_with, with_xmp
+
+MADE = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
+NOT_MADE = ("digitalCapture", "negativeFilm", "digitalCreation", "minorHumanEdits", "humanEdits", "screenCapture")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("term", [*MADE, *NOT_MADE])
+def test_every_way_to_write_the_source_type(form, term):
+    facts = read_packets([form(term).encode()])
+    assert facts.source_types == (SOURCE + term,)
+    assert says_made(facts.source_types[0]) == (term in MADE)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_in_every_format(tmp_path, format_name):
+    path = tmp_path / "picture"
+    path.write_bytes(with_xmp(format_name, attribute(MADE[0]).encode()))
+    marks = verify(path)
+    assert marks.digital_source_types == (SOURCE + MADE[0],) and marks.made and marks.made_by == "xmp"
+    assert [m.value for m in marks.found if m.kind == "software"] == ["Painter 3"]
+    path.write_bytes(with_xmp(format_name, attribute(NOT_MADE[0]).encode()))
+    marks = verify(path)
+    assert marks.digital_source_types == (SOURCE + NOT_MADE[0],) and not marks.made and marks.made_by is None
+
+
+def test_spellings_of_the_value():
+    for value in (MADE[0], f"https://cv.iptc.org/newscodes/digitalsourcetype/{MADE[0]}/", f"digsrctype:{MADE[1]}"):
+        assert says_made(value)
+    assert not says_made("not a trainedAlgorithmicMedia at all") and not says_made("")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_encodings(encoding):
+    text = attribute(MADE[0])
+    data = text.encode(encoding) if encoding != "utf-16-be" else b"\xfe\xff" + text.encode(encoding)
+    assert read_packets([data]).source_types
+
+
+def test_extended_packets_of_jpeg(tmp_path):
+    whole, guid = (attribute(MADE[0]) + " " * 70_000).encode(), b"0123456789ABCDEF0123456789ABCDEF"
+    parts = [
+        guid + struct.pack(">II", len(whole), at) + whole[at : at + 60_000]
+        for at in (60_000, 0)
+    ]  # fmt: skip
+    segments = [(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + part) for part in parts]
+    (tmp_path / "a.jpg").write_bytes(jpeg_with_segments(*segments))
+    assert verify(tmp_path / "a.jpg").made
+
+
+BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{}]>""".format(
+    "".join(f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(12))
+)
+
+
+def test_documents_that_define_entities_are_not_read():
+    body = attribute(MADE[0]).replace("Painter 3", "&m;")
+    assert read_packets([(BOMB + body).encode()]) == read_packets([])
+    outside = '<!DOCTYPE x [<!ENTITY m SYSTEM "file:///etc/hostname">]>'
+    assert read_packets([(outside + body).encode()]) == read_packets([])
+    assert read_packets([b"<a>" * 100_000 + attribute(MADE[0]).encode()]) == read_packets([])
+
+
+def test_a_torn_packet_counts_as_far_as_it_goes():
+    text = attribute(MADE[0]).encode()
+    assert read_packets([text[:-30]]).source_types == (SOURCE + MADE[0],)
+    assert read_packets([text[:200]]).source_types == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 500), st.integers(0, 100))
+def test_any_packet_is_read_without_an_error(junk, at, cut):
+    text = FORMS[at % len(FORMS)](MADE[0]).encode()
+    read_packets([junk, text[:at] + junk + text[at + cut :]])
+
+
+SETTINGS = "a castle\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 12345, Size: 512x512"
+GRAPH = json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 1}}, "4": {"class_type": "SaveImage"}})
+
+
+@pytest.mark.parametrize(
+    "texts, generator",
+    [({"parameters": SETTINGS}, "Stable Diffusion web UI"), ({"prompt": GRAPH}, "ComfyUI"),
+     ({"parameters": SETTINGS + " " * 2000}, "Stable Diffusion web UI"),
+     ({"parameters": "f/2.8, ISO 100"}, None), ({"Comment": SETTINGS}, None), ({"prompt": "say cheese"}, None)],
+)  # fmt: skip
+def test_texts_of_other_generators(tmp_path, texts, generator):
+    (tmp_path / "a.png").write_bytes(png_with(**texts))
+    marks = verify(tmp_path / "a.png")
+    assert [m.value for m in marks.found if m.kind == "generator"] == ([generator] if generator else [])
+    assert marks.made == bool(generator)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le"])
+def test_settings_in_exif(tmp_path, encoding):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + SETTINGS.encode(encoding)
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG", exif=exif))
+    assert verify(tmp_path / "a.jpg").made_by == "exif"
+
+
+def test_ordinary_software_is_told_and_decides_nothing(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_with(Software="clipkit 0.1.0 is what I use"))
+    marks = verify(tmp_path / "a.png")
+    assert [(m.kind, m.made) for m in marks.found] == [("software", False)] and not marks.made
+
+
+def test_real_photographs_have_no_such_mark(shared):
+    for path in (shared / "formats").iterdir():
+        assert not verify(path).made, path
