@@ -131,8 +131,7 @@ def _keep(library: Library | None, made: Generated, image, settings: Settings) -
     from clipkit.marks.writing import save_marked
 
     says = Provenance(
-        query=_in_words(made.query), model=made.decoder, seed=made.seed, created_at=made.created_at,
-        steps=made.steps, guidance=made.guidance,
+        query=_in_words(made.query), model=made.decoder, seed=made.seed, steps=made.steps, guidance=made.guidance,
     )  # fmt: skip
 
     def put() -> None:

@@ -304,7 +304,13 @@ def decoder(run: Run) -> None:
         )
     folder = run.output / "decoder"
     recipes.pipeline(unet, recipe, codec).to(dtype=torch.float16).save_pretrained(folder)
-    says = {"space": run.space or "tiny", "size": 4 * codec.config.sample_size, "steps": 20, "guidance": GUIDANCE}
+    says = {
+        "space": run.space or "tiny",
+        "size": 4 * codec.config.sample_size,
+        "native": codec.config.sample_size,
+        "steps": 20,
+        "guidance": GUIDANCE,
+    }
     (folder / "clipkit.json").write_text(json.dumps(says, indent=1) + "\n")
     trained = run.work / "codec" / "scores.json"
     scores = facts(recipe, reporter, run.device) | {"pictures": len(latents)}

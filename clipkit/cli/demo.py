@@ -17,7 +17,7 @@ from clipkit.searching.query import Query
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--scenes", type=click.IntRange(20, 5000), default=400, show_default=True, help="How many pictures.")
 def demo(folder: Path | None, scenes: int) -> int:
-    """Write sample scenes to FOLDER (a temporary one by default), index them and search them."""
+    """Write sample scenes to FOLDER (a temporary one by default), index and search them, make what is missing."""
     from clipkit.training.samples import MISSING, write_samples
 
     folder = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="clipkit-demo-"))
@@ -44,7 +44,8 @@ def demo(folder: Path | None, scenes: int) -> int:
         )
         tiles = []
         for what, query, command in searches:
-            result = library.search(query, k=5)
+            with progress_bar() as progress:
+                result = library.search(query, k=5, generate="auto", progress=progress)
             tiles.append((command.removeprefix("clipkit search "), result))
             click.echo(f"\n   By {what}: {command}" if result.matched else f"\n   {what.capitalize()}: {command}")
             for hit in result.hits[:3]:
@@ -52,14 +53,17 @@ def demo(folder: Path | None, scenes: int) -> int:
                 click.echo(f"   {mark}  cosine {hit.score:.3f}  {hit.path.relative_to(folder)}")
             for note in result.notes:
                 click.echo(f"   {note}")
+            for made in result.generated:
+                click.echo(f"   made    {made.path.relative_to(folder)}")
         sheet = folder / "contact-sheet.jpg"
         library.comparison_sheet(tiles, sheet)
     here = f"--indexes {indexes}"
-    click.echo(f"\n4. Look at the hits: {sheet}")
+    click.echo(f"\n4. Look at what was found and made: {sheet}")
     click.echo("\nTry next:")
     for command in (
         f'clipkit search {here} "a penguin in the snow" --contact-sheet hits.jpg',
         f'clipkit search {here} "a camel in the desert" --after 2025-01-01 --json',
+        f'clipkit generate {here} "a violin on the beach" -n 4',
         f"clipkit info {here}",
         "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
     ):

@@ -54,8 +54,8 @@ class ImageEmbeds:
 class KandinskyDecoder:
     """Kandinsky 2.2's decoder (Razzhigaev et al., 2023), or any model that loads as a `KandinskyV22Pipeline`.
 
-    An `upsampler` beside it makes it a two-stage decoder as in unCLIP: pictures are made at the size that the UNet was
-    trained on, and enlarged.
+    One that makes a single, small size has a second stage, as unCLIP: its own upsampler if there is one in `upsampler/`,
+    and Lanczos resampling.
     """
 
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
@@ -112,12 +112,10 @@ class KandinskyDecoder:
         return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
     def _first_size(self, size: int) -> int:
-        """The side that the UNet works at: what it was trained on if there is an upsampler, else what is asked for,
-        rounded up to what the codec can hold."""
-        scale = self.pipeline.movq_scale_factor
-        if self.upsampler is not None:
-            return self.pipeline.unet.config.sample_size * scale
-        return -(-size // scale**2) * scale**2
+        """The side that the UNet works at: the decoder's one, or what is asked for, rounded up to what the codec can
+        hold."""
+        step = self.pipeline.movq_scale_factor**2
+        return self.entry.native or -(-size // step) * step
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class DecoderEntry:
 
     `space`: the id of the space whose image embeddings it takes. It lies in `folder`, or is the hub's `repository`
     with the prior in `prior`. `size`: side of its pictures in pixels; `steps` and `guidance`: what it does best with.
+    `native`: the one side in pixels that its UNet makes, which is then enlarged; 0 if it makes any.
     """
 
     id: str
@@ -26,6 +27,7 @@ class DecoderEntry:
     size: int
     steps: int
     guidance: float
+    native: int = 0
     licence: str = ""
     note: str = ""
     folder: Path | None = None
@@ -46,7 +48,7 @@ def find(name: str) -> DecoderEntry:
     """The decoder of that id, or in that folder.
 
     A folder holds a Kandinsky 2.2 decoder as diffusers saves it, its prior in `prior/`, and a `clipkit.json` that may
-    say `space`, `size`, `steps` and `guidance`. Raises DecoderNotAvailable.
+    say `space`, `size`, `native`, `steps` and `guidance`. Raises DecoderNotAvailable.
     """
     for entry in entries():
         if entry.id == name:
@@ -60,7 +62,7 @@ def find(name: str) -> DecoderEntry:
     says = folder / "clipkit.json"
     facts = json.loads(says.read_text("utf-8")) if says.is_file() else {}
     plain = DecoderEntry(id=folder.name, space=facts.pop("space", ""), folder=folder, size=512, steps=50, guidance=4.0)
-    known_fields = {k: v for k, v in facts.items() if k in ("size", "steps", "guidance", "licence", "note")}
+    known_fields = {k: v for k, v in facts.items() if k in ("size", "steps", "guidance", "native", "licence", "note")}
     return replace(plain, **known_fields)
 
 

@@ -10,18 +10,23 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-_PAPER, _CARD, _INK, _SOFT, _ACCENT = "#f4f4f2", "#e6e6e3", "#1c1c1e", "#76767c", "#0a7d55"
+_PAPER, _CARD, _INK, _SOFT = "#f4f4f2", "#e6e6e3", "#1c1c1e", "#76767c"
+_ACCENT, _WARNING = "#0a7d55", "#a3218e"
 _FONT = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass
 class Tile:
-    """One picture of a sheet: `label` below it, `note` (a score, say) below that, a coloured frame for `emphasis`."""
+    """One picture of a sheet: `label` below it, `note` (a score, say) below that.
+
+    A coloured frame is for `emphasis`, one of another colour for `warning`, with the label in that colour too.
+    """
 
     image: Image.Image
     label: str
     note: str = ""
     emphasis: bool = False
+    warning: bool = False
 
 
 def contact_sheet(
@@ -60,7 +65,7 @@ def contact_sheet(
         x = margin + index % columns * (tile_size + gap)
         y = margin + title_height + index // columns * (cell_height + gap)
         _draw_picture(sheet, draw, tile, x, y, tile_size)
-        ink = _ACCENT if tile.emphasis else _INK
+        ink = _WARNING if tile.warning else _ACCENT if tile.emphasis else _INK
         text_y = y + tile_size + caption_gap
         draw.text((x, text_y), _fit(tile.label, label_font, tile_size), fill=ink, font=label_font)
         draw.text((x, text_y + label_height), _fit(tile.note, note_font, tile_size), fill=_SOFT, font=note_font)
@@ -70,9 +75,9 @@ def contact_sheet(
 def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, tile_size: int) -> None:
     frame = max(2, tile_size // 56)
     radius = max(3, tile_size // 28)
-    if tile.emphasis:
+    if tile.emphasis or tile.warning:
         outside = (x - frame - 1, y - frame - 1, x + tile_size + frame, y + tile_size + frame)
-        draw.rounded_rectangle(outside, radius + frame, fill=_ACCENT)
+        draw.rounded_rectangle(outside, radius + frame, fill=_WARNING if tile.warning else _ACCENT)
     picture = tile.image if tile.image.mode == "RGB" else tile.image.convert("RGB")
     scale = tile_size / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 
 LONGEST = 2000
 """Characters of a text that are kept: a JPEG file holds its metadata in segments of 64 KiB."""
@@ -16,16 +15,12 @@ def _this_clipkit() -> str:
     return f"clipkit {clipkit.__version__}"
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """What went into a made picture.
 
     `query`: what was asked for, in words. `model`: the decoder's id. `seed`, `steps`, `guidance`: of the denoising.
-    `created_at`: ISO 8601; the bytes of a saved picture depend on it, so give it where they must come out the same.
+    `created_at`: ISO 8601; clipkit's own pictures leave it to the catalog, so that the same seed gives the same file.
     Texts of more than 2,000 characters are cut.
     """
 
@@ -35,10 +30,12 @@ class Provenance:
     steps: int | None = None
     guidance: float | None = None
     software: str = field(default_factory=_this_clipkit)
-    created_at: str = field(default_factory=_now)
+    created_at: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("query", "model", "software", "created_at"):
+            if getattr(self, name) is None:
+                continue
             text = str(getattr(self, name))
             if len(text) > LONGEST:
                 text = text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -48,7 +48,7 @@ def packet(provenance: Provenance) -> bytes:
         "Iptc4xmpExt:AISystemUsed": f"{name}, {provenance.model}",
         "Iptc4xmpExt:AISystemVersionUsed": version,
         "xmp:CreatorTool": provenance.software,
-        "xmp:CreateDate": provenance.created_at,
+        **({"xmp:CreateDate": provenance.created_at} if provenance.created_at else {}),
         "clipkit:provenance": provenance.to_text(),
         **own,
     }

@@ -17,13 +17,15 @@ TILE = 224
 
 def hits_sheet(result: SearchResult) -> Image.Image:
     """All hits of a search, labelled with name, cosine similarity and confidence; matches are framed."""
-    return contact_sheet([_tile(hit) for hit in result], title=_title(result), tile_size=TILE)
+    return contact_sheet(_tiles(result, len(result)), title=_title(result), tile_size=TILE)
 
 
 def rows_sheet(results: Sequence[tuple[str, SearchResult]], columns: int = 5) -> Image.Image:
-    """The best hits of several searches, one titled row each."""
-    rows = [contact_sheet([_tile(h) for h in r.hits[:columns]], title=t + _verdict(r), columns=columns, tile_size=TILE)
-            for t, r in results]  # fmt: skip
+    """The best hits of several searches, one titled row each; what was made stands first, and says so."""
+    rows = [
+        contact_sheet(_tiles(r, columns)[:columns], title=t + _verdict(r), columns=columns, tile_size=TILE)
+        for t, r in results
+    ]
     sheet = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), rows[0].getpixel((0, 0)))
     y = 0
     for row in rows:
@@ -40,12 +42,24 @@ def save(sheet: Image.Image, path: Path) -> None:
         raise ClipkitError(f"cannot write the contact sheet {path}: {error}; name it like hits.jpg") from error
 
 
+def _tiles(result: SearchResult, most: int) -> list[Tile]:
+    made = [
+        Tile(_open(g.path), "made, not found", f"by the decoder {g.decoder}, seed {g.seed}", warning=True)
+        for g in result.generated
+    ]
+    return made + [_tile(hit) for hit in result.hits[:most]]
+
+
 def _tile(hit: Hit) -> Tile:
+    note = f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}"
+    return Tile(_open(hit.path), hit.path.name, note, emphasis=hit.matched)
+
+
+def _open(path: Path) -> Image.Image:
     try:
-        image = open_picture(hit.path, shortest_side=TILE).image
+        return open_picture(path, shortest_side=TILE).image
     except UnreadableImage:
-        image = Image.new("RGB", (TILE, TILE), (128, 128, 128))
-    return Tile(image, hit.path.name, f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}", emphasis=hit.matched)
+        return Image.new("RGB", (TILE, TILE), (128, 128, 128))
 
 
 def _title(result: SearchResult) -> str:
@@ -57,4 +71,6 @@ def _title(result: SearchResult) -> str:
 
 
 def _verdict(result: SearchResult) -> str:
-    return "" if result.matched else "  (nothing matches)"
+    if result.matched:
+        return ""
+    return "  (nothing matches: made)" if result.generated else "  (nothing matches)"
