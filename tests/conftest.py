@@ -66,3 +66,15 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     write_samples(folder, 120, size=96)
     return folder
+
+
+@pytest.fixture(scope="session")
+def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Kandinsky 2.2 checkpoint of random weights."""
+    pytest.importorskip("transformers", reason="Kandinsky's own prior needs transformers")
+    from kandinsky_checkpoint import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("kandinsky") / "kandinsky-random"
+    folder.mkdir()
+    write_checkpoint(folder)
+    return folder

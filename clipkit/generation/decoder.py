@@ -54,7 +54,7 @@ class ImageEmbeds:
 class KandinskyDecoder:
     """Kandinsky 2.2's decoder (Razzhigaev et al., 2023), or any model that loads as a `KandinskyV22Pipeline`.
 
-    One that makes a single, small size has a second stage, as unCLIP: its own upsampler if there is one in `upsampler/`,
+    One that makes a single, small size has a second stage, as unCLIP: its own upsampler if there is one in `upsampler`,
     and Lanczos resampling.
     """
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 DIM = 32
 
 
-@pytest.fixture(scope="session")
-def kandinsky(tmp_path_factory) -> Path:
+def write_checkpoint(folder: Path) -> None:
     """A decoder folder as `KandinskyV22Pipeline.save_pretrained` writes it, with the prior pipeline in `prior/`."""
-    pytest.importorskip("transformers", reason="Kandinsky's own prior needs transformers")
     import torch
     from diffusers import (
         DDPMScheduler,
@@ -33,7 +29,6 @@ def kandinsky(tmp_path_factory) -> Path:
         CLIPVisionModelWithProjection,
     )  # fmt: skip
 
-    folder = tmp_path_factory.mktemp("kandinsky-2-2")
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=8, block_out_channels=(32, 64), layers_per_block=1,
@@ -84,4 +79,3 @@ def kandinsky(tmp_path_factory) -> Path:
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
     ).save_pretrained(folder / "prior")
     (folder / "clipkit.json").write_text(json.dumps({"size": 32, "steps": 4, "guidance": 4.0}))
-    return folder

@@ -1,0 +1,217 @@
+"""What is missing is made, marked, recorded, and never taken for a photograph."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipkit import Library, Query
+from clipkit.marks.reading import read_marks
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    """A library of 120 scenes without whales; tests work on copies of its folder."""
+    from clipkit.training.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("generating")
+    write_samples(folder / "photos", 120, size=96)
+    with Library.open_or_create(folder / "indexes" / "default", space="tiny") as library:
+        library.index([folder / "photos"])
+    return folder
+
+
+@pytest.fixture
+def library_of_scenes(scenes, tmp_path) -> Path:
+    """The root of the indexes."""
+    import shutil
+
+    shutil.copytree(scenes / "indexes", tmp_path / "indexes")
+    return tmp_path / "indexes"
+
+
+MISSING = "a helicopter in the snow"
+
+
+def test_a_search_that_misses_makes_the_picture_and_says_so(clipkit, library_of_scenes):
+    output = clipkit("search", MISSING, "--json")
+    result = json.loads(output.out)
+    assert output.code == 0 and not result["matched"] and len(result["hits"]) == 10
+    (made,) = result["generated"]
+    path = Path(made["path"])
+    assert path.parent == library_of_scenes / "default" / "generated" and made["decoder"] == "tiny"
+    assert any("made, not found" in note and str(path) in note for note in result["notes"])
+    with Image.open(path) as image:
+        assert image.size == (256, 256)
+    marks = read_marks(path)
+    assert marks.made and marks.watermark.found
+    assert marks.provenance.query == MISSING and marks.provenance.seed == made["seed"]
+    assert path not in [Path(hit["path"]) for hit in result["hits"]]
+
+
+def test_asking_again_returns_the_same_picture_unless_a_fresh_one_is_wanted(clipkit, library_of_scenes):
+    first, again, fresh = (
+        json.loads(clipkit("search", MISSING, "--json", *more).out)["generated"][0] for more in ((), (), ("--fresh",))
+    )
+    assert again["path"] == first["path"] and again["id"] == first["id"]
+    assert fresh["path"] != first["path"] and fresh["seed"] != first["seed"]
+    newest = json.loads(clipkit("search", MISSING, "--json").out)["generated"][0]
+    assert newest["path"] == fresh["path"]
+    Path(fresh["path"]).unlink()
+    assert json.loads(clipkit("search", MISSING, "--json").out)["generated"][0]["path"] == first["path"]
+
+
+def test_never_makes_none_and_exits_with_1(clipkit, library_of_scenes):
+    output = clipkit("search", MISSING, "--generate", "never")
+    assert output.code == 1 and "nothing matches" in output.err and "made" not in output.out
+    assert not (library_of_scenes / "default" / "generated").exists()
+
+
+def test_what_is_found_is_not_made_unless_asked_for(clipkit, library_of_scenes):
+    output = clipkit("search", "a cat on the beach")
+    assert output.code == 0 and "made" not in output.out
+    always = json.loads(clipkit("search", "a cat on the beach", "--generate", "always", "--json").out)
+    assert always["matched"] and len(always["generated"]) == 1
+
+
+def test_words_that_the_model_does_not_know_make_no_picture(clipkit, library_of_scenes):
+    output = clipkit("search", "xylophonist")
+    assert output.code == 1 and "no picture was made" in output.err
+
+
+def test_made_pictures_never_match_though_their_folder_is_indexed(clipkit, library_of_scenes):
+    generated = library_of_scenes / "default" / "generated"
+    assert clipkit("generate", MISSING, "-n", "3", "--seed", "1").code == 0
+    assert clipkit("index", generated).code == 0
+    result = json.loads(clipkit("search", MISSING, "--json", "--generate", "never").out)
+    assert not result["matched"]
+    assert not [hit for hit in result["hits"] if Path(hit["path"]).parent == generated]
+
+
+def test_the_same_seed_gives_the_same_bytes(clipkit, tmp_path, library_of_scenes):
+    one, two, other = (tmp_path / name for name in ("one.png", "two.png", "other.png"))
+    for path, seed in ((one, "5"), (two, "5"), (other, "6")):
+        assert clipkit("generate", "a whale on the beach", "--seed", seed, "-o", path, "--steps", "4").code == 0
+    assert one.read_bytes() == two.read_bytes() != other.read_bytes()
+
+
+def test_generate_counts_seeds_and_takes_every_option(clipkit, tmp_path, library_of_scenes):
+    cat = tmp_path / "cat.png"
+    Image.new("RGB", (70, 50), (240, 180, 60)).save(cat)
+    output = clipkit(
+        "generate", "a whale", "--like", cat, "--not", "at night", "--weight", "1", "--weight", "0.5", "-n", "2",
+        "--seed", "9", "--steps", "3", "--guidance", "2", "--size", "100", "-o", tmp_path / "w.jpg", "--json",
+    )  # fmt: skip
+    rows = json.loads(output.out)
+    assert [(Path(r["path"]).name, r["seed"], r["steps"], r["guidance"]) for r in rows] == [
+        ("w-1.jpg", 9, 3, 2.0),
+        ("w-2.jpg", 10, 3, 2.0),
+    ]
+    assert rows[0]["parents"] == [str(cat)]
+    with Image.open(tmp_path / "w-1.jpg") as image:
+        assert image.size == (100, 100) and image.format == "JPEG"
+
+
+def test_generated_lists_and_removes(clipkit, library_of_scenes):
+    clipkit("generate", "a whale", "-n", "3", "--steps", "2", "--seed", "1")
+    rows = json.loads(clipkit("generated", "--json").out)
+    assert [row["seed"] for row in rows] == [1, 2, 3]
+    assert clipkit("generated").out.count("a whale") == 3
+    assert clipkit("generated", "remove", str(rows[0]["id"])).code == 0
+    assert not Path(rows[0]["path"]).exists()
+    missing = clipkit("generated", "remove", "99999")
+    assert missing.code == 2 and missing.err.count("\n") == 1
+    assert clipkit("generated", "remove", "--all").code == 0
+    assert json.loads(clipkit("generated", "--json").out) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("generate", ""),
+        ("generate", "a whale", "-o", "picture.xyz"),
+        ("generate", "a whale", "--decoder", "nobody"),
+        ("generate", "--like", "absent.jpg"),
+        ("generate", "a whale", "--decoder", "kandinsky-2-2", "--steps", "1"),
+    ],
+)
+def test_mistakes_are_one_line(clipkit, library_of_scenes, wrong):
+    output = clipkit(*wrong)
+    assert output.code == 2 and output.err.startswith("clipkit: ") and output.err.count("\n") == 1, output.err
+
+
+def test_without_a_library_a_decoder_and_a_file_are_enough(clipkit, tmp_path):
+    path = tmp_path / "alone.webp"
+    assert clipkit("generate", "a whale", "--steps", "2").code == 2
+    assert clipkit("generate", "a whale", "--steps", "2", "--decoder", "tiny", "-o", path).code == 0
+    assert read_marks(path).made
+
+
+def test_python_mirrors_it(library_of_scenes, tmp_path):
+    with Library.open(library_of_scenes / "default") as library:
+        (made,) = library.generate(Query(text="a whale"), seed=3, steps=2)
+        assert made.path.is_file() and [g.id for g in library.generated()] == [made.id]
+        result = library.search(MISSING, generate="auto")
+        assert not result.matched and result.generated[0].query["text"] == MISSING
+        library.contact_sheet(result, tmp_path / "sheet.png")
+        assert library.search(MISSING).generated == ()
+        assert len(library.remove_generated()) == 2 and not made.path.exists()
+
+
+def test_a_library_whose_decoder_is_not_here_says_how_to_go_ahead(tmp_path, clipkit, scene_folder):
+    """A space of its own, as photographs would have: nothing is downloaded, nothing is made by another decoder."""
+    import shutil
+
+    from clipkit.spaces.registry import BUNDLED
+
+    other = tmp_path / "other-space"
+    shutil.copytree(BUNDLED / "clip", other)
+    assert clipkit("index", scene_folder, "--model", other).code == 0
+    output = clipkit("search", MISSING)
+    assert output.code == 1 and "clipkit generate --decoder kandinsky-2-2" in output.err
+    refused = clipkit("generate", MISSING)
+    assert refused.code == 2 and "kandinsky-2-2" in refused.err
+
+
+def test_a_kandinsky_checkpoint_makes_pictures_by_the_same_command(clipkit, kandinsky, library_of_scenes):
+    files = []
+    for _ in range(2):
+        output = clipkit("generate", "a dog", "--decoder", kandinsky, "--seed", "4", "--json")
+        assert output.code == 0, output.err
+        files.append(Path(json.loads(output.out)[0]["path"]))
+    assert files[0] != files[1] and files[0].read_bytes() == files[1].read_bytes()
+    assert read_marks(files[0]).provenance.model == kandinsky.name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_while_it_makes_pictures_no_file_is_torn_and_no_row_is_without_its_file(library_of_scenes):
+    folder = library_of_scenes / "default"
+    command = [sys.executable, "-m", "clipkit", "generate", "a whale", "-n", "300", "--steps", "1", "--size", "64"]
+    rng = random.Random(3)
+    for _ in range(4):
+        before = len(list(folder.glob("generated/*.png")))
+        with subprocess.Popen(
+            command, env=os.environ | {"CLIPKIT_INDEXES": str(folder.parent)}, stdout=subprocess.DEVNULL
+        ) as process:
+            deadline = time.monotonic() + 90
+            while len(list(folder.glob("generated/*.png"))) == before and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+        with sqlite3.connect(folder / "catalog.db") as db:
+            rows = [folder / row[0] for row in db.execute("SELECT path FROM generations")]
+        assert rows and all(path.is_file() for path in rows)
+        for path in folder.glob("generated/*.png"):
+            assert np.asarray(Image.open(path)).shape == (64, 64, 3)
