@@ -71,7 +71,7 @@ class Detection:
 def embed(image: Image.Image) -> Image.Image:
     """The picture with the mark in it: RGB, the same size. The same picture gives the same pixels.
 
-    Pictures of less than 17 x 17 pixels or so hold too few frequencies, and come back unmarked.
+    Pictures of less than 16 x 16 pixels or so hold too few frequencies, and come back unmarked.
     """
     rgb = np.asarray(image.convert("RGB"), np.float32)
     height, width = rgb.shape[:2]

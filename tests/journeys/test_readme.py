@@ -16,7 +16,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)  # all, lest an end be taken for a beginning
+    return [block for tag, block in fenced if tag == language]
 
 
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]

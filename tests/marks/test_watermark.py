@@ -87,7 +87,7 @@ def test_any_size_and_mode(width, height, seed, mode):
     assert not detect(picture).found
 
 
-@pytest.mark.parametrize("size", [(1, 1), (12, 12), (16, 16), (5000, 3)])
+@pytest.mark.parametrize("size", [(1, 1), (12, 12), (14, 14), (5000, 3)])
 def test_too_small_for_it_is_left_as_it_is(size):
     picture = Image.new("RGB", size, (90, 120, 200))
     assert embed(picture).tobytes() == picture.tobytes() and detect(picture).score == 0
