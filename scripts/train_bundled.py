@@ -47,6 +47,7 @@ class Run:
     judge: Path
     steps: int | None
     compiled: bool
+    further: bool
 
     @property
     def source(self) -> CaptionedPictures:
@@ -157,6 +158,7 @@ def command(run_stage: Callable[[Run], None]) -> click.Command:
         click.option(
             "--compiled", is_flag=True, help="Compile the decoder's UNet: a tenth faster, after a minute or two."
         ),
+        click.option("--further", is_flag=True, help="Begin the decoder with the weights in the output folder."),
     )
     for option in reversed(options):
         invoked = option(invoked)
@@ -272,6 +274,11 @@ def decoder(run: Run) -> None:
     held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
     texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
     referee = load_judge(run.judge) if run.judge.exists() else None
+    start = None
+    if run.further:
+        from diffusers import UNet2DConditionModel
+
+        start = UNet2DConditionModel.from_pretrained(run.output / "decoder" / "unet", low_cpu_mem_usage=False)
 
     def evaluate(unet) -> dict:
         """Judged pictures from text, and a sheet of some of them."""
@@ -300,6 +307,7 @@ def decoder(run: Run) -> None:
             device=run.device,
             report=reporter.step,
             evaluate=evaluate,
+            start=start,
             compiled=run.compiled,
         )
     folder = run.output / "decoder"

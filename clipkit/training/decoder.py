@@ -101,6 +101,14 @@ class Scale:
             layer.weight.div_(self.std)
         return unet
 
+    @torch.no_grad()
+    def unfolded(self, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+        """Undoes `folded`, so that a shipped UNet can be trained further."""
+        for layer in (unet.encoder_hid_proj.image_embeds, unet.add_embedding.image_proj):
+            layer.weight.mul_(self.std)
+            layer.bias.add_(layer.weight @ (self.mean / self.std))
+        return unet
+
 
 def pipeline(unet: UNet2DConditionModel, recipe: DecoderRecipe, codec: PatchCodec) -> KandinskyV22Pipeline:
     """The stock pipeline around the parts."""
@@ -118,15 +126,18 @@ def train(
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
     evaluate: Callable[[UNet2DConditionModel], dict] | None = None,
+    start: UNet2DConditionModel | None = None,
     compiled: bool = False,
     stop_at: int | None = None,
 ) -> UNet2DConditionModel:
     """Trains on latents (n, c, h, w) and embeddings (n, d), of pictures and guessed from their captions.
 
-    Resumes from `work`. `evaluate` gets the UNet with averaged weights, ready for embeddings as they are.
+    Resumes from `work`, or begins with the weights of `start`, a shipped UNet. `evaluate` gets the UNet with averaged weights, ready for embeddings as they are.
     """
     unet = recipe.build(image_embeddings.shape[1], latents.shape[1:])
     noise, scale = recipe.noise, Scale.of(image_embeddings)
+    if start is not None:
+        unet.load_state_dict(scale.unfolded(start.float()).state_dict())
     alphas = noise.alphas_cumprod
     weights = ((1 / (1 - alphas)).clamp_max(recipe.snr_clip) * (1 - alphas)).to(device)
     zero = scale(torch.zeros(1, image_embeddings.shape[1]))

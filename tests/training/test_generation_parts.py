@@ -62,6 +62,10 @@ def test_the_exported_pipeline_loads_by_itself_and_takes_embeddings_as_they_are(
         trained = plain(x, t, None, added_cond_kwargs={"image_embeds": scale(raw)}).sample
         shipped = folded(x, t, None, added_cond_kwargs={"image_embeds": raw}).sample
     torch.testing.assert_close(shipped, trained, rtol=1e-3, atol=1e-4)
+    scale.unfolded(folded)
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(folded.state_dict()[key], value, rtol=1e-3, atol=1e-4)
+    scale.folded(folded)
 
     pipeline = decoder.pipeline(folded, recipe, PatchCodec(8))
     pipeline.save_pretrained(tmp_path)
