@@ -1,25 +1,86 @@
 """Score the bundled decoder: does a person's text come out as a picture that shows it?
 
-    python scripts/evaluate_generation.py [--count 500] [--out DIR]
+    python scripts/evaluate_generation.py [--count 500] [--out DIR] [--card]
 
-Prints a table and writes grids. The judge (`scripts/judge.safetensors`) was trained apart from the CLIP that conditions
-the decoder: `python scripts/train_bundled.py judge`. All scenes, captions and seeds are fixed, and none was trained on.
+Prints a table and writes grids; `--card` also puts both into the model card and docs/generation/. The judge
+(`scripts/judge.safetensors`) was trained apart from the CLIP that conditions the decoder
+(`python scripts/train_bundled.py judge`). All scenes, captions and seeds are fixed, and none was trained on.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from diffusers import KandinskyV22Pipeline
+
+from clipkit.generation.conditions import load_trained_prior
+from clipkit.generation.decoder import quiet_diffusers
+from clipkit.generation.prior import Prior
+from clipkit.spaces.encoder import Encoder, load_encoder
+from clipkit.training import card as model_card
+from clipkit.training import judge as judging
+from clipkit.training import scoring
+from clipkit.training.pictures import EmojiWorld
+from clipkit.training.upsampler import through_codec
+from clipkit.training.world import Scene, compose
 
 HERE = Path(__file__).resolve().parent
-BUNDLED = HERE.parent / "clipkit" / "bundled"
+BUNDLED, GRIDS = HERE.parent / "clipkit" / "bundled", HERE.parent / "docs" / "generation"
 GROUPS = (("one thing, seen", 1, False), ("one thing, held out", 1, True), ("two things, seen", 2, False),
           ("two things, held out", 2, True))  # fmt: skip
+
+
+@dataclass
+class Maker:
+    """The bundled model, asked as the evaluation asks it."""
+
+    pipeline: KandinskyV22Pipeline
+    encoder: Encoder
+    prior: Prior
+    steps: int
+    guidance: float
+    size: int
+
+    def from_embeddings(self, embeddings: np.ndarray) -> np.ndarray:
+        """A picture for each image embedding (n, d), of the seeds 0, 1, 2, ...; uint8 (n, size, size, 3)."""
+        batch = torch.from_numpy(np.asarray(embeddings, np.float32))
+        return scoring.sample(
+            self.pipeline, batch, range(len(batch)), size=self.size, steps=self.steps, guidance=self.guidance
+        )
+
+    def prior_of(self, captions: list[str]) -> np.ndarray:
+        """What the prior makes of captions, float32 (n, d)."""
+        texts = torch.from_numpy(self.encoder.encode_texts(captions))
+        return self.prior.predict(texts, torch.Generator().manual_seed(0)).numpy()
+
+
+@dataclass
+class Report:
+    """Lines that are printed as they come, and kept for the model card."""
+
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def row(self, *cells: str) -> None:
+        self.rows.append(cells)
+        print("".join(f"{cell:{width}}" for cell, width in zip(cells, (24, 22, 12, 9, 12, 9), strict=True)), flush=True)
+
+    def remark(self, text: str) -> None:
+        self.remarks.append(text)
+        print(text, flush=True)
+
+    def markdown(self) -> str:
+        """The section of the model card."""
+        table = ["| " + " | ".join(cells) + " |" for cells in self.rows]
+        table.insert(1, "|" + "---|" * len(self.rows[0]))
+        return "\n".join(("## What it makes", "", *table, "", *(f"- {text}" for text in self.remarks), "", ""))
 
 
 @click.command()
@@ -28,133 +89,124 @@ GROUPS = (("one thing, seen", 1, False), ("one thing, held out", 1, True), ("two
 @click.option("--judge", type=click.Path(path_type=Path, exists=True), default=HERE / "judge.safetensors")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("generation-scores"), show_default=True)
 @click.option("--steps", default=20, show_default=True, help="Denoising steps.")
-@click.option("--guidance", default=None, type=float, help="Guidance scale. [default: the decoder's]")
+@click.option("--guidance", type=float, help="Guidance scale. [default: the decoder's]")
+@click.option("--card", is_flag=True, help="Write table and grids into the model card and docs/.")
 @click.option("--threads", default=0, help="CPU threads; 0 leaves torch's default.")
-def main(count: int, bundled: Path, judge: Path, out: Path, steps: int, guidance: float | None, threads: int) -> None:
+def main(
+    count: int, bundled: Path, judge: Path, out: Path, steps: int, guidance: float | None, card: bool, threads: int
+) -> None:
     """Print the table and write the grids."""
-    from diffusers import KandinskyV22Pipeline
-
-    from clipkit.generation.conditions import load_trained_prior
-    from clipkit.generation.decoder import quiet_diffusers
-    from clipkit.spaces.encoder import load_encoder
-    from clipkit.training import judge as judging
-    from clipkit.training import scoring
-
     if threads:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    referee, encoder = judging.load(judge), load_encoder(str(bundled / "clip"))
-    facts = json.loads((bundled / "decoder" / "clipkit.json").read_text())
-    scale = guidance if guidance is not None else facts["guidance"]
+    referee = judging.load(judge)
+    folder = bundled / "decoder"
+    facts = json.loads((folder / "clipkit.json").read_text())
     with quiet_diffusers():
-        pipeline = KandinskyV22Pipeline.from_pretrained(
-            bundled / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
-        )
-    prior = load_trained_prior(bundled / "decoder" / "prior")
-    size = pipeline.unet.config.sample_size * pipeline.movq_scale_factor
-
-    def pictures(embeddings: np.ndarray, first_seed: int = 0) -> np.ndarray:
-        seeds = range(first_seed, first_seed + len(embeddings))
-        return scoring.sample(
-            pipeline,
-            torch.from_numpy(np.asarray(embeddings, np.float32)),
-            seeds,
-            size=size,
-            steps=steps,
-            guidance=scale,
-        )
-
-    print(f"guidance {scale}, {steps} steps, {count} pictures a row\n")
-    print(f"{'scenes':22} {'from':16} {'object(s)':>10} {'placed':>7} {'background':>11} {'Frechet':>8}")
-    started, made = time.perf_counter(), 0
-    for title, things, held_out in GROUPS:
-        scenes = scoring.scenes_to_judge(count, things=things, held_out=held_out)
-        captions = scoring.captions_of(scenes)
-        true = scoring.painted(scenes, size)
-        codec_view = _through_codec(pipeline.movq, true)
-        texts = torch.from_numpy(encoder.encode_texts(captions))
-        sources = {
-            "the picture itself": true,
-            "codec alone": codec_view,
-            "image embedding": pictures(encoder.encode_images(true)),
-            "text and prior": pictures(prior.predict(texts, torch.Generator().manual_seed(0)).numpy()),
-            "text, no prior": pictures(texts.numpy()),
-        }
-        made += 3 * count
-        reference = referee.look(true).features
-        for name, squares in sources.items():
-            verdict = referee.look(squares)
-            row = scoring.judged(verdict, scenes)
-            objects, placed = row.get("object", row.get("both")), row.get("placed")
-            distance = scoring.frechet(verdict.features, reference)
-            print(
-                f"{title:22} {name:16.16} {objects:10.3f} {'' if placed is None else f'{placed:.3f}':>7} "
-                f"{row['background']:11.3f} {distance:8.2f}",
-                flush=True,
-            )
-        first = sources["text and prior"][:16]
-        scoring.grid(first, 8).save(out / f"{title.replace(', ', '-').replace(' ', '-')}.png")
-        (out / f"{title.replace(', ', '-').replace(' ', '-')}.txt").write_text("\n".join(captions[:16]) + "\n")
-    print(f"\n{made / (time.perf_counter() - started):.1f} pictures/s, judging included")
-    _diversity(scoring, encoder, prior, pictures, referee, size, out)
-    _nearest(scoring, encoder, prior, pictures, out)
+        pipeline = KandinskyV22Pipeline.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False)
+    maker = Maker(
+        pipeline, load_encoder(str(bundled / "clip")), load_trained_prior(folder / "prior"), steps,
+        facts["guidance"] if guidance is None else guidance, facts["native"],
+    )  # fmt: skip
+    report = Report()
+    report.row("scenes", "made from", "object(s)", "placed", "background", "Frechet")
+    started = time.perf_counter()
+    grids = {title: score(maker, referee, report, count, title, *kind) for title, *kind in GROUPS}
+    took = time.perf_counter() - started
+    pictures = 3 * count * len(GROUPS)
+    report.remark(
+        f"{count} pictures a row, seeds 0 to {count - 1}, {steps} steps, guidance {maker.guidance:g}; "
+        f"{pictures / took:.1f} pictures/s at {maker.size} px on {model_card.hardware('cpu')}, judging included."
+    )
+    grids["sixteen seeds, a caption a row"] = diversity(maker, referee, report)
+    grids["samples above their nearest training scenes"] = nearest(maker, report, training_pictures(folder))
+    for title, image in grids.items():
+        name = title.replace(",", "").replace(" ", "-")
+        image.save(out / f"{name}.png")
+        if card:
+            GRIDS.mkdir(parents=True, exist_ok=True)
+            image.save(GRIDS / f"{name}.jpg", quality=88)
+    if card:
+        links = [f"![{t}](../../docs/generation/{t.replace(',', '').replace(' ', '-')}.jpg)\n\n{t}\n" for t in grids]
+        shown = "Grids, not selected: the first sixteen captions of each kind with the seeds 0 to 15.\n"
+        (bundled / "generation.md").write_text("\n".join((report.markdown(), shown, *links)))
+        model_card.write_card(bundled)
     print(f"grids: {out}")
 
 
-def _through_codec(movq, squares: np.ndarray) -> np.ndarray:
-    from clipkit.training.upsampler import through_codec
+def score(maker: Maker, referee: judging.Judge, report: Report, count: int, title: str, things: int, held_out: bool):
+    """The rows of one kind of scenes; returns the grid of its first sixteen captions."""
+    scenes = scoring.scenes_to_judge(count, things=things, held_out=held_out)
+    captions = scoring.captions_of(scenes)
+    true = scoring.painted(scenes, maker.size)
+    from_text = maker.from_embeddings(maker.prior_of(captions))
+    sources = {
+        "nothing: true pictures": true,
+        "codec alone": through_codec(maker.pipeline.movq, true),
+        "image embedding": maker.from_embeddings(maker.encoder.encode_images(true)),
+        "text through the prior": from_text,
+        "text embedding as is": maker.from_embeddings(maker.encoder.encode_texts(captions)),
+    }
+    reference = referee.look(true).features
+    for name, squares in sources.items():
+        verdict = referee.look(squares)
+        row = scoring.judged(verdict, scenes)
+        objects, placed = row.get("object", row.get("both")), f"{row['placed']:.3f}" if "placed" in row else ""
+        distance = scoring.frechet(verdict.features, reference)
+        report.row(
+            title, name[:21], f"{objects:.3f}", placed, f"{row['background']:.3f}", f"{distance:.2f}"
+        )  # fmt: skip
+    return scoring.grid(from_text[:16], 8)
 
-    return through_codec(movq, squares)
 
+def diversity(maker: Maker, referee: judging.Judge, report: Report):
+    """Sixteen seeds of each of eight captions, against sixteen true pictures of such a scene."""
 
-def _diversity(scoring, encoder, prior, pictures, referee, size: int, out: Path) -> None:
-    """Sixteen seeds of one caption, for eight captions, against sixteen true pictures of such a scene."""
-    import random
-
-    from clipkit.training.world import compose
+    def true_pictures(scene: Scene) -> np.ndarray:
+        thing = scene.placed[0].thing
+        return scoring.painted([compose(scene.setting, [thing], random.Random(i)) for i in range(16)], maker.size)
 
     scenes = scoring.scenes_to_judge(8, things=1, held_out=False, seed=5)
-    texts = prior.predict(torch.from_numpy(encoder.encode_texts(scoring.captions_of(scenes, seed=5)))).numpy()
-    made = [pictures(np.repeat(text[None], 16, 0)) for text in texts]
-    true = [
-        scoring.painted([compose(s.setting, [s.placed[0].thing], random.Random(i)) for i in range(16)], size)
-        for s in scenes
+    made = [
+        maker.from_embeddings(np.repeat(text[None], 16, 0)) for text in maker.prior_of(scoring.captions_of(scenes, 5))
     ]
-    spread_made = np.mean([scoring.spread(referee.look(squares).features) for squares in made])
-    spread_true = np.mean([scoring.spread(referee.look(squares).features) for squares in true])
-    print(f"diversity over 16 seeds of one caption: {spread_made:.3f}; of true scenes {spread_true:.3f}")
-    scoring.grid(np.concatenate([m[:8] for m in made]), 8).save(out / "seeds.png")
+    of_made = np.mean([scoring.spread(referee.look(squares).features) for squares in made])
+    of_true = np.mean([scoring.spread(referee.look(true_pictures(scene)).features) for scene in scenes])
+    report.remark(
+        f"Diversity (mean cosine distance of the judge's features) over 16 seeds of one caption: {of_made:.3f}; "
+        f"of true pictures of such a scene: {of_true:.3f}."
+    )
+    return scoring.grid(np.concatenate(made), 16)
 
 
-def _nearest(scoring, encoder, prior, pictures, out: Path) -> None:
-    """Sixteen samples, each above the training scene that it is nearest to in pixels, so that copying would show."""
-    from clipkit.training.pictures import EmojiWorld
-
+def nearest(maker: Maker, report: Report, pictures: int):
+    """Sixteen samples, each above the training scene nearest to it in pixels, so that copying would be seen."""
     scenes = scoring.scenes_to_judge(8, things=1, held_out=False, seed=6)
     scenes += scoring.scenes_to_judge(8, things=2, held_out=False, seed=6)
-    texts = prior.predict(torch.from_numpy(encoder.encode_texts(scoring.captions_of(scenes, seed=6)))).numpy()
-    made = pictures(texts)
-    facts = json.loads((BUNDLED / "decoder" / "scores.json").read_text())
-    world = EmojiWorld(facts["pictures"])
-    small = _reduced(made)
-    best = np.full(len(made), np.inf)
-    which = np.zeros(len(made), int)
+    made = maker.from_embeddings(maker.prior_of(scoring.captions_of(scenes, 6)))
+    world, small = EmojiWorld(pictures), reduced(made)
+    best, which = np.full(len(made), np.inf), np.zeros(len(made), int)
     with click.progressbar(range(0, len(world), 500), label="nearest training scenes") as starts:
         for start in starts:
             chunk = np.stack([np.asarray(world.picture(i, 32)) for i in range(start, min(start + 500, len(world)))])
-            gaps = ((small[:, None] - _reduced(chunk)[None]) ** 2).mean(2)
+            gaps = np.square(small[:, None] - reduced(chunk)[None]).mean(2)
             nearer = gaps.min(1) < best
             which[nearer], best[nearer] = start + gaps.argmin(1)[nearer], gaps.min(1)[nearer]
-    found = np.stack([np.asarray(world.picture(i, made.shape[1])) for i in which])
-    rows = [np.concatenate([made[i : i + 8], found[i : i + 8]]) for i in (0, 8)]
-    scoring.grid(np.concatenate(rows), 8).save(out / "nearest.png")
-    error = ((made.astype(float) - found) ** 2).mean((1, 2, 3))
-    print(
-        f"nearest training scene of 16 samples: {10 * np.log10(255**2 / error).mean():.1f} dB on average (nearest.png)"
+    found = np.stack([np.asarray(world.picture(int(i), maker.size)) for i in which])
+    error = np.square(made.astype(np.float32) - found).mean((1, 2, 3))
+    report.remark(
+        f"Nearest of {pictures:,} training scenes to each of 16 samples: {10 * np.log10(255**2 / error).mean():.1f} dB "
+        "on average; a copy would be as near as the codec allows."
     )
+    return scoring.grid(np.concatenate([made[:8], found[:8], made[8:], found[8:]]), 8)
 
 
-def _reduced(squares: np.ndarray, size: int = 16) -> np.ndarray:
+def training_pictures(folder: Path) -> int:
+    """How many scenes the decoder was trained on."""
+    return json.loads((folder / "scores.json").read_text())["pictures"]
+
+
+def reduced(squares: np.ndarray, size: int = 16) -> np.ndarray:
     """Pictures (n, s, s, 3) as means over blocks, float32 (n, size * size * 3)."""
     n, side = squares.shape[:2]
     blocks = squares.reshape(n, size, side // size, size, side // size, 3).astype(np.float32)

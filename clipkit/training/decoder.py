@@ -132,7 +132,8 @@ def train(
 ) -> UNet2DConditionModel:
     """Trains on latents (n, c, h, w) and embeddings (n, d), of pictures and guessed from their captions.
 
-    Resumes from `work`, or begins with the weights of `start`, a shipped UNet. `evaluate` gets the UNet with averaged weights, ready for embeddings as they are.
+    Resumes from `work`, or begins with the weights of `start`, a shipped UNet. `evaluate` gets the UNet with averaged
+    weights, ready for embeddings as they are.
     """
     unet = recipe.build(image_embeddings.shape[1], latents.shape[1:])
     noise, scale = recipe.noise, Scale.of(image_embeddings)
