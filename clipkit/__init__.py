@@ -17,10 +17,13 @@ _WHERE = {
     "Query": "searching.query",
     "Hit": "searching.result",
     "SearchResult": "searching.result",
+    "SpaceEntry": "spaces.registry",
+    "import_model": "spaces.importing",
+    "pull_model": "spaces.pulling",
     **dict.fromkeys(
         (
-            "BadQuery", "ClipkitError", "FetchRefused", "LibraryBusy", "LibraryDamaged", "LibraryNotFound",
-            "SpaceNotAvailable", "UnreadableImage",
+            "BadQuery", "ClipkitError", "DownloadFailed", "FetchRefused", "LibraryBusy", "LibraryDamaged",
+            "LibraryNotFound", "SpaceNotAvailable", "UnreadableImage",
         ),
         "errors",
     ),
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     )
     from clipkit.errors import (
         ClipkitError as ClipkitError,
+    )
+    from clipkit.errors import (
+        DownloadFailed as DownloadFailed,
     )
     from clipkit.errors import (
         FetchRefused as FetchRefused,
@@ -59,6 +65,9 @@ if TYPE_CHECKING:
     from clipkit.searching.query import Query as Query
     from clipkit.searching.result import Hit as Hit
     from clipkit.searching.result import SearchResult as SearchResult
+    from clipkit.spaces.importing import import_model as import_model
+    from clipkit.spaces.pulling import pull_model as pull_model
+    from clipkit.spaces.registry import SpaceEntry as SpaceEntry
 
 
 def __getattr__(name: str) -> object:

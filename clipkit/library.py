@@ -14,19 +14,19 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
 from clipkit.catalog.records import Failure
-from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
+from clipkit.catalog.spaces import SpaceCoverage, coverage, make_default, remove_space
+from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound, SpaceNotAvailable
 from clipkit.indexing.report import IndexReport
-from clipkit.progress import ProgressCallback
+from clipkit.progress import Progress, ProgressCallback
 from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
+    from clipkit.images.decoding import Limits
     from clipkit.searching.searcher import Searcher
     from clipkit.spaces.encoder import Encoder
-
-DEFAULT_SPACE = "tiny"
 
 
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
@@ -61,8 +61,11 @@ class Library:
         return cls(folder, Catalog.open(folder / "catalog.db"))
 
     @classmethod
-    def create(cls, path: str | Path, space: str = DEFAULT_SPACE) -> Library:
-        """A new, empty library in the folder `path`. Raises ClipkitError if there is one, SpaceNotAvailable."""
+    def create(cls, path: str | Path, space: str | None = None) -> Library:
+        """A new, empty library in the folder `path`; without a `space` it gets the recommended one, if that is on disk.
+
+        Raises ClipkitError if there is a library already, SpaceNotAvailable; nothing is downloaded: `pull_model` does.
+        """
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
             raise ClipkitError(f"there is a library at {folder} already")
@@ -70,7 +73,7 @@ class Library:
 
     @classmethod
     def open_or_create(cls, path: str | Path, space: str | None = None) -> Library:
-        """The library in the folder `path`, made anew if there is none; `space` is for a new one."""
+        """The library in the folder `path`, made anew if there is none; `space` is for a new one, as in `create`."""
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
             library = cls.open(folder)
@@ -78,8 +81,9 @@ class Library:
                 return library
             library.close()
         from clipkit.spaces.encoder import load_encoder
+        from clipkit.spaces.locating import default_space
 
-        encoder = load_encoder(space or DEFAULT_SPACE)
+        encoder = load_encoder(space or default_space())
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -99,7 +103,7 @@ class Library:
 
     @property
     def space(self) -> str:
-        """The space that is searched: the library's first."""
+        """The space that is searched by default: the library's first, or the one that `set_default_space` chose."""
         spaces = self.catalog.spaces()
         if not spaces:
             raise LibraryNotFound(f"{self.path} holds no index yet; run `clipkit index FOLDER`")
@@ -126,12 +130,13 @@ class Library:
         """Brings the library up to date with the pictures below `paths`, or below all its folders.
 
         New and changed pictures are embedded, batch by batch, each committed as it is done; vanished ones leave.
+        This is done in every space of the library, one after another, or only in `space`, which is added if it is new:
+        then all pictures below the paths are embedded in it, and nothing of the other spaces is lost. A space whose
+        model is not on this machine is passed over, with a note in the report.
         `exclude`: globs of names or of paths below a folder, remembered with the folders. Pictures beyond `max_pixels`
         are refused. Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
         """
         from clipkit.images.decoding import Limits
-        from clipkit.indexing import run
-        from clipkit.searching.searcher import Searcher
         from clipkit.spaces.encoder import load_encoder
         from clipkit.spaces.registry import canonical_id
 
@@ -139,32 +144,66 @@ class Library:
         for root in roots:
             if not os.path.lexists(root):
                 raise ClipkitError(f"there is no file or folder {root}")
-        known = self.catalog.roots()
+        known = dict(self.catalog.roots())
         if not roots:
             if not known:
                 raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
-            roots = [root for root, _ in known]
-        chosen = canonical_id(space) if space else self.space
-        encoder = load_encoder(chosen, device)
-        limits = Limits(pixels=max_pixels) if max_pixels else Limits()
-        remembered = {root: tuple(globs) for root, globs in known}
+            roots = list(known)
+        groups: dict[tuple[str, ...], list[Path]] = {}
+        for root in roots:
+            groups.setdefault(tuple(exclude) or tuple(known.get(root, ())), []).append(root)
+        chosen = [canonical_id(space)] if space else [self.space, *list(self.catalog.spaces())[1:]]
         total: IndexReport | None = None
+        notes: list[str] = []
         with self.catalog.writing():
-            self.catalog.add_space(encoder.space, encoder.dimension)
-            groups: dict[tuple[str, ...], list[Path]] = {}
-            for root in roots:
-                groups.setdefault(tuple(exclude) or remembered.get(root, ()), []).append(root)
-            for globs, members in groups.items():
-                report = run.index(
-                    self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
-                    workers=workers, limits=limits, progress=progress,
+            for space_id in chosen:
+                try:
+                    encoder = load_encoder(space_id, device)
+                except SpaceNotAvailable as error:
+                    if len(chosen) == 1:
+                        raise
+                    notes.append(str(error))
+                    continue
+                report = self._index_in(
+                    encoder, groups, batch_size=batch_size, workers=workers,
+                    limits=Limits(pixels=max_pixels) if max_pixels else Limits(),
+                    progress=_named_after(space_id, progress) if len(chosen) > 1 else progress,
                 )  # fmt: skip
-                self.catalog.add_roots([m for m in members if m.exists()], globs)
-                total = report if total is None else total.plus(report)
-            assert total is not None
-            self._searchers.clear()
-            Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
-        total.images = self.info().images
+                total = report if total is None else total.and_in(report)
+        if total is None:
+            raise SpaceNotAvailable(notes[0])
+        total.images, total.notes = self.info().images, notes
+        return total
+
+    def _index_in(
+        self,
+        encoder: Encoder,
+        groups: dict[tuple[str, ...], list[Path]],
+        *,
+        batch_size: int,
+        workers: int | None,
+        limits: Limits,
+        progress: ProgressCallback | None,
+    ) -> IndexReport:
+        """Brings one space up to date with the folders, which share their globs with others of their group."""
+        from clipkit.indexing import run
+        from clipkit.searching.searcher import Searcher
+
+        if encoder.space not in self.catalog.spaces():
+            # What a space of that name left here, if its removal was cut short, speaks of embeddings that are gone.
+            shutil.rmtree(self.vectors_folder(encoder.space), ignore_errors=True)
+            self.catalog.add_space(encoder.space, encoder.dimension)
+        total: IndexReport | None = None
+        for globs, members in groups.items():
+            report = run.index(
+                self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
+                workers=workers, limits=limits, progress=progress,
+            )  # fmt: skip
+            self.catalog.add_roots([m for m in members if m.exists()], globs)
+            total = report if total is None else total.plus(report)
+        assert total is not None
+        self._searchers.clear()
+        Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
         return total
 
     def search(
@@ -174,16 +213,18 @@ class Library:
         *,
         filters: Filters | None = None,
         min_confidence: float | None = None,
+        space: str | None = None,
         device: str = "auto",
     ) -> SearchResult:
         """The k pictures nearest to the query among those for which the filters hold, and whether they match.
 
-        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision.
+        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. `space`: which of the
+        library's spaces is searched, by default its first; a note says so where that does not cover all pictures.
         Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable.
         """
         if k < 1:
             raise BadQuery("k must be at least 1")
-        searcher = self._searcher(self.space, device)
+        searcher = self._searcher(self._own_space(space), device)
         return searcher.search(
             as_query(query), k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
         )
@@ -227,13 +268,44 @@ class Library:
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
+    def spaces(self) -> list[SpaceCoverage]:
+        """The library's spaces, the default one first, and how many of its pictures each covers."""
+        return coverage(self.catalog)
+
+    def set_default_space(self, space: str) -> None:
+        """Has searches look in this space of the library unless they name another. Raises ClipkitError for others."""
+        with self.catalog.writing():
+            make_default(self.catalog, self._own_space(space))
+
+    def remove_space(self, space: str) -> int:
+        """Takes a space out of the library, its embeddings and its search index; returns how many embeddings.
+
+        Raises ClipkitError if the library has no such space, or no other.
+        """
+        with self.catalog.writing():
+            chosen = self._own_space(space)
+            if len(self.catalog.spaces()) == 1:
+                raise ClipkitError(
+                    f"{chosen} is the only space of library {self.name!r}: add another first "
+                    "(`clipkit index --model ID`), or delete the whole library (`clipkit remove --library`)"
+                )
+            self._searchers.clear()
+            # The files first: they are derived, and without them nothing is lost if this is killed here.
+            shutil.rmtree(self.vectors_folder(chosen), ignore_errors=True)
+            return remove_space(self.catalog, chosen)
+
     def export(
-        self, folder: str | Path, *, part_size: int = 1_000_000, progress: ProgressCallback | None = None
+        self,
+        folder: str | Path,
+        *,
+        space: str | None = None,
+        part_size: int = 1_000_000,
+        progress: ProgressCallback | None = None,
     ) -> ExportReport:
-        """Writes embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
+        """Writes a space's embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
         from clipkit.exporting import export
 
-        return export(self.catalog, self.space, Path(folder), part_size=part_size, progress=progress)
+        return export(self.catalog, self._own_space(space), Path(folder), part_size=part_size, progress=progress)
 
     def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
         """Writes the hits as one labelled picture; its format goes by the name. Raises ClipkitError if it cannot."""
@@ -247,6 +319,20 @@ class Library:
 
         save(rows_sheet(results), Path(path))
 
+    def _own_space(self, space: str | None) -> str:
+        """One of the library's spaces, the default one if none is named; raises ClipkitError for others."""
+        if space is None:
+            return self.space
+        from clipkit.spaces.registry import canonical_id
+
+        wanted, there = canonical_id(space), list(self.catalog.spaces())
+        if wanted not in there:
+            raise ClipkitError(
+                f"library {self.name!r} has no space {wanted}, it has {', '.join(there)}; "
+                f"`clipkit index --model {wanted}` adds it"
+            )
+        return wanted
+
     def _searcher(self, space: str, device: str) -> Searcher:
         """Kept between searches, until the catalog changes."""
         from clipkit.searching.searcher import Searcher
@@ -257,3 +343,10 @@ class Library:
             encoder: Encoder = load_encoder(space, device)
             searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
         return searcher
+
+
+def _named_after(space: str, progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Tells which space the work is for, where it is done for several."""
+    if progress is None:
+        return None
+    return lambda p: progress(Progress(f"{p.stage} in {space}", p.done, p.total, p.rate))

@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, index, library, models, search
+from clipkit.cli import demo, index, library, models, search, spaces
 from clipkit.errors import ClipkitError
 
 
@@ -26,7 +26,7 @@ def commands(debug: bool) -> None:
 
 for command in (
     demo.demo, index.index, search.search, library.info, library.failures, library.check, library.remove,
-    library.export, models.models,
+    library.export, models.models, spaces.spaces,
 ):  # fmt: skip
     commands.add_command(command)
 

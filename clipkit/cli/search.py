@@ -37,6 +37,9 @@ from clipkit.searching.result import SearchResult
     "--generate", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
     help="When nothing matches: auto makes a picture if a decoder is on this machine; this version comes with none.",
 )  # fmt: skip
+@click.option(
+    "--space", metavar="ID", help="Which of the library's spaces, see `clipkit spaces list`. [default: its first]"
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
 @json_option
@@ -58,6 +61,7 @@ def search(
     where: str | None,
     min_confidence: float | None,
     generate: str,
+    space: str | None,
     device: str,
     contact_sheet: Path | None,
     as_json: bool,
@@ -84,7 +88,7 @@ def search(
         where=where,
     )
     with open_library(name, indexes) as library:
-        result = library.search(query, k=k, filters=filters, min_confidence=min_confidence, device=device)
+        result = library.search(query, k=k, filters=filters, min_confidence=min_confidence, space=space, device=device)
         if contact_sheet:
             library.contact_sheet(result, contact_sheet)
     if as_json:
