@@ -123,7 +123,7 @@ def test_loading_asks_no_hub(real_models, monkeypatch):
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
-    import huggingface_hub
+    import huggingface_hub.constants
 
     asked = []
 
