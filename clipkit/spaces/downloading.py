@@ -8,9 +8,11 @@ whether they become a blob of the cache. Other programs then find the file where
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -113,10 +115,11 @@ def _fetch(file: HubFile, report: Report) -> None:
             stream.truncate(0)
             there = 0
         report(there)
-        http_get(
-            url, cast(BinaryIO, _Reporting(stream, report)), resume_size=there, headers=build_hf_headers(),
-            expected_size=file.size,
-        )  # fmt: skip
+        with _quiet():
+            http_get(
+                url, cast(BinaryIO, _Reporting(stream, report)), resume_size=there, headers=build_hf_headers(),
+                expected_size=file.size,
+            )  # fmt: skip
         stream.flush()
         os.fsync(stream.fileno())
     if digest_of(file.unfinished, file.digest) != file.digest:
@@ -126,6 +129,18 @@ def _fetch(file: HubFile, report: Report) -> None:
             "was thrown away; try again, and if it happens again, another network or mirror"
         )
     os.replace(file.unfinished, file.blob)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its client warns of every try; what it gives up on is raised as well."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Reporting:

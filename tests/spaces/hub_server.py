@@ -30,8 +30,10 @@ class Hub:
         self.broken = False
         self.private: set[str] = set()
         self.other_bytes: dict[str, bytes] = {}  # file -> what it is served as, under the old hash
+        self._digests: dict[tuple[str, str], tuple] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self.other_host = f"http://localhost:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
@@ -44,10 +46,14 @@ class Hub:
 
     def digest(self, repository: str, name: str) -> str:
         """SHA-256 of a large file, git's SHA-1 of a small one."""
-        content = self.content(repository, name)
-        if len(content) >= LARGE:
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        held = self.repositories[repository][name]
+        if self._digests.get((repository, name), (None,))[0] is not held:
+            content = self.content(repository, name)
+            digest = hashlib.sha256(content)
+            if len(content) < LARGE:
+                digest = hashlib.sha1(f"blob {len(content)}\0".encode() + content)
+            self._digests[repository, name] = held, digest.hexdigest()
+        return self._digests[repository, name][1]
 
     def fetched(self, what: str = "") -> list[tuple[str, str, str]]:
         """The GET requests for files whose path contains it."""
@@ -83,7 +89,7 @@ def _handler(hub: Hub):
             content, digest = hub.content(repository, name), hub.digest(repository, name)
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "X-Linked-Size": str(len(content))}
             if len(digest) == 64:
-                headers |= {"X-Linked-Etag": f'"{digest}"', "Location": f"{hub.address}/cdn/{digest}"}
+                headers |= {"X-Linked-Etag": f'"{digest}"', "Location": f"{hub.other_host}/cdn/{digest}"}
                 return self.send(302, b"", headers, body)
             self.send(200, hub.other_bytes.get(name, content), headers, body)
 
@@ -123,7 +129,7 @@ def _handler(hub: Hub):
                 return
             if cut is not None:
                 content, hub.broken, self.close_connection = content[:cut], True, True
-            hub.sent += len(content)
+            hub.sent += len(content) if status != 200 or "Content-Type" not in headers else 0
             self.wfile.write(content)
             self.wfile.flush()
 
