@@ -15,16 +15,15 @@ from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
 from clipkit.catalog.records import Failure
 from clipkit.catalog.spaces import SpaceCoverage, coverage, make_default, remove_space
-from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound, SpaceNotAvailable
+from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
 from clipkit.indexing.report import IndexReport
-from clipkit.progress import Progress, ProgressCallback
+from clipkit.progress import ProgressCallback
 from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
-    from clipkit.images.decoding import Limits
     from clipkit.searching.searcher import Searcher
     from clipkit.spaces.encoder import Encoder
 
@@ -137,7 +136,7 @@ class Library:
         are refused. Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
         """
         from clipkit.images.decoding import Limits
-        from clipkit.spaces.encoder import load_encoder
+        from clipkit.indexing.spaces import index_spaces
         from clipkit.spaces.registry import canonical_id
 
         roots = [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
@@ -152,59 +151,27 @@ class Library:
         groups: dict[tuple[str, ...], list[Path]] = {}
         for root in roots:
             groups.setdefault(tuple(exclude) or tuple(known.get(root, ())), []).append(root)
-        chosen = [canonical_id(space)] if space else [self.space, *list(self.catalog.spaces())[1:]]
-        total: IndexReport | None = None
-        notes: list[str] = []
+        chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
         with self.catalog.writing():
-            for space_id in chosen:
-                try:
-                    encoder = load_encoder(space_id, device)
-                except SpaceNotAvailable as error:
-                    if len(chosen) == 1:
-                        raise
-                    notes.append(str(error))
-                    continue
-                report = self._index_in(
-                    encoder, groups, batch_size=batch_size, workers=workers,
-                    limits=Limits(pixels=max_pixels) if max_pixels else Limits(),
-                    progress=_named_after(space_id, progress) if len(chosen) > 1 else progress,
-                )  # fmt: skip
-                total = report if total is None else total.and_in(report)
-        if total is None:
-            raise SpaceNotAvailable(notes[0])
-        total.images, total.notes = self.info().images, notes
-        return total
+            report = index_spaces(
+                self.catalog, chosen, groups, library=self.name, prepare=self._prepare, publish=self._publish,
+                device=device, batch_size=batch_size, workers=workers,
+                limits=Limits(pixels=max_pixels) if max_pixels else Limits(), progress=progress,
+            )  # fmt: skip
+        report.images = self.info().images
+        return report
 
-    def _index_in(
-        self,
-        encoder: Encoder,
-        groups: dict[tuple[str, ...], list[Path]],
-        *,
-        batch_size: int,
-        workers: int | None,
-        limits: Limits,
-        progress: ProgressCallback | None,
-    ) -> IndexReport:
-        """Brings one space up to date with the folders, which share their globs with others of their group."""
-        from clipkit.indexing import run
-        from clipkit.searching.searcher import Searcher
-
+    def _prepare(self, encoder: Encoder) -> None:
         if encoder.space not in self.catalog.spaces():
             # What a space of that name left here, if its removal was cut short, speaks of embeddings that are gone.
             shutil.rmtree(self.vectors_folder(encoder.space), ignore_errors=True)
             self.catalog.add_space(encoder.space, encoder.dimension)
-        total: IndexReport | None = None
-        for globs, members in groups.items():
-            report = run.index(
-                self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
-                workers=workers, limits=limits, progress=progress,
-            )  # fmt: skip
-            self.catalog.add_roots([m for m in members if m.exists()], globs)
-            total = report if total is None else total.plus(report)
-        assert total is not None
+
+    def _publish(self, encoder: Encoder, progress: ProgressCallback | None) -> None:
+        from clipkit.searching.searcher import Searcher
+
         self._searchers.clear()
         Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
-        return total
 
     def search(
         self,
@@ -343,10 +310,3 @@ class Library:
             encoder: Encoder = load_encoder(space, device)
             searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
         return searcher
-
-
-def _named_after(space: str, progress: ProgressCallback | None) -> ProgressCallback | None:
-    """Tells which space the work is for, where it is done for several."""
-    if progress is None:
-        return None
-    return lambda p: progress(Progress(f"{p.stage} in {space}", p.done, p.total, p.rate))

@@ -35,6 +35,18 @@ def pictures(catalog: Catalog) -> int:
     return catalog.db.execute("SELECT COUNT(*) FROM (SELECT DISTINCT hash FROM images)").fetchone()[0]
 
 
+def uncovered(catalog: Catalog, embedded: int) -> int:
+    """How many pictures of the library a space that has `embedded` of them lacks.
+
+    The only space that a library ever had lacks none, for files are recorded together with their embeddings; counting
+    contents takes a fifth of a second for a million, so they are counted only where there are, or were, several.
+    """
+    several = "COUNT(*) > 1 OR MAX(COALESCE(json_extract(config, '$.one_of_several'), 0))"
+    if not catalog.db.execute(f"SELECT {several} FROM spaces").fetchone()[0]:
+        return 0
+    return max(0, pictures(catalog) - embedded)
+
+
 def coverage(catalog: Catalog) -> list[SpaceCoverage]:
     """Every space of the library, the default one first."""
     total = pictures(catalog)
@@ -57,6 +69,7 @@ def remove_space(catalog: Catalog, space: str) -> int:
     with catalog._transaction():
         removed = catalog.db.execute("DELETE FROM embeddings WHERE space = ?", [space]).rowcount
         catalog.db.execute("DELETE FROM spaces WHERE id = ?", [space])
+        catalog.db.execute("UPDATE spaces SET config = json_set(config, '$.one_of_several', 1)")
         # Files that only this space's model could not read are no failures of the library any more.
         catalog.db.execute("DELETE FROM failures WHERE path IN (SELECT path FROM images)")
     return removed

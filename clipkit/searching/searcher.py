@@ -11,7 +11,7 @@ import numpy as np
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
-from clipkit.catalog.spaces import pictures
+from clipkit.catalog.spaces import uncovered
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.searching.query import Means, Query, embed
@@ -146,9 +146,9 @@ class Searcher:
         if gone:
             files = "file that has" if gone == 1 else "files that have"
             notes.append(f"passed over {gone} {files} gone since the last `clipkit index`")
-        covered, total = len(self.vectors), pictures(self.catalog)
-        if covered < total:
-            space = self.encoder.space
+        covered = len(self.vectors)
+        if missing := uncovered(self.catalog, covered):
+            space, total = self.encoder.space, covered + missing
             notes.append(
                 f"searched {covered:,} of {total:,} pictures ({100 * covered // total}%), those that are embedded in "
                 f"{space}; `clipkit index --model {space}` embeds the others"

@@ -27,7 +27,7 @@ from clipkit.spaces.locating import (
     open_clip_entry,
     pickle_refused,
 )
-from clipkit.spaces.registry import CONFIG, HUB_PREFIX, WEIGHTS, canonical_id, entries, entry
+from clipkit.spaces.registry import CONFIG, HUB_PREFIX, WEIGHTS, entries, entry, in_open_clips_spelling
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,10 @@ def import_model(path: str | Path, space: str = "", *, allow_pickle: bool = Fals
     if not given.exists():
         raise SpaceNotAvailable(f"there is no file or folder {given}")
     folder = (snapshot_in(given) or given) if given.is_dir() else given.parent
-    space = canonical_id(space or _name_of(given))
+    space = in_open_clips_spelling(space or _name_of(given))
     known = entry(space)
-    if (known and known.bundled) or os.sep in space.removeprefix(HUB_PREFIX).replace("/", "", 1):
+    # More than one slash is a path: under that name a folder would be looked for, not an import.
+    if (known and known.bundled) or "\\" in space or space.count("/") > 1 or space[0] in "./~":
         raise SpaceNotAvailable(f"{space} cannot be the name of an imported model: give another with --as")
     weights = given if given.is_file() else find_weights(folder) or find_pickle(folder)
     if not weights:
@@ -79,7 +80,7 @@ def import_model(path: str | Path, space: str = "", *, allow_pickle: bool = Fals
 
 def remove_import(space: str) -> bool:
     """Deletes an imported model; False if there is none of that id."""
-    folder = imported_folder(canonical_id(space))
+    folder = imported_folder(in_open_clips_spelling(space))
     if not (folder / CONFIG).is_file():
         return False
     shutil.rmtree(folder)
@@ -90,7 +91,8 @@ def imported() -> list[str]:
     """The ids of the imported models."""
     from urllib.parse import unquote
 
-    return sorted(unquote(path.parent.name) for path in models_folder().glob(f"*/{CONFIG}"))
+    names = (path.parent.name for path in models_folder().glob(f"*/{CONFIG}"))
+    return sorted(unquote(name) for name in names if not name.startswith("."))
 
 
 def _name_of(given: Path) -> str:

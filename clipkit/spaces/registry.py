@@ -99,9 +99,14 @@ def canonical_id(space_id: str) -> str:
     A checkpoint folder goes by its absolute path; a tag of open_clip in its own spelling (open_clip takes "-" for "_"
     and capitals); all others are as they are.
     """
+    if entry(space_id):
+        return space_id
     folder = checkpoint_folder(space_id)
-    if entry(space_id) or folder:
-        return space_id if entry(space_id) else str(folder)
+    return str(folder) if folder else in_open_clips_spelling(space_id)
+
+
+def in_open_clips_spelling(space_id: str) -> str:
+    """A NAME/TAG with the tag as open_clip's table has it; any other id as it is."""
     name, slash, tag = space_id.partition("/")
     if not slash or "/" in tag or "\\" in tag or ":" in name:
         return space_id

@@ -125,7 +125,13 @@ def test_export_is_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
 def test_models_list(clipkit):
     rows = json.loads(clipkit("models", "list", "--json").out)
     assert rows[0]["id"] == "tiny" and all(row["licence"] for row in rows)
-    assert "tiny" in clipkit("models", "list").out
+    assert rows[0]["on_disk"] and not rows[1]["on_disk"]
+    shown = clipkit("models", "list").out
+    assert "* tiny" in shown and "(recommended)" in shown and "605 MB" in shown
+    one = json.loads(clipkit("models", "show", "ViT-L-14/openai", "--json").out)
+    assert (one["dimension"], one["on_disk"], one["coco_text_to_image_r1"]) == (768, False, 36.5)
+    unknown = clipkit("models", "show", "nothing")
+    assert unknown.code == 2 and unknown.err.count("\n") == 1 and "models list" in unknown.err
 
 
 def test_contact_sheet(clipkit, scene_folder, tmp_path):

@@ -62,7 +62,7 @@ def test_the_python(tmp_path, monkeypatch, capsys):
 
 def test_what_needs_a_network_stops_in_one_line_without_one(clipkit, tmp_path, monkeypatch):
     lines = [
-        line for block in blocks("") for line in block.splitlines() if "FOLDER" not in line and "remove" not in line
+        line for block in blocks("text") for line in block.splitlines() if "FOLDER" not in line and "remove" not in line
     ]
     assert len(lines) >= 4 and any(line.startswith("clipkit index ~/Pictures --model") for line in lines)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -40,6 +40,16 @@ def library(clipkit, scene_folder, tmp_path) -> Path:
     return tmp_path / "indexes" / "default"
 
 
+@pytest.fixture
+def clipkit(clipkit):
+    """With one decoding process: these pictures are few and small."""
+
+    def run(command, *arguments):
+        return clipkit(command, *arguments, *(("--workers", "1") if command == "index" else ()))
+
+    return run
+
+
 def rows(library: Path, space: str) -> list[tuple]:
     with sqlite3.connect(library / "catalog.db") as db:
         return db.execute(
@@ -89,6 +99,10 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
     assert len(searched["hits"]) == 121 and "searched 121 of 122 pictures (99%)" in searched["notes"][0]
     assert "searched 121 of 122" in clipkit("search", "a dog").err
     assert "searched" not in "".join(answer(clipkit("search", "a dog", "--space", other, "--json"))["notes"])
+    shutil.copytree(tmp_path / "indexes", tmp_path / "copy")
+    assert clipkit("spaces", "remove", other, "--indexes", tmp_path / "copy").code == 0
+    left = answer(clipkit("search", "a dog", "--json", "--indexes", tmp_path / "copy"))
+    assert "searched 121 of 122" in left["notes"][0], "also where it is the only space again"
     assert "Embedded in tiny, " in clipkit("index").out
     assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 122, other: 122}
 

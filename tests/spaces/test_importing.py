@@ -64,9 +64,10 @@ def test_a_repository_of_a_hubs_cache(real_models, clipkit):
     assert clipkit("models", "forget", HUB_ONLY).code == 2
 
 
-def test_a_checkpoint_folder_under_a_name_of_its_own(real_models, tmp_path):
+def test_a_checkpoint_folder_under_a_name_of_its_own(real_models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(next((real_models.hub / HERS / "snapshots").iterdir()), tmp_path / "her-clip")
-    assert import_model(tmp_path / "her-clip") == "her-clip"
+    assert import_model("her-clip") == "her-clip"
     shutil.rmtree(tmp_path / "her-clip")
     assert texts_are_open_clips(real_models, "her-clip", HUB_ONLY)
     assert import_model(imported_folder("her-clip"), "another") == "another"
@@ -148,4 +149,5 @@ def test_what_cannot_be_imported(real_models, tmp_path):
     assert "torn" in refused(tmp_path / "torn.safetensors", RN50)
     assert "models list" in refused(tmp_path / "w.safetensors", "RN50/no_such_tag")
     assert "do not load" in refused(tmp_path / "w.safetensors", "ViT-L-14/openai"), "weights of another architecture"
+    assert "cannot be the name" in refused(tmp_path / "w.safetensors", "./somewhere")
     assert "tiny cannot be the name" in refused(tmp_path / "w.safetensors", "tiny")
