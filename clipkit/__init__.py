@@ -22,9 +22,13 @@ _WHERE = {
     "verify": "marks.reading",
     "Provenance": "marks.provenance",
     "save_marked": "marks.writing",
+    "SpaceEntry": "spaces.registry",
+    "import_model": "spaces.importing",
+    "pull_model": "spaces.pulling",
     **dict.fromkeys(
         (
-            "BadQuery", "ClipkitError", "DecoderNotAvailable", "FetchRefused", "LibraryBusy", "LibraryDamaged",
+            "BadQuery", "ClipkitError", "DecoderNotAvailable", "DownloadFailed", "FetchRefused", "LibraryBusy",
+            "LibraryDamaged",
             "LibraryNotFound", "SpaceNotAvailable", "UnreadableImage",
         ),
         "errors",
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
     )
     from clipkit.errors import (
         DecoderNotAvailable as DecoderNotAvailable,
+    )
+    from clipkit.errors import (
+        DownloadFailed as DownloadFailed,
     )
     from clipkit.errors import (
         FetchRefused as FetchRefused,
@@ -72,6 +79,9 @@ if TYPE_CHECKING:
     from clipkit.searching.query import Query as Query
     from clipkit.searching.result import Hit as Hit
     from clipkit.searching.result import SearchResult as SearchResult
+    from clipkit.spaces.importing import import_model as import_model
+    from clipkit.spaces.pulling import pull_model as pull_model
+    from clipkit.spaces.registry import SpaceEntry as SpaceEntry
 
 
 def __getattr__(name: str) -> object:

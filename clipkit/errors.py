@@ -34,6 +34,10 @@ class SpaceNotAvailable(ClipkitError):
     """The model of a space is unknown, or not on this machine."""
 
 
+class DownloadFailed(SpaceNotAvailable):
+    """A model could not be downloaded: no network, a wrong hash, or the hub refuses."""
+
+
 class FetchRefused(ClipkitError):
     """A URL that is not fetched: wrong scheme, private address, too large, too slow, or no picture."""
 

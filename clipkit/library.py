@@ -14,6 +14,7 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
 from clipkit.catalog.records import Failure
+from clipkit.catalog.spaces import SpaceCoverage, coverage, make_default, remove_space
 from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from clipkit.exporting import ExportReport
     from clipkit.searching.searcher import Searcher
     from clipkit.spaces.encoder import Encoder
-
-DEFAULT_SPACE = "tiny"
 
 
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
@@ -62,8 +61,11 @@ class Library:
         return cls(folder, Catalog.open(folder / "catalog.db"))
 
     @classmethod
-    def create(cls, path: str | Path, space: str = DEFAULT_SPACE) -> Library:
-        """A new, empty library in the folder `path`. Raises ClipkitError if there is one, SpaceNotAvailable."""
+    def create(cls, path: str | Path, space: str | None = None) -> Library:
+        """A new, empty library in the folder `path`; without a `space` it gets the recommended one, if that is on disk.
+
+        Raises ClipkitError if there is a library already, SpaceNotAvailable; nothing is downloaded: `pull_model` does.
+        """
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
             raise ClipkitError(f"there is a library at {folder} already")
@@ -71,7 +73,7 @@ class Library:
 
     @classmethod
     def open_or_create(cls, path: str | Path, space: str | None = None) -> Library:
-        """The library in the folder `path`, made anew if there is none; `space` is for a new one."""
+        """The library in the folder `path`, made anew if there is none; `space` is for a new one, as in `create`."""
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
             library = cls.open(folder)
@@ -79,8 +81,9 @@ class Library:
                 return library
             library.close()
         from clipkit.spaces.encoder import load_encoder
+        from clipkit.spaces.locating import default_space
 
-        encoder = load_encoder(space or DEFAULT_SPACE)
+        encoder = load_encoder(space or default_space())
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -100,7 +103,7 @@ class Library:
 
     @property
     def space(self) -> str:
-        """The space that is searched: the library's first."""
+        """The space that is searched by default: the library's first, or the one that `set_default_space` chose."""
         spaces = self.catalog.spaces()
         if not spaces:
             raise LibraryNotFound(f"{self.path} holds no index yet; run `clipkit index FOLDER`")
@@ -128,6 +131,9 @@ class Library:
         """Brings the library up to date with the pictures below `paths`, or below all its folders.
 
         New and changed pictures are embedded, batch by batch, each committed as it is done; vanished ones leave.
+        This is done in every space of the library, one after another, or only in `space`, which is added if it is new:
+        then all pictures below the paths are embedded in it, and nothing of the other spaces is lost. A space whose
+        model is not on this machine is passed over, with a note in the report.
         `exclude`: globs of names or of paths below a folder, remembered with the folders. Pictures beyond `max_pixels`
         are refused.
 
@@ -137,45 +143,43 @@ class Library:
         Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
         """
         from clipkit.images.decoding import Limits
-        from clipkit.indexing import run
-        from clipkit.searching.searcher import Searcher
-        from clipkit.spaces.encoder import load_encoder
+        from clipkit.indexing.spaces import index_spaces
         from clipkit.spaces.registry import canonical_id
 
         roots = [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
         for root in roots:
             if not os.path.lexists(root):
                 raise ClipkitError(f"there is no file or folder {root}")
-        known = self.catalog.roots()
+        known = dict(self.catalog.roots())
         if not roots:
             if not known:
                 raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
-            roots = [root for root, _ in known]
-        chosen = canonical_id(space) if space else self.space
-        encoder = load_encoder(chosen, device)
-        limits = Limits(pixels=max_pixels) if max_pixels else Limits()
-        remembered = {root: tuple(globs) for root, globs in known}
-        total: IndexReport | None = None
+            roots = list(known)
+        groups: dict[tuple[str, ...], list[Path]] = {}
+        for root in roots:
+            groups.setdefault(tuple(exclude) or tuple(known.get(root, ())), []).append(root)
+        chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
         with self.catalog.writing():
-            self.catalog.add_space(encoder.space, encoder.dimension)
-            groups: dict[tuple[str, ...], list[Path]] = {}
-            for root in roots:
-                groups.setdefault(tuple(exclude) or remembered.get(root, ()), []).append(root)
-            for globs, members in groups.items():
-                report = run.index(
-                    self.catalog, encoder, members, library=self.name, exclude=globs, batch_size=batch_size,
-                    workers=workers, limits=limits, progress=progress,
-                )  # fmt: skip
-                there = [m for m in members if m.exists()]
-                self.catalog.add_roots(there, globs, include_generated=include_generated)
-                total = report if total is None else total.plus(report)
-            assert total is not None
-            self.catalog.show_by_roots()
-            self._searchers.clear()
-            Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
+            report = index_spaces(
+                self.catalog, chosen, groups, library=self.name, prepare=self._prepare, publish=self._publish,
+                include_generated=include_generated, device=device, batch_size=batch_size, workers=workers,
+                limits=Limits(pixels=max_pixels) if max_pixels else Limits(), progress=progress,
+            )  # fmt: skip
         facts = self.info()
-        total.images, total.generated = facts.images, facts.marked
-        return total
+        report.images, report.generated = facts.images, facts.marked
+        return report
+
+    def _prepare(self, encoder: Encoder) -> None:
+        if encoder.space not in self.catalog.spaces():
+            # What a space of that name left here, if its removal was cut short, speaks of embeddings that are gone.
+            shutil.rmtree(self.vectors_folder(encoder.space), ignore_errors=True)
+            self.catalog.add_space(encoder.space, encoder.dimension)
+
+    def _publish(self, encoder: Encoder, progress: ProgressCallback | None) -> None:
+        from clipkit.searching.searcher import Searcher
+
+        self._searchers.clear()
+        Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
 
     def search(
         self,
@@ -186,15 +190,17 @@ class Library:
         min_confidence: float | None = None,
         generate: Literal["auto", "never", "always"] = "never",
         fresh: bool = False,
+        space: str | None = None,
         device: str = "auto",
         progress: ProgressCallback | None = None,
     ) -> SearchResult:
         """The k pictures nearest to the query among those for which the filters hold, and whether they match.
 
-        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. When nothing matches,
-        `generate="auto"` makes the missing picture if a decoder can do so at once on this machine, and says in a note
-        why not if not; "always" makes one whatever matches. The same query gets the picture made before, unless
-        `fresh`.
+        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. `space`: which of the
+        library's spaces is searched, by default its first; a note says so where that does not cover all pictures.
+        When nothing matches, `generate="auto"` makes the missing picture if a decoder can do so at once on this
+        machine, and says in a note why not if not; "always" makes one whatever matches. The same query gets the picture
+        made before, unless `fresh`.
         Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable, DecoderNotAvailable.
         """
         from clipkit.searching.searcher import known_share
@@ -202,7 +208,7 @@ class Library:
         if k < 1:
             raise BadQuery("k must be at least 1")
         asked = as_query(query)
-        result = self._searcher(self.space, device).search(
+        result = self._searcher(self._own_space(space), device).search(
             asked, k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
         )
         if generate == "always" or (generate == "auto" and not result.matched):
@@ -294,13 +300,44 @@ class Library:
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
+    def spaces(self) -> list[SpaceCoverage]:
+        """The library's spaces, the default one first, and how many of its pictures each covers."""
+        return coverage(self.catalog)
+
+    def set_default_space(self, space: str) -> None:
+        """Has searches look in this space of the library unless they name another. Raises ClipkitError for others."""
+        with self.catalog.writing():
+            make_default(self.catalog, self._own_space(space))
+
+    def remove_space(self, space: str) -> int:
+        """Takes a space out of the library, its embeddings and its search index; returns how many embeddings.
+
+        Raises ClipkitError if the library has no such space, or no other.
+        """
+        with self.catalog.writing():
+            chosen = self._own_space(space)
+            if len(self.catalog.spaces()) == 1:
+                raise ClipkitError(
+                    f"{chosen} is the only space of library {self.name!r}: add another first "
+                    "(`clipkit index --model ID`), or delete the whole library (`clipkit remove --library`)"
+                )
+            self._searchers.clear()
+            # The files first: they are derived, and without them nothing is lost if this is killed here.
+            shutil.rmtree(self.vectors_folder(chosen), ignore_errors=True)
+            return remove_space(self.catalog, chosen)
+
     def export(
-        self, folder: str | Path, *, part_size: int = 1_000_000, progress: ProgressCallback | None = None
+        self,
+        folder: str | Path,
+        *,
+        space: str | None = None,
+        part_size: int = 1_000_000,
+        progress: ProgressCallback | None = None,
     ) -> ExportReport:
-        """Writes embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
+        """Writes a space's embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
         from clipkit.exporting import export
 
-        return export(self.catalog, self.space, Path(folder), part_size=part_size, progress=progress)
+        return export(self.catalog, self._own_space(space), Path(folder), part_size=part_size, progress=progress)
 
     def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
         """Writes the hits as one labelled picture; its format goes by the name. Raises ClipkitError if it cannot."""
@@ -313,6 +350,20 @@ class Library:
         from clipkit.searching.sheets import rows_sheet, save
 
         save(rows_sheet(results), Path(path))
+
+    def _own_space(self, space: str | None) -> str:
+        """One of the library's spaces, the default one if none is named; raises ClipkitError for others."""
+        if space is None:
+            return self.space
+        from clipkit.spaces.registry import canonical_id
+
+        wanted, there = canonical_id(space), list(self.catalog.spaces())
+        if wanted not in there:
+            raise ClipkitError(
+                f"library {self.name!r} has no space {wanted}, it has {', '.join(there)}; "
+                f"`clipkit index --model {wanted}` adds it"
+            )
+        return wanted
 
     def _searcher(self, space: str, device: str) -> Searcher:
         """Kept between searches, until the catalog changes."""

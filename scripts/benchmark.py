@@ -37,7 +37,8 @@ def memory(images: int, batch_size: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         _paint(Path(folder) / "photos", images, 64)
-        command = [sys.executable, "-m", "clipkit", "index", f"{folder}/photos", "--indexes", f"{folder}/indexes"]
+        command = [sys.executable, "-m", "clipkit", "index", f"{folder}/photos", "--model", "tiny"]
+        command += ["--indexes", f"{folder}/indexes"]
         process = psutil.Popen([*command, "--json", "--batch-size", str(batch_size)], stdout=subprocess.PIPE)
         samples: list[tuple[float, int, int, int]] = []
         started = time.monotonic()
@@ -81,7 +82,7 @@ def index(images: int, size: int, runs: int) -> None:
         _paint(Path(folder) / "photos", images, size)
         rates = []
         for run in range(runs):
-            with Library.create(Path(folder) / f"run{run}") as library:
+            with Library.create(Path(folder) / f"run{run}", "tiny") as library:
                 rates.append(images / library.index([Path(folder) / "photos"]).seconds)
     print(f"{images} JPEG files of {size} px: median {np.median(rates):.0f} pictures/s of {runs} runs")
 

@@ -1,6 +1,6 @@
 """Make docs/missing.jpg: ten searches of the demo's library for what it lacks, and the first picture made for each.
 
-    clipkit demo DIR && python scripts/show_missing.py DIR/indexes/default
+clipkit demo DIR && python scripts/show_missing.py DIR/indexes/default
 """
 
 from __future__ import annotations

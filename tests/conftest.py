@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from real_models import RealModels, make_real_models
 
 from clipkit.cli.main import main
 
@@ -30,7 +31,8 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.getbasetemp() / "home"
     for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
         monkeypatch.setenv(variable, str(home / variable))
-    monkeypatch.delenv("CLIPKIT_INDEXES", raising=False)
+    for variable in ("CLIPKIT_INDEXES", "CLIPKIT_MODELS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,9 @@ def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     write_checkpoint(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_models(tmp_path_factory: pytest.TempPathFactory) -> RealModels:
+    """Models of the real architectures with random weights, and what open_clip itself makes of them."""
+    return make_real_models(tmp_path_factory.mktemp("real-models"))

@@ -109,8 +109,9 @@ class Catalog:
             )
 
     def spaces(self) -> dict[str, tuple[int, int]]:
-        """Space id -> (dimension, revision), the oldest first."""
-        rows = self.db.execute("SELECT id, dimension, revision FROM spaces ORDER BY rowid")
+        """Space id -> (dimension, revision): the default one first, then the oldest first."""
+        order = "COALESCE(json_extract(config, '$.default'), 0) DESC, rowid"
+        rows = self.db.execute(f"SELECT id, dimension, revision FROM spaces ORDER BY {order}")
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def add_roots(
@@ -183,8 +184,13 @@ class Catalog:
         space: str = "",
         embeddings: Sequence[Embedding] = (),
         failures: Sequence[Failure] = (),
+        missed: Sequence[Failure] = (),
     ) -> None:
-        """Records a batch in one transaction: files first, so that the triggers see which contents come back."""
+        """Records a batch in one transaction: files first, so that the triggers see which contents come back.
+
+        `failures` leave the library; `missed` are unchanged files that another space has and this one could not read:
+        they are noted as failures, and stay where they are.
+        """
         with self.transaction():
             for image in images:
                 self._put_image(image)
@@ -192,9 +198,10 @@ class Catalog:
                 "INSERT OR IGNORE INTO embeddings (hash, space, vector, norm) VALUES (?, ?, ?, ?)",
                 [(e.hash, space, *_packed(e.vector)) for e in embeddings],
             )
-            for failure in failures:
+            for failure in (*failures, *missed):
                 path = to_stored(failure.path)
-                self.db.execute("DELETE FROM images WHERE path = ?", [path])
+                if failure not in missed:
+                    self.db.execute("DELETE FROM images WHERE path = ?", [path])
                 self.db.execute(
                     "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
                     [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, now()],

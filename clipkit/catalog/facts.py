@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from clipkit.catalog.catalog import HELD, LIVE, Catalog
+from clipkit.catalog.spaces import coverage
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Counts of a library. `images` are files that searches show, `pictures` distinct contents of them, `bytes` their
-    size; `spaces` is space id -> embedded pictures that such a file still holds; `orphans` are embeddings whose files
-    have all gone.
+    size; `spaces` is space id -> embedded pictures that such a file still holds, the default space first; `orphans` are
+    embeddings whose files have all gone.
 
     `generated` counts pictures that a model made: those that this library made itself, and `marked` files in its
     folders whose marks say so, of which `marked_shown` were included in searches, and are counted in `images` as well.
@@ -40,8 +41,9 @@ class Facts:
         if self.first_taken and self.last_taken:
             rows.append(("taken", f"{self.first_taken[:10]} to {self.last_taken[:10]}"))
         for space, count in self.spaces.items():
-            share = count / self.pictures if self.pictures else 1.0
-            rows.append(("space", f"{space}: {count:,} embedded ({share:.0%})"))
+            # Rounded down: all but one of a million is not 100%.
+            share = 100 * count // self.pictures if self.pictures else 100
+            rows.append(("space", f"{space}: {count:,} of {self.pictures:,} pictures ({share}%)"))
         if self.failures:
             kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.failures.items()))
             rows.append(("failed", f"{sum(self.failures.values()):,} files ({kinds})"))
@@ -72,8 +74,7 @@ def facts(catalog: Catalog) -> Facts:
     marked, marked_shown = execute(
         "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE made IS NOT NULL"
     ).fetchone()
-    spaces = {space: 0 for space in catalog.spaces()}
-    spaces.update(execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {LIVE} GROUP BY space").fetchall())
+    spaces = {covered.space: covered.embedded for covered in coverage(catalog)}
     return Facts(
         images=images,
         pictures=pictures,

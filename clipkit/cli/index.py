@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
 
+from clipkit.cli.choosing import ensure_model
 from clipkit.cli.options import json_option, library_options
 from clipkit.cli.progress import progress_bar
+from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
 from clipkit.library import Library, library_folder
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--model", metavar="ID", help="The model, for a new library: see `clipkit models list`. [default: tiny]")
+@click.option(
+    "--model", metavar="ID",
+    help="The model, see `clipkit models list`; one that the library lacks is added to it. "
+    "[default: all that the library has; for a new one the recommended model]",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Download the model without asking if it is not on this machine.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures a step.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that decode. [default: the cores, at most 8]")
@@ -30,6 +38,7 @@ from clipkit.library import Library, library_folder
 def index(
     paths: tuple[Path, ...],
     model: str | None,
+    yes: bool,
     device: str,
     batch_size: int,
     workers: int | None,
@@ -43,20 +52,24 @@ def index(
     """Index the pictures below PATHS; without PATHS, look again at all folders of the library.
 
     Only new and changed pictures are embedded. It can be stopped at any time and goes on from there.
+    A library that has several models is brought up to date in all of them, unless --model names one.
     """
+    for path in paths:
+        if not os.path.lexists(path.expanduser()):
+            raise ClipkitError(f"there is no file or folder {path}")
     folder = library_folder(name, indexes)
-    library = Library.open_or_create(folder, space=model)
-    with library, progress_bar() as progress:
-        if not model and library.space == "tiny" and not library.info().images:
-            click.echo(
-                "clipkit: using the bundled model tiny, which knows drawn scenes, not photographs; "
-                "for photographs name one with --model (clipkit models list)",
-                err=True,
-            )
+    is_new = not (folder / "catalog.db").exists()
+    if is_new and not paths:
+        raise ClipkitError(f"there is no library {name!r} yet: name some folders, as in `clipkit index ~/Pictures`")
+    if model or is_new:
+        model = ensure_model(model, yes=yes)
+    with Library.open_or_create(folder, space=model) as library, progress_bar() as progress:
         report = library.index(
             paths, space=model, exclude=exclude, include_generated=include_generated, device=device,
             batch_size=batch_size, workers=workers, max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
+    for note in report.notes:
+        click.echo(f"clipkit: {note}", err=True)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
@@ -78,6 +91,8 @@ def summary(report: IndexReport) -> str:
     line += f" ({report.seconds:.1f} s)"
     if report.generated:
         line += f"\n{report.generated:,} files are marked as made by a model: see `clipkit info`."
+    if len(report.spaces) > 1:
+        line += f"\nEmbedded in {', '.join(report.spaces)}: {report.embedded:,} embeddings."
     if report.failed:
         line += "\n`clipkit failures` names the files that gave no picture, and why."
     return line

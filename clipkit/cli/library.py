@@ -82,13 +82,14 @@ def remove(paths: tuple[Path, ...], orphans: bool, whole: bool, yes: bool, name:
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--space", metavar="ID", help="Which of the library's spaces. [default: its first]")
 @click.option("--part-size", type=click.IntRange(1), default=1_000_000, show_default=True, help="Vectors a file.")
 @library_options
 @json_option
-def export(folder: Path, part_size: int, name: str, indexes: Path | None, as_json: bool) -> int:
+def export(folder: Path, space: str | None, part_size: int, name: str, indexes: Path | None, as_json: bool) -> int:
     """Write embeddings and metadata to FOLDER as img_emb/*.npy and metadata/*.parquet, as clip-retrieval reads them."""
     with open_library(name, indexes) as library, progress_bar() as progress:
-        report = library.export(folder, part_size=part_size, progress=progress)
+        report = library.export(folder, space=space, part_size=part_size, progress=progress)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:

@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, generate, index, library, models, search, verify
+from clipkit.cli import demo, generate, index, library, models, search, spaces, verify
 from clipkit.errors import ClipkitError
 
 
@@ -25,8 +25,8 @@ def commands(debug: bool) -> None:
 
 
 for command in (
-    demo.demo, index.index, search.search, generate.generate, generate.generated, library.info,
-    library.failures, library.check, library.remove, library.export, models.models, verify.verify,
+    demo.demo, index.index, search.search, generate.generate, generate.generated, library.info, library.failures,
+    library.check, library.remove, library.export, models.models, spaces.spaces, verify.verify,
 ):  # fmt: skip
     commands.add_command(command)
 

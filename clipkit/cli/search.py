@@ -40,6 +40,9 @@ from clipkit.searching.result import SearchResult
     help="Make the missing picture: auto when nothing matches and a decoder on this machine can do so at once.",
 )  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Make a new picture even if this query got one before.")
+@click.option(
+    "--space", metavar="ID", help="Which of the library's spaces, see `clipkit spaces list`. [default: its first]"
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
 @json_option
@@ -62,6 +65,7 @@ def search(
     min_confidence: float | None,
     generate: Literal["auto", "never", "always"],
     fresh: bool,
+    space: str | None,
     device: str,
     contact_sheet: Path | None,
     as_json: bool,
@@ -91,7 +95,7 @@ def search(
         with progress_bar() as progress:
             result = library.search(
                 query, k=k, filters=filters, min_confidence=min_confidence, generate=generate, fresh=fresh,
-                device=device, progress=progress,
+                space=space, device=device, progress=progress,
             )  # fmt: skip
         if contact_sheet:
             library.contact_sheet(result, contact_sheet)

@@ -35,7 +35,8 @@ CHUNK = 256
 class Item:
     """One file on its way; what is not known yet is filled in as it goes, a failure is carried to the commit.
 
-    `known_hash` is what the catalog has for this path, None for a new file.
+    `known_hash` is what the catalog has for this path, None for a new file; `unchanged` says that the file is the one
+    that the catalog knows, and only this space lacks it.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Item:
     mtime_ns: int
     hash: str = ""
     known_hash: str | None = None
+    unchanged: bool = False
     needs_decoding: bool = False
     decoded: Decoded | None = None
     failure: UnreadableImage | None = None
@@ -82,7 +84,7 @@ def diff(items: Iterable[Item], catalog: Catalog, space: str, report: IndexRepor
             elif same and hash_ in embedded:
                 report.unchanged += 1
             else:
-                item.known_hash = hash_
+                item.known_hash, item.unchanged = hash_, same
                 yield item
                 continue
             tally.step()
@@ -175,12 +177,14 @@ def commit(
     """Writes a batch in one transaction and counts it. `broken` remembers contents that gave no picture, for copies."""
     images: list[NewImage] = []
     failures: list[Failure] = []
+    missed: list[Failure] = []
     broken.update({item.hash: item.failure for item in batch if item.failure and item.needs_decoding})
     for item in batch:
         failure = item.failure or (None if item.decoded else broken.get(item.hash))
         if failure:
             report.failed += 1
-            failures.append(Failure(item.path, item.size, item.mtime_ns, failure.kind, failure.reason))
+            record = Failure(item.path, item.size, item.mtime_ns, failure.kind, failure.reason)
+            (missed if item.unchanged and failure.kind != "vanished" else failures).append(record)
             continue
         images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, _details(item.decoded)))
         if item.known_hash is None:
@@ -190,7 +194,7 @@ def commit(
             report.changed += 1
         else:
             report.unchanged += 1
-    catalog.commit_batch(images, space=report.space, embeddings=embeddings, failures=failures)
+    catalog.commit_batch(images, space=report.space, embeddings=embeddings, failures=failures, missed=missed)
     report.embedded += len(embeddings)
 
 

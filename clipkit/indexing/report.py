@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 
 @dataclass(slots=True)
@@ -12,7 +12,8 @@ class IndexReport:
     `added` files are new and `changed` ones have other bytes than before; `moved` were known under another path;
     `duplicates` (among the added) hold the same bytes as another file; `embedded` counts pictures that went through
     the image tower; `images` is how many files of the library searches show now, `generated` how many have marks that
-    say that a model made them, which searches leave out unless they were included.
+    say that a model made them, which searches leave out unless they were included. `space` is the first of the `spaces`
+    that were brought up to date; `notes` say which could not be, and why.
     """
 
     library: str
@@ -29,11 +30,23 @@ class IndexReport:
     images: int = 0
     generated: int = 0
     seconds: float = 0.0
+    spaces: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def plus(self, other: IndexReport) -> IndexReport:
-        """The counts of both runs together."""
-        counts = (f.name for f in fields(self) if f.name not in ("library", "space"))
+        """The counts of two runs over different files together."""
+        counts = (f.name for f in fields(self) if f.type in ("int", "float"))
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in counts})
+
+    def and_in(self, other: IndexReport) -> IndexReport:
+        """The counts of two runs over the same files, in two spaces: a file counts once, an embedding each time."""
+        return replace(
+            self,
+            failed=max(self.failed, other.failed),
+            embedded=self.embedded + other.embedded,
+            seconds=self.seconds + other.seconds,
+            spaces=[*self.spaces, *other.spaces],
+        )
 
     def to_json(self) -> dict:
         """Plain data, as `clipkit index --json` prints it."""

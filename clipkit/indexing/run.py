@@ -37,7 +37,7 @@ def index(
     every root; a root that is itself not there (a drive that is away) loses nothing.
     """
     started = time.monotonic()
-    report = IndexReport(library, encoder.space)
+    report = IndexReport(library, encoder.space, spaces=[encoder.space])
     present = [root for root in roots if root.exists()]
     catalog.begin_scan()
     in_flight: set[str] = set()

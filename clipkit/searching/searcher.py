@@ -11,6 +11,7 @@ import numpy as np
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.catalog.spaces import uncovered
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.searching.query import Means, Query, embed
@@ -145,6 +146,13 @@ class Searcher:
         if gone:
             files = "file that has" if gone == 1 else "files that have"
             notes.append(f"passed over {gone} {files} gone since the last `clipkit index`")
+        covered = len(self.vectors)
+        if missing := uncovered(self.catalog, covered):
+            space, total = self.encoder.space, covered + missing
+            notes.append(
+                f"searched {covered:,} of {total:,} pictures ({100 * covered // total}%), those that are embedded in "
+                f"{space}; `clipkit index --model {space}` embeds the others"
+            )
         if self.vectors.note:
             notes.append(self.vectors.note)
         return notes

@@ -1,9 +1,10 @@
-"""From files to an encoder: open_clip builds the model, whichever the space."""
+"""From files to an encoder: open_clip builds the model, whichever the space; nothing is fetched."""
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,50 +13,54 @@ from typing import TYPE_CHECKING
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.spaces.encoder import OpenClipEncoder
-from clipkit.spaces.registry import CONFIG, WEIGHTS, canonical_id, checkpoint_folder
+from clipkit.spaces.locating import ModelFiles, config_of, known_to_exist, locate, unknown
 
 if TYPE_CHECKING:
     import torch
 
 
 def load(space: str, device: str) -> OpenClipEncoder:
-    """Loads a space on `device` (cpu, cuda, mps); errors are those of open_clip, torch and the file system."""
+    """Loads a space on `device` (cpu, cuda, mps); raises SpaceNotAvailable, and what open_clip and torch raise."""
+    if not known_to_exist(space):
+        raise SpaceNotAvailable(unknown(space))
+    return load_files(locate(space), device)
+
+
+def load_files(files: ModelFiles, device: str) -> OpenClipEncoder:
+    """Builds the model of the files and fills it.
+
+    Activation (QuickGELU) and preprocessing are those that the weights were trained with: what the folder's
+    configuration says, or open_clip's table of pretrained weights. The table must be asked for both, for open_clip
+    itself builds "ViT-L-14" with GELU and only warns that OpenAI's weights want QuickGELU.
+    """
     import open_clip
 
-    folder = checkpoint_folder(space)
     own: dict = {}
-    if folder:
-        name = f"local-dir:{folder}"
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-        own = config.get("clipkit", {})
-        with _root_logger_quiet():  # it warns that the weights are random; ours come in the next line
-            model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device=device)
-        _load_weights(model, folder, config["model_cfg"]["text_cfg"].get("vocab_size", 0))
-        details = {**_DEFAULTS, **config.get("preprocess_cfg", {})}
+    if files.folder:
+        name, config, quick_gelu = f"local-dir:{files.folder}", config_of(files.folder), False
+        model_cfg, preprocess, own = config["model_cfg"], config.get("preprocess_cfg", {}), config.get("clipkit", {})
     else:
-        name, _, tag = space.partition("/")
-        if not tag or not open_clip.get_pretrained_cfg(name, tag):
-            raise SpaceNotAvailable(
-                f"there is no model {space!r}; `clipkit models list` names some, "
-                "and any open_clip NAME/TAG or checkpoint folder will do"
-            )
-        with _root_logger_quiet():  # what goes wrong is raised as well
-            model = open_clip.create_model(name, pretrained=tag, device=device, require_pretrained=True)
-        details = {**_DEFAULTS, **open_clip.get_model_preprocess_cfg(model)}
-    size = model.visual.image_size
-    preprocessing = Preprocessing(
-        size=size[0] if isinstance(size, tuple | list) else size,
-        mean=tuple(details["mean"]),
-        std=tuple(details["std"]),
-        interpolation=details["interpolation"],
-        resize_mode=details["resize_mode"],
-        fill_color=details["fill_color"],
-    )
+        name, model_cfg = files.name, open_clip.get_model_config(files.name)
+        preprocess = open_clip.get_pretrained_cfg(files.name, files.tag)
+        quick_gelu = bool(preprocess.get("quick_gelu"))
+    text = dict(model_cfg["text_cfg"])
+    if (files.tokenizer or files.text_model) and not importlib.util.find_spec("transformers"):
+        raise SpaceNotAvailable(
+            f"the text tower of {files.space} needs transformers: pip install 'clipkit[multilingual]'"
+        )
+    overrides = {}
+    if files.text_model:
+        overrides["text_cfg"] = {**text, "hf_model_name": str(files.text_model), "hf_model_pretrained": False}
+    with _quiet():  # it warns that the weights are random; ours come in the next line
+        model = open_clip.create_model(
+            name, load_weights=False, pretrained_text=False, device=device, force_quick_gelu=quick_gelu, **overrides
+        )
+    _load_weights(model, files.weights, text.get("vocab_size", 0))
     return OpenClipEncoder(
-        canonical_id(space),
+        files.space,
         model.eval(),
-        open_clip.get_tokenizer(name),
-        preprocessing,
+        _tokenizer(name, text, files.tokenizer),
+        _preprocessing(model.visual.image_size, preprocess, files.space),
         vocabulary=frozenset(own.get("vocabulary", ())),
         concepts=tuple(own.get("concepts", ())),
         match=own.get("match"),
@@ -63,12 +68,14 @@ def load(space: str, device: str) -> OpenClipEncoder:
 
 
 @contextmanager
-def _root_logger_quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 
@@ -83,20 +90,55 @@ _DEFAULTS = {
 """What OpenAI's models were trained with, and what open_clip takes where a configuration is silent."""
 
 
-def _load_weights(model: torch.nn.Module, folder: Path, vocab_size: int) -> None:
+def _preprocessing(size: int | tuple[int, int], config: dict, space: str) -> Preprocessing:
+    details = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    if height != width:
+        raise SpaceNotAvailable(
+            f"{space} looks at pictures of {width} x {height} pixels; clipkit knows square ones only"
+        )
+    # "random" is for training: open_clip then takes bicubic for all else.
+    interpolation = "bicubic" if details["interpolation"] == "random" else details["interpolation"]
+    return Preprocessing(
+        size=height,
+        mean=tuple(details["mean"]),
+        std=tuple(details["std"]),
+        interpolation=interpolation,
+        resize_mode=details["resize_mode"],
+        fill_color=details["fill_color"],
+    )
+
+
+def _tokenizer(name: str, text: dict, folder: Path | None):
+    """open_clip's own byte-pair encoding, or the tokenizer whose files lie in the folder."""
     import open_clip
-    from safetensors import SafetensorError
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+
+    if not folder:
+        return open_clip.get_tokenizer(name)
+    return HFTokenizer(
+        str(folder),
+        context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **text.get("tokenizer_kwargs", {}),
+    )
+
+
+def _load_weights(model: torch.nn.Module, path: Path, vocab_size: int) -> None:
+    import open_clip
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise SpaceNotAvailable(f"{folder} has no {WEIGHTS}")
     try:
-        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            has_rows = "token_embedding.rows" in file.keys()  # noqa: SIM118  it is no dict
     except SafetensorError as error:
-        raise SpaceNotAvailable(f"{path} cannot be loaded, it is torn or no safetensors file ({error})") from error
-    if "token_embedding.rows" in state:
-        model.load_state_dict(spread_token_rows(state, vocab_size))
+        raise SpaceNotAvailable(
+            f"{path} cannot be loaded, it is torn or no safetensors file ({error}); "
+            "`clipkit models pull` checks what it downloaded, and fetches it anew"
+        ) from error
+    if has_rows:
+        model.load_state_dict(spread_token_rows(load_file(path), vocab_size))
     else:
         open_clip.load_checkpoint(model, str(path))
 

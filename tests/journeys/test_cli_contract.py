@@ -31,18 +31,16 @@ BAD = {
     "unknown model": (["index", ".", "--model", "no-such-model"], "models list"),
     "unknown tag": (["index", ".", "--model", "ViT-B-32/no-such-tag"], "models list"),
     "bad name": (["info", "--name", "../x"], "../x"),
-    "nothing to index": (["index"], "--model"),
+    "nothing to index": (["index"], "name some"),
 }
 
 
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_errors_are_one_line_on_stderr_and_exit_with_2(clipkit, case):
     arguments, hint = BAD[case]
-    if case == "nothing to index":
-        hint = "name some"
     output = clipkit(*arguments)
     assert output.code == 2 and output.out == ""
-    lines = [line for line in output.err.splitlines() if "bundled model tiny" not in line]
+    lines = output.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("clipkit: ") and hint in lines[0]
     assert "Traceback" not in output.err
 
@@ -63,7 +61,7 @@ QUERIES = {
 
 
 def test_bad_queries_are_one_line(clipkit, scene_folder):
-    assert clipkit("index", scene_folder / "2024").code == 0
+    assert clipkit("index", "--model", "tiny", scene_folder / "2024").code == 0
     for case, (arguments, hint) in QUERIES.items():
         output = clipkit("search", "a dog", *arguments)
         assert (output.code, output.out) == (2, ""), case
@@ -71,7 +69,7 @@ def test_bad_queries_are_one_line(clipkit, scene_folder):
 
 
 def test_output_for_pipes(clipkit, scene_folder):
-    clipkit("index", scene_folder)
+    clipkit("index", "--model", "tiny", scene_folder)
     query = ("search", "a cat on the beach", "-k", "4", "--min-confidence", "0")
     paths = clipkit(*query, "--paths").out.splitlines()
     assert len(paths) == 4 and all(Path(path).is_file() for path in paths)
@@ -84,10 +82,10 @@ def test_output_for_pipes(clipkit, scene_folder):
 
 
 def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
-    clipkit("index", scene_folder)
+    clipkit("index", "--model", "tiny", scene_folder)
     info = json.loads(clipkit("info", "--json").out)
     assert (info["images"], info["spaces"]) == (120, {"tiny": 120})
-    assert "tiny: 120 embedded (100%)" in clipkit("info").out
+    assert "tiny: 120 of 120 pictures (100%)" in clipkit("info").out
     assert clipkit("check").code == 0
     index_file = next((tmp_path / "indexes/default/vectors/tiny").glob("index-*.faiss"))
     expected = clipkit("search", "a robot", "--json").out
@@ -110,7 +108,7 @@ def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
 def test_export_is_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
     import pyarrow.parquet
 
-    clipkit("index", scene_folder)
+    clipkit("index", "--model", "tiny", scene_folder)
     report = json.loads(clipkit("export", tmp_path / "out", "--part-size", "50", "--json").out)
     assert (report["vectors"], report["parts"]) == (120, 3)
     vectors = np.concatenate([np.load(tmp_path / f"out/img_emb/img_emb_{i}.npy") for i in range(3)])
@@ -127,13 +125,19 @@ def test_export_is_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
 def test_models_list(clipkit):
     rows = json.loads(clipkit("models", "list", "--json").out)
     assert rows[0]["id"] == "tiny" and all(row["licence"] for row in rows)
-    assert "tiny" in clipkit("models", "list").out
+    assert rows[0]["on_disk"] and not rows[1]["on_disk"]
+    shown = clipkit("models", "list").out
+    assert "* tiny" in shown and "(recommended)" in shown and "605 MB" in shown
+    one = json.loads(clipkit("models", "show", "ViT-L-14/openai", "--json").out)
+    assert (one["dimension"], one["on_disk"], one["coco_text_to_image_r1"]) == (768, False, 36.5)
+    unknown = clipkit("models", "show", "nothing")
+    assert unknown.code == 2 and unknown.err.count("\n") == 1 and "models list" in unknown.err
 
 
 def test_contact_sheet(clipkit, scene_folder, tmp_path):
     from PIL import Image
 
-    clipkit("index", scene_folder)
+    clipkit("index", "--model", "tiny", scene_folder)
     assert clipkit("search", "a dog", "--contact-sheet", tmp_path / "hits.jpg").code in (0, 1)
     with Image.open(tmp_path / "hits.jpg") as sheet:
         assert sheet.format == "JPEG" and min(sheet.size) > 400
@@ -142,9 +146,9 @@ def test_contact_sheet(clipkit, scene_folder, tmp_path):
 def test_two_indexers_do_not_get_into_each_others_way(clipkit, scene_folder, tmp_path):
     from clipkit import Library
 
-    clipkit("index", scene_folder)
+    clipkit("index", "--model", "tiny", scene_folder)
     with Library.open(tmp_path / "indexes/default") as library, library.catalog.writing():
-        busy = clipkit("index", scene_folder)
+        busy = clipkit("index", "--model", "tiny", scene_folder)
         assert busy.code == 2 and "another process is writing" in busy.err
         assert clipkit("search", "a dog", "--json").code in (0, 1), "searching goes on meanwhile"
 
@@ -154,7 +158,17 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tm
     from clipkit.training.samples import write_samples
 
     write_samples(tmp_path / "many", 2000, size=32)
-    command = [sys.executable, "-m", "clipkit", "index", str(tmp_path / "many"), "--indexes", str(tmp_path / "i")]
+    command = [
+        sys.executable,
+        "-m",
+        "clipkit",
+        "index",
+        str(tmp_path / "many"),
+        "--model",
+        "tiny",
+        "--indexes",
+        str(tmp_path / "i"),
+    ]
     process = subprocess.Popen(
         command + ["--batch-size", "1"],
         stderr=subprocess.PIPE,
@@ -174,5 +188,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tm
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("clipkit: stopped") and "Traceback" not in err
     kept = json.loads(clipkit("info", "--indexes", tmp_path / "i", "--json").out)["images"]
-    report = json.loads(clipkit("index", tmp_path / "many", "--indexes", tmp_path / "i", "--json").out)
+    report = json.loads(
+        clipkit("index", "--model", "tiny", tmp_path / "many", "--indexes", tmp_path / "i", "--json").out
+    )
     assert 0 < kept < 2000 and (report["unchanged"], report["added"]) == (kept, 2000 - kept)

@@ -44,7 +44,7 @@ def test_three_hundred_damaged_files(clipkit, tmp_path: Path):
     os.symlink(folder / "nowhere.jpg", folder / "dangling.jpg")
     expected = len(list(folder.iterdir()))
 
-    output = clipkit("index", folder, "--json", "--workers", "2")
+    output = clipkit("index", "--model", "tiny", folder, "--json", "--workers", "2")
     assert output.code == 0
     report = json.loads(output.out)
     failures = json.loads(clipkit("failures", "--json").out)
@@ -62,8 +62,8 @@ def test_a_failure_is_tried_again_when_the_file_changes(clipkit, tmp_path: Path)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"not yet a picture")
-    assert json.loads(clipkit("index", folder, "--json").out)["failed"] == 1
+    assert json.loads(clipkit("index", "--model", "tiny", folder, "--json").out)["failed"] == 1
     paint(sample_scenes(1)[0], 48).save(folder / "a.jpg")
-    report = json.loads(clipkit("index", folder, "--json").out)
+    report = json.loads(clipkit("index", "--model", "tiny", folder, "--json").out)
     assert (report["failed"], report["added"], report["images"]) == (0, 1, 1)
     assert clipkit("failures").out == ""

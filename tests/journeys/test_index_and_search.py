@@ -19,7 +19,7 @@ from clipkit.training.world import caption, scenes
 
 @pytest.fixture
 def library(clipkit, scene_folder: Path) -> Path:
-    assert clipkit("index", scene_folder).code == 0
+    assert clipkit("index", "--model", "tiny", scene_folder).code == 0
     return scene_folder
 
 
@@ -34,7 +34,7 @@ def test_twenty_queries_over_a_thousand_unseen_scenes(clipkit, tmp_path):
     photos.mkdir()
     for i, scene in enumerate(unseen):
         paint(scene, 96).save(photos / f"{i}.jpg", quality=90)
-    report = json.loads(clipkit("index", photos, "--json").out)
+    report = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert (report["added"], report["failed"], report["images"]) == (1000, 0, 1000)
     right = 0
     for scene in rng.sample(unseen, 20):
@@ -122,13 +122,13 @@ def test_filters_come_before_the_cut(clipkit, library):
 def test_a_second_run_embeds_nothing_and_a_move_embeds_nothing(clipkit, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder, photos)
-    first = json.loads(clipkit("index", photos, "--json").out)
+    first = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert first["added"] == first["embedded"] == 120
-    again = json.loads(clipkit("index", photos, "--json").out)
+    again = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert (again["unchanged"], again["embedded"], again["added"]) == (120, 0, 0)
     before = found(clipkit("search", "a penguin in the snow", "--json"))
     (photos / "2024").rename(photos / "winter")
-    moved = json.loads(clipkit("index", photos, "--json").out)
+    moved = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert moved["embedded"] == moved["added"] == moved["removed"] == 0 and moved["moved"] > 10
     after = found(clipkit("search", "a penguin in the snow", "--json"))
     assert after == [path.replace("/2024/", "/winter/") for path in before]
@@ -137,10 +137,10 @@ def test_a_second_run_embeds_nothing_and_a_move_embeds_nothing(clipkit, scene_fo
 def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder, photos)
-    clipkit("index", photos)
+    clipkit("index", "--model", "tiny", photos)
     best = Path(found(clipkit("search", "a cat on the beach", "--json"))[0])
     shutil.copy(best, photos / "copy.jpg")
-    report = json.loads(clipkit("index", photos, "--json").out)
+    report = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert (report["added"], report["duplicates"], report["embedded"]) == (1, 1, 0)
     hits = json.loads(clipkit("search", "a cat on the beach", "--json").out)["hits"]
     assert {hits[0]["path"], *hits[0]["copies"]} == {str(best), str(photos / "copy.jpg")}
@@ -150,10 +150,10 @@ def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
     assert str(best) not in found(gone), "a vanished file leaves the results at once, before the next indexing"
     other = photos / "2024" / "IMG_0500.jpg"
     Image.new("RGB", (64, 64), "red").save(other)
-    clipkit("index", photos)
+    clipkit("index", "--model", "tiny", photos)
     Image.new("RGB", (64, 64), "blue").save(other)
     os.utime(other, (1, 1))
-    changed = json.loads(clipkit("index", photos, "--json").out)
+    changed = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert (changed["changed"], changed["embedded"], changed["images"]) == (1, 1, 120)
 
 
@@ -162,7 +162,7 @@ def test_index_without_paths_looks_at_all_known_folders_again(clipkit, scene_fol
     shutil.copytree(scene_folder / "2024", photos)
     (photos / "private").mkdir()
     shutil.copy(next(photos.glob("*.jpg")), photos / "private" / "secret.jpg")
-    count = json.loads(clipkit("index", photos, "--exclude", "private", "--json").out)["images"]
+    count = json.loads(clipkit("index", "--model", "tiny", photos, "--exclude", "private", "--json").out)["images"]
     next(photos.glob("*.jpg")).unlink()
     again = json.loads(clipkit("index", "--json").out)
     assert (again["removed"], again["images"]) == (1, count - 1), "and what was excluded stays so"
@@ -171,7 +171,7 @@ def test_index_without_paths_looks_at_all_known_folders_again(clipkit, scene_fol
 def test_a_drive_that_is_away_loses_nothing(clipkit, scene_folder, tmp_path):
     photos, away = tmp_path / "drive", tmp_path / "away"
     shutil.copytree(scene_folder / "2024", photos)
-    count = json.loads(clipkit("index", photos, "--json").out)["images"]
+    count = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)["images"]
     photos.rename(away)
     assert json.loads(clipkit("index", "--json").out)["images"] == count
     away.rename(photos)
@@ -180,7 +180,7 @@ def test_a_drive_that_is_away_loses_nothing(clipkit, scene_folder, tmp_path):
 
 
 def test_real_files_of_many_formats_and_real_photographs(clipkit, shared):
-    report = json.loads(clipkit("index", shared / "formats", shared / "photos", "--json").out)
+    report = json.loads(clipkit("index", "--model", "tiny", shared / "formats", shared / "photos", "--json").out)
     real = [p for folder in ("formats", "photos") for p in (shared / folder).iterdir() if p.suffix != ".csv"]
     assert (report["scanned"], report["failed"]) == (len(real), 0)
     assert report["images"] == report["added"] == len(real) == 223
@@ -198,7 +198,7 @@ def test_names_of_any_bytes(clipkit, scene_folder, tmp_path):
     for i, name in enumerate(strange):
         with open(source, "rb") as original, open(os.path.join(photos, name), "wb") as copy:
             copy.write(original.read() + bytes(i))  # bytes after the end of a JPEG change its hash, not its picture
-    assert clipkit("index", tmp_path / "photos").code == 0
+    assert clipkit("index", "--model", "tiny", tmp_path / "photos").code == 0
     output = clipkit("search", "a cat on the beach", "-0", "--min-confidence", "0")
     paths = [os.fsencode(path) for path in output.out.split("\0") if path]
     assert sorted(paths) == sorted(os.path.join(photos, name) for name in strange)
@@ -210,7 +210,7 @@ def test_names_of_any_bytes(clipkit, scene_folder, tmp_path):
 def test_a_folder_that_cannot_be_read_loses_nothing(clipkit, scene_folder, tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder, photos)
-    count = json.loads(clipkit("index", photos, "--json").out)["images"]
+    count = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)["images"]
     scandir = os.scandir
 
     def failing(path):
@@ -219,8 +219,8 @@ def test_a_folder_that_cannot_be_read_loses_nothing(clipkit, scene_folder, tmp_p
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", failing)
-    report = json.loads(clipkit("index", photos, "--json").out)
+    report = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
     assert (report["images"], report["removed"], report["failed"]) == (count, 0, 1)
     assert str(photos / "2024") in clipkit("failures").out
     monkeypatch.setattr(os, "scandir", scandir)
-    assert json.loads(clipkit("index", photos, "--json").out)["unchanged"] == count
+    assert json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)["unchanged"] == count

@@ -61,15 +61,22 @@ def test_the_python(tmp_path, monkeypatch, capsys):
     assert printed[0].startswith("1 ") and printed[0].endswith("True") and printed[5].startswith("True")
 
 
-def test_a_real_model_that_is_not_here_is_one_line(clipkit, tmp_path, monkeypatch):
-    line = next(block for block in blocks("") if "clipkit index" in block).strip()
-    assert line.startswith("clipkit index ~/Pictures")
+def test_what_needs_a_network_stops_in_one_line_without_one(clipkit, tmp_path, monkeypatch):
+    lines = [
+        line for block in blocks("text") for line in block.splitlines() if "FOLDER" not in line and "remove" not in line
+    ]
+    assert len(lines) >= 4 and any(line.startswith("clipkit index ~/Pictures --model") for line in lines)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "Pictures").mkdir()
-    output = clipkit("index", tmp_path / "Pictures", *shlex.split(line)[3:])
-    assert output.code == 2 and output.err.count("\n") == 1 and "ViT-B-32-256" in output.err
+    assert clipkit("index", tmp_path / "Pictures", "--model", "tiny", "--name", "default").code == 0
+    for line in lines:
+        arguments = [str(tmp_path / "Pictures") if word == "~/Pictures" else word for word in shlex.split(line)[1:]]
+        name = ["--name", "new"] if arguments[:2] == ["index", str(tmp_path / "Pictures")] else []
+        output = clipkit(*arguments, *name)
+        assert output.code == 2 and output.err.count("\n") == 1 and "tiny" in output.err, (line, output)
+        assert "clipkit models" in output.err
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:|#)([^)]+)\)", README))
 def test_links_lead_somewhere(link):
     assert (ROOT / link).is_file()

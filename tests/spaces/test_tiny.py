@@ -15,7 +15,7 @@ from clipkit.errors import SpaceNotAvailable
 from clipkit.spaces.checkpoint import spread_token_rows
 from clipkit.spaces.concepts import concept_vectors
 from clipkit.spaces.encoder import load_encoder, unit
-from clipkit.spaces.registry import BUNDLED, checkpoint_folder, entries
+from clipkit.spaces.registry import BUNDLED, checkpoint_folder
 from clipkit.training.painting import paint
 from clipkit.training.world import caption, scenes
 
@@ -134,9 +134,3 @@ def test_a_torn_checkpoint_is_one_line(tmp_path):
     with pytest.raises(SpaceNotAvailable) as error:
         load_encoder(str(folder), "cpu")
     assert "\n" not in str(error.value) and "cannot be loaded" in str(error.value)
-
-
-def test_the_registry_is_whole():
-    ids = [entry.id for entry in entries()]
-    assert ids[0] == "tiny" and len(ids) == len(set(ids))
-    assert all(entry.licence and entry.dimension > 0 and entry.summary for entry in entries())

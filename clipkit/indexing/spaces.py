@@ -1,0 +1,74 @@
+"""One run of the indexer over the spaces of a library, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from clipkit.catalog.catalog import Catalog
+from clipkit.errors import SpaceNotAvailable
+from clipkit.images.decoding import Limits
+from clipkit.indexing import run
+from clipkit.indexing.report import IndexReport
+from clipkit.progress import Progress, ProgressCallback
+from clipkit.spaces.encoder import Encoder, load_encoder
+
+Groups = Mapping[tuple[str, ...], Sequence[Path]]
+"""What is left out -> the folders of which that is left out."""
+
+
+def index_spaces(
+    catalog: Catalog,
+    spaces: Sequence[str],
+    groups: Groups,
+    *,
+    library: str,
+    prepare: Callable[[Encoder], None],
+    publish: Callable[[Encoder, ProgressCallback | None], None],
+    include_generated: bool | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    progress: ProgressCallback | None = None,
+) -> IndexReport:
+    """Brings every space up to date with the folders; hold the catalog's write lock.
+
+    `prepare` is called before a space is filled, and `publish` once it is and it is settled which of the pictures that
+    a model made are shown. Of several spaces those whose model cannot
+    be loaded are passed over, with a note in the report; raises SpaceNotAvailable if that leaves none.
+    """
+    total: IndexReport | None = None
+    notes: list[str] = []
+    for space in spaces:
+        told = _named_after(space, progress) if len(spaces) > 1 else progress
+        try:
+            encoder = load_encoder(space, device)
+        except SpaceNotAvailable as error:
+            notes.append(str(error))
+            continue
+        prepare(encoder)
+        report: IndexReport | None = None
+        for globs, members in groups.items():
+            one = run.index(
+                catalog, encoder, members, library=library, exclude=globs, batch_size=batch_size, workers=workers,
+                limits=limits, progress=told,
+            )  # fmt: skip
+            there = [member for member in members if member.exists()]
+            catalog.add_roots(there, globs, include_generated=include_generated)
+            report = one if report is None else report.plus(one)
+        assert report is not None
+        catalog.show_by_roots()
+        publish(encoder, told)
+        total = report if total is None else total.and_in(report)
+    if total is None:
+        raise SpaceNotAvailable(notes[0])
+    total.notes = notes
+    return total
+
+
+def _named_after(space: str, progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Tells which space the work is for, where it is done for several."""
+    if progress is None:
+        return None
+    return lambda p: progress(Progress(f"{p.stage} in {space}", p.done, p.total, p.rate))

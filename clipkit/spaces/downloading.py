@@ -1,0 +1,188 @@
+"""One file from the model hub into its cache: resumed where it broke off, and checked by its hash before it counts.
+
+huggingface_hub downloads into a file of a random name, which it deletes when it fails, and compares sizes only. So the
+bytes are fetched here, with its client, into a file that the next try finds again; the hash that the hub gives decides
+whether they become a blob of the cache. Other programs then find the file where they expect it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from filelock import FileLock, Timeout
+
+from clipkit.errors import DownloadFailed
+from clipkit.spaces.hub import endpoint, hub_cache, repository_folder
+
+Report = Callable[[int], None]
+"""Told how many bytes more are there; less than nothing if some had to be thrown away."""
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository at one commit. `digest`: SHA-256 in hex for large files, git's SHA-1 of the blob for
+    others, as the hub names them; the length tells which."""
+
+    repository: str
+    commit: str
+    name: str
+    size: int
+    digest: str
+
+    @property
+    def path(self) -> Path:
+        """Where the cache has it once it is downloaded."""
+        return repository_folder(self.repository) / "snapshots" / self.commit / self.name
+
+    @property
+    def blob(self) -> Path:
+        """The file of its bytes."""
+        return repository_folder(self.repository) / "blobs" / self.digest
+
+    @property
+    def unfinished(self) -> Path:
+        """What is there of it so far."""
+        return self.blob.with_name(f"{self.digest}.clipkit-incomplete")
+
+
+def listing(repository: str) -> list[HubFile]:
+    """All files of a repository's main branch, with sizes and hashes. Errors are those of huggingface_hub and HTTP."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=endpoint()).model_info(repository, revision="main", files_metadata=True, timeout=20)
+    files = []
+    for found in info.siblings or ():
+        lfs = found.lfs
+        digest = (lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256) if lfs else found.blob_id
+        files.append(HubFile(repository, info.sha or "", found.rfilename, found.size or 0, digest or ""))
+    return files
+
+
+def download(file: HubFile, report: Report = lambda count: None) -> Path:
+    """The file in the hub's cache, downloaded as far as it is not there; `report` gets bytes as they come.
+
+    Raises DownloadFailed if the bytes are not those that the hub promises, or another process downloads them; errors
+    of the network are those of huggingface_hub. What has come so far stays for the next try.
+    """
+    if not file.digest:
+        raise DownloadFailed(f"{endpoint()} gives no hash for {file.name} of {file.repository}: it cannot be checked")
+    locks = hub_cache() / ".locks" / repository_folder(file.repository).name
+    for folder in (file.blob.parent, locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(locks / f"{file.digest}.clipkit.lock", timeout=0):
+            if file.blob.is_file() and digest_of(file.blob, file.digest) == file.digest:
+                report(file.size)
+            else:
+                file.blob.unlink(missing_ok=True)
+                _fetch(file, report)
+            return _link(file)
+    except Timeout:
+        raise DownloadFailed(f"another process is downloading {file.name} of {file.repository}; wait for it") from None
+
+
+def digest_of(path: Path, like: str) -> str:
+    """The SHA-256 of a file, or git's SHA-1 of it as a blob, whichever `like` is by its length; in hex."""
+    digest = hashlib.sha256()
+    if len(like) == 40:
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _fetch(file: HubFile, report: Report) -> None:
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+
+    disable_progress_bars("huggingface_hub.http_get")
+    url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=endpoint())
+    with file.unfinished.open("ab") as stream:
+        there = stream.tell()
+        if there > file.size:
+            stream.truncate(0)
+            there = 0
+        report(there)
+        with _quiet():
+            http_get(
+                url, cast(BinaryIO, _Reporting(stream, report)), resume_size=there, headers=build_hf_headers(),
+                expected_size=file.size,
+            )  # fmt: skip
+        stream.flush()
+        os.fsync(stream.fileno())
+    if digest_of(file.unfinished, file.digest) != file.digest:
+        file.unfinished.unlink()
+        raise DownloadFailed(
+            f"{file.name} of {file.repository} came with other bytes than the hub promises (its hash is wrong) and "
+            "was thrown away; try again, and if it happens again, another network or mirror"
+        )
+    os.replace(file.unfinished, file.blob)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its client warns of every try; what it gives up on is raised as well."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Reporting:
+    """A file that tells of every block that is written to it; what huggingface_hub's `http_get` needs of one."""
+
+    def __init__(self, stream: BinaryIO, report: Report) -> None:
+        self._stream, self._report = stream, report
+
+    def write(self, block: bytes) -> int:
+        written = self._stream.write(block)
+        self._report(written)
+        return written
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return self._stream.seek(position, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        before = os.fstat(self._stream.fileno()).st_size
+        self._stream.flush()
+        left = self._stream.truncate(size)
+        self._report(left - max(before, left))
+        return left
+
+
+def _link(file: HubFile) -> Path:
+    """Has huggingface_hub make the link to the blob in its own way, which differs by system; nothing is downloaded."""
+    if not file.path.is_file():
+        from huggingface_hub import hf_hub_download
+
+        hf_hub_download(
+            file.repository, file.name, revision=file.commit, cache_dir=hub_cache(), endpoint=endpoint(), token=None
+        )
+    return file.path
+
+
+def set_main(repository: str, commit: str) -> None:
+    """Makes a commit, all of whose wanted files are there, what the cache takes for the main branch."""
+    refs = repository_folder(repository) / "refs"
+    refs.mkdir(parents=True, exist_ok=True)
+    unfinished = refs / f"main.{os.getpid()}.{time.monotonic_ns()}"
+    unfinished.write_text(commit, "utf-8")
+    os.replace(unfinished, refs / "main")

@@ -1,0 +1,235 @@
+"""Several spaces in one library: added, filled, searched, chosen, removed, and killed in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clipkit import ClipkitError, Library
+from clipkit.spaces.registry import BUNDLED
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of a second space: a folder with the bundled weights and noise."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("spaces") / "other"
+    shutil.copytree(BUNDLED / "clip", folder)
+    weights, noise = folder / "open_clip_model.safetensors", torch.Generator().manual_seed(1)
+    state = load_file(weights)
+    for name, value in state.items():
+        if name.startswith("visual.") and value.is_floating_point() and value.ndim > 1:
+            spread = 0.05 * value.float().std()
+            state[name] = value + (spread * torch.randn(value.shape, generator=noise)).to(value.dtype)
+    save_file(state, weights)
+    return str(folder)
+
+
+@pytest.fixture
+def library(clipkit, scene_folder, tmp_path) -> Path:
+    assert clipkit("index", scene_folder, "--model", "tiny").code == 0
+    return tmp_path / "indexes" / "default"
+
+
+@pytest.fixture
+def clipkit(clipkit):
+    """With one decoding process: these pictures are few and small."""
+
+    def run(command, *arguments):
+        return clipkit(command, *arguments, *(("--workers", "1") if command == "index" else ()))
+
+    return run
+
+
+def rows(library: Path, space: str) -> list[tuple]:
+    with sqlite3.connect(library / "catalog.db") as db:
+        return db.execute(
+            "SELECT embeddings.id, path, vector, norm FROM embeddings JOIN images USING (hash) WHERE space = ?"
+            " ORDER BY path",
+            [space],
+        ).fetchall()
+
+
+def answer(output) -> dict:
+    return json.loads(output.out)
+
+
+def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, library, other):
+    before = rows(library, "tiny")
+    alone = answer(clipkit("search", "a cat on the beach", "--json"))
+    report = answer(clipkit("index", "--model", other, "--json"))
+    assert (report["embedded"], report["unchanged"], report["added"], report["spaces"]) == (120, 120, 0, [other])
+    assert rows(library, "tiny") == before
+    assert [row[1] for row in rows(library, other)] == [row[1] for row in before]
+    assert all(a[2] != b[2] for a, b in zip(rows(library, other), before, strict=True))
+    again = answer(clipkit("search", "a cat on the beach", "--json"))
+    assert (again["space"], again["hits"]) == ("tiny", alone["hits"])
+    there = answer(clipkit("search", "a cat on the beach", "--space", other, "--json"))
+    assert there["space"] == other and there["hits"][0]["score"] != alone["hits"][0]["score"]
+    info = answer(clipkit("info", "--json"))
+    assert info["spaces"] == {"tiny": 120, other: 120} and info["pictures"] == 120
+    assert f"{other}: 120 of 120 pictures (100%)" in clipkit("info").out
+    assert clipkit("check").code == 0
+
+
+def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrows_it(
+    clipkit, library, other, scene_folder, tmp_path
+):
+    photos = tmp_path / "more"
+    photos.mkdir()
+    pictures = sorted(scene_folder.rglob("*.jpg"))
+    clipkit("index", "--model", other)
+    (photos / "a.jpg").write_bytes(pictures[0].read_bytes() + b"a")  # another hash, the same picture
+    report = answer(clipkit("index", photos, "--json"))
+    assert (report["added"], report["embedded"], report["spaces"]) == (1, 2, ["tiny", other])
+    (photos / "b.jpg").write_bytes(pictures[1].read_bytes() + b"b")
+    narrowed = answer(clipkit("index", photos, "--model", other, "--json"))
+    assert (narrowed["added"], narrowed["embedded"]) == (1, 1)
+    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 121, other: 122}
+    searched = answer(clipkit("search", "a dog", "--json", "-k", "500"))
+    assert len(searched["hits"]) == 121 and "searched 121 of 122 pictures (99%)" in searched["notes"][0]
+    assert "searched 121 of 122" in clipkit("search", "a dog").err
+    assert "searched" not in "".join(answer(clipkit("search", "a dog", "--space", other, "--json"))["notes"])
+    shutil.copytree(tmp_path / "indexes", tmp_path / "copy")
+    assert clipkit("spaces", "remove", other, "--indexes", tmp_path / "copy").code == 0
+    left = answer(clipkit("search", "a dog", "--json", "--indexes", tmp_path / "copy"))
+    assert "searched 121 of 122" in left["notes"][0], "also where it is the only space again"
+    assert "Embedded in tiny, " in clipkit("index").out
+    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 122, other: 122}
+
+
+def test_the_default_can_be_another(clipkit, library, other):
+    clipkit("index", "--model", other)
+    listed = answer(clipkit("spaces", "list", "--json"))
+    assert [(s["space"], s["embedded"], s["pictures"], s["default"]) for s in listed] == [
+        ("tiny", 120, 120, True),
+        (other, 120, 120, False),
+    ]
+    assert clipkit("spaces", "default", other).code == 0
+    assert answer(clipkit("search", "a dog", "--json"))["space"] == other
+    assert clipkit("spaces", "list").out.splitlines()[0].startswith(other)
+    assert answer(clipkit("export", library.parent / "out", "--space", "tiny", "--json"))["space"] == "tiny"
+
+
+def test_removing_a_space(clipkit, library, other):
+    before = rows(library, "tiny")
+    clipkit("index", "--model", other)
+    with Library.open(library) as opened:
+        folder = opened.vectors_folder(other)
+    assert folder.is_dir()
+    output = clipkit("spaces", "remove", other)
+    assert output.code == 0 and output.out.startswith("120 embeddings")
+    assert not folder.exists() and rows(library, other) == [] and rows(library, "tiny") == before
+    assert list(answer(clipkit("info", "--json"))["spaces"]) == ["tiny"]
+    assert clipkit("check").code == 0
+    back = answer(clipkit("index", "--model", other, "--json"))
+    assert back["embedded"] == 120
+    assert clipkit("spaces", "remove", "tiny").code == 0, "the first may go, the next takes its place"
+    assert answer(clipkit("search", "a dog", "--json"))["space"] == other
+
+
+def test_what_cannot_be_done_is_one_line(clipkit, library, other):
+    for arguments, hint in (
+        (("spaces", "remove", "tiny"), "only space"),
+        (("spaces", "remove", other), "has no space"),
+        (("spaces", "default", other), f"clipkit index --model {other}"),
+        (("search", "a dog", "--space", "ViT-L-14/openai"), "it has tiny"),
+        (("export", library.parent / "out", "--space", other), "has no space"),
+    ):
+        output = clipkit(*arguments)
+        assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, arguments
+    assert len(rows(library, "tiny")) == 120
+
+
+def test_what_a_removal_that_was_cut_short_left_is_no_index(clipkit, library, other):
+    """Its files, with ids of embeddings that are gone, must not be taken for those of a space that comes back."""
+    clipkit("index", "--model", other)
+    with Library.open(library) as opened:
+        folder = opened.vectors_folder(other)
+    shutil.copytree(folder, library.parent / "kept")
+    clipkit("spaces", "remove", other)
+    shutil.copytree(library.parent / "kept", folder)
+    clipkit("index", "--model", other)
+    found = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    assert len(found["hits"]) == 120 and clipkit("check").code == 0
+
+
+def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, library, other, scene_folder, tmp_path):
+    model = tmp_path / "gone"
+    shutil.copytree(other, model)
+    assert clipkit("index", "--model", model).code == 0
+    shutil.rmtree(model)
+    from clipkit.spaces.encoder import load_encoder
+
+    load_encoder.cache_clear()  # a later process
+    output = clipkit("index", "--json")
+    assert output.code == 0 and answer(output)["spaces"] == ["tiny"] and str(model) in answer(output)["notes"][0]
+    assert output.err.count("\n") == 1 and str(model) in output.err
+    assert clipkit("search", "a dog", "--space", model).code == 2
+    assert clipkit("spaces", "remove", model).code == 0
+
+
+def test_a_file_that_one_space_cannot_read_stays_in_the_other(clipkit, library, other, scene_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(scene_folder / "2024", photos)
+    assert clipkit("index", photos, "--model", "tiny", "--name", "n").code == 0
+    victim = next(photos.glob("*.jpg"))
+    state = victim.stat()
+    content = victim.read_bytes()
+    victim.write_bytes(bytes(len(content)))  # the disk went bad under it: size and time are the same
+    import os
+
+    os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
+    report = answer(clipkit("index", "--model", other, "--name", "n", "--json"))
+    assert report["failed"] == 1 and victim.name in clipkit("failures", "--name", "n").out
+    counts = answer(clipkit("info", "--name", "n", "--json"))["spaces"]
+    assert counts["tiny"] == counts[other] + 1
+    victim.write_bytes(content)
+    os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert answer(clipkit("index", "--name", "n", "--json"))["embedded"] == 1
+    assert clipkit("failures", "--name", "n").out == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL to send")
+def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, scene_folder, tmp_path):
+    before = rows(library, "tiny")
+    command = [sys.executable, "-m", "clipkit", "index", "--model", other, "--indexes", str(library.parent)]
+    process = subprocess.Popen([*command, "--batch-size", "1"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    with Library.open(library) as watched:
+        deadline = time.monotonic() + 600
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(watched.spaces()) == 2 and watched.spaces()[1].embedded >= 2:
+                break
+            time.sleep(0.005)
+    process.kill()
+    process.wait()
+    half = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    built = len(half["hits"])
+    assert 2 <= built < 120 and f"searched {built} of 120 pictures" in half["notes"][0]
+    assert rows(library, "tiny") == before
+    assert answer(clipkit("search", "a dog", "--json", "-k", "500"))["space"] == "tiny"
+    report = answer(clipkit("index", "--json"))
+    assert report["embedded"] == 120 - built, "nothing is embedded twice"
+    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 120, other: 120}
+    assert clipkit("check").code == 0
+
+
+def test_the_same_from_python(library, other, scene_folder):
+    with Library.open(library) as lib:
+        report = lib.index(space=other)
+        assert report.embedded == 120 and report.spaces == [other]
+        assert lib.search("a dog", space=other).space == other and lib.search("a dog").space == "tiny"
+        lib.set_default_space(other)
+        assert lib.space == other and [s.default for s in lib.spaces()] == [True, False]
+        assert lib.remove_space("tiny") == 120
+        with pytest.raises(ClipkitError, match="only space"):
+            lib.remove_space(other)

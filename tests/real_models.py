@@ -1,0 +1,59 @@
+"""Models of the real architectures with random weights in the hub's cache, made once a session by open_clip alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.training.painting import paint
+from clipkit.training.world import scenes
+
+SIZES = ((300, 200), (200, 320), (256, 256))
+
+
+@dataclass(frozen=True)
+class RealModels:
+    """`home` is what $HF_HOME is set to, `configs` the small configurations, `vectors` open_clip's own results."""
+
+    home: Path
+    pictures: tuple[Path, ...]
+    vectors: dict[str, np.ndarray]
+
+    @property
+    def hub(self) -> Path:
+        return self.home / "hub"
+
+    @property
+    def configs(self) -> Path:
+        return self.home / "configs"
+
+    def weights(self, repository: str) -> Path:
+        """The file of a repository's weights."""
+        folder = self.hub / ("models--" + repository.replace("/", "--"))
+        return next(folder.glob("snapshots/*/*.safetensors")).resolve()
+
+
+def make_real_models(folder: Path) -> RealModels:
+    """Takes seconds; open_clip runs in a process of its own, which knows nothing of clipkit."""
+    home, pictures = folder / "home", []
+    home.mkdir()
+    for i, (scene, size) in enumerate(zip(islice(scenes(8), len(SIZES)), SIZES, strict=True)):
+        picture = paint(scene, 320).resize(size)
+        pictures.append(folder / f"{i}.{'png' if i == 1 else 'jpg'}")
+        picture.save(pictures[-1])
+    program = Path(__file__).parent / "spaces" / "open_clip_reference.py"
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        environment.pop(variable, None)
+    done = subprocess.run(
+        [sys.executable, program, home, *pictures], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(home / "vectors.npz") as vectors:
+        return RealModels(home, tuple(pictures), dict(vectors))
