@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
     from clipkit.searching.searcher import Searcher
-    from clipkit.spaces.encoder import Encoder
 
 DEFAULT_SPACE = "tiny"
 
@@ -79,7 +78,7 @@ class Library:
             library.close()
         from clipkit.spaces.encoder import load_encoder
 
-        encoder = load_encoder(space or DEFAULT_SPACE)
+        encoder = load_encoder(space or DEFAULT_SPACE, export=False)
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -145,7 +144,7 @@ class Library:
                 raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
             roots = [root for root, _ in known]
         chosen = canonical_id(space) if space else self.space
-        encoder = load_encoder(chosen, device)
+        encoder = load_encoder(chosen, device, progress=progress)
         limits = Limits(pixels=max_pixels) if max_pixels else Limits()
         remembered = {root: tuple(globs) for root, globs in known}
         total: IndexReport | None = None
@@ -165,6 +164,7 @@ class Library:
             self._searchers.clear()
             Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
         total.images = self.info().images
+        total.notes = (encoder.note,) if encoder.note else ()
         return total
 
     def search(
@@ -254,6 +254,6 @@ class Library:
 
         searcher = self._searchers.get(space)
         if searcher is None or searcher.is_stale():
-            encoder: Encoder = load_encoder(space, device)
+            encoder = load_encoder(space, device, search=True)
             searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
         return searcher

@@ -52,6 +52,8 @@ def index(
             paths, space=model, exclude=exclude, device=device, batch_size=batch_size, workers=workers,
             max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
+    for note in report.notes:
+        click.echo(f"clipkit: {note}", err=True)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:

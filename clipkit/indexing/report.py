@@ -11,7 +11,7 @@ class IndexReport:
 
     `added` files are new and `changed` ones have other bytes than before; `moved` were known under another path;
     `duplicates` (among the added) hold the same bytes as another file; `embedded` counts pictures that went through
-    the image tower; `images` is how many files the library has now.
+    the image tower; `images` is how many files the library has now. `notes` are lines for the user.
     """
 
     library: str
@@ -27,6 +27,7 @@ class IndexReport:
     embedded: int = 0
     images: int = 0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def plus(self, other: IndexReport) -> IndexReport:
         """The counts of both runs together."""
@@ -35,4 +36,6 @@ class IndexReport:
 
     def to_json(self) -> dict:
         """Plain data, as `clipkit index --json` prints it."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        values = asdict(self)
+        del values["notes"]
+        return {**values, "seconds": round(self.seconds, 3)}

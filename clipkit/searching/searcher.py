@@ -145,6 +145,8 @@ class Searcher:
         if gone:
             files = "file that has" if gone == 1 else "files that have"
             notes.append(f"passed over {gone} {files} gone since the last `clipkit index`")
+        if self.encoder.note:
+            notes.append(self.encoder.note)
         if self.vectors.note:
             notes.append(self.vectors.note)
         return notes
