@@ -7,12 +7,16 @@ from dataclasses import asdict
 
 import click
 
+from clipkit.cli.export_model import export
 from clipkit.cli.options import json_option
 
 
 @click.group()
 def models() -> None:
     """The models that turn pictures and words into vectors."""
+
+
+models.add_command(export)
 
 
 @models.command(name="list")

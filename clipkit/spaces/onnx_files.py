@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from clipkit.images.preprocessing import Preprocessing
@@ -65,7 +65,7 @@ class Exported:
 
 def preprocessing_from(values: dict) -> Preprocessing:
     """From plain data, whose lists stand for tuples."""
-    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def cache() -> Path:
@@ -154,7 +154,7 @@ def publish(exported: Exported, made: Path) -> Exported:
     folder = exported.folder
     files = {path.name: path.stat().st_size for path in made.iterdir()}
     kept = {name: size for name, size in exported.files.items() if name not in files}
-    exported = Exported(**{**_shallow(exported), "files": {**kept, **files}})
+    exported = replace(exported, files={**kept, **files})
     for name in files:
         _sync(made / name)
         os.replace(made / name, folder / name)
@@ -167,15 +167,6 @@ def publish(exported: Exported, made: Path) -> Exported:
             with contextlib.suppress(OSError):  # Windows keeps what a reader has mapped; the next export sweeps it
                 path.unlink()
     return exported
-
-
-def drop(space: str) -> None:
-    """Forgets the export of a space, so that it is made anew."""
-    (folder_of(space) / MANIFEST).unlink(missing_ok=True)
-
-
-def _shallow(exported: Exported) -> dict:
-    return {"folder": exported.folder, **{k: getattr(exported, k) for k in exported.to_json()}}
 
 
 def _sync(path: Path) -> None:

@@ -93,6 +93,8 @@ def compact_tokens(model: torch.nn.Module) -> Iterator[None]:
     rows, lookup = found
 
     class CompactTokens(torch.nn.Module):
+        lookup: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.rows = torch.nn.Parameter(rows)

@@ -78,7 +78,7 @@ def _session(
 
 
 def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
-    """The checkpoint's arrays in float32; of the token table the rows and, int32 (vocabulary,), which token has which."""
+    """The checkpoint's arrays in float32; of the token table the rows, and int32 (vocabulary,) which token has which."""
     from safetensors.numpy import load_file
 
     state = load_file(folder / WEIGHTS)
@@ -140,7 +140,12 @@ def _without_weights(encoder: OpenClipEncoder, tower: Tower, weights: dict) -> t
     for name, value in left_out.items():
         graph.inputs.remove(value)
         value.const_value = ir.ExternalTensor(
-            WEIGHTS, 0, weights[name].nbytes, ir.DataType.from_numpy(weights[name].dtype), shape=value.shape, name=name
+            WEIGHTS,
+            0,
+            weights[name].nbytes,
+            ir.DataType.from_numpy(weights[name].dtype),
+            name=name,
+            shape=ir.Shape(weights[name].shape),
         )
         graph.register_initializer(value)
     return ir.to_proto(model).SerializeToString(), sorted(left_out)

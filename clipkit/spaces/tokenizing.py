@@ -64,10 +64,7 @@ class ClipTokenizer:
 
     def _encode(self, text: str) -> list[int]:
         text = clean(text, self._cleaning)
-        if _PLAIN.fullmatch(text):
-            words = _PLAIN_WORDS.findall(text)
-        else:
-            words = _unicode_words().findall(text)
+        words = (_PLAIN_WORDS if _PLAIN.fullmatch(text) else _unicode_words()).findall(text)
         # A lone surrogate, as in file names that are no text, is no character of any language.
         return [id_ for word in words for id_ in self._word(word.encode("utf-8", "replace"))]
 

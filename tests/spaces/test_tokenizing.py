@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.matching import concepts
-from clipkit.spaces.tokenizing import ClipTokenizer, HubTokenizer, clean
+from clipkit.spaces.tokenizing import ClipTokenizer, clean
 
 ODD = [
-    "", " ", "\t\n\r\x0b", "'s 'S don't WE'LL I'D", "<start_of_text> a <END_OF_TEXT> <end_of_text>", "&amp;lt; &eacute;&#x41;",
-    "Ünïcödé ﬁne ﬀ", "naÃ¯ve cafÃ© â€œquotedâ€\x9d", "“curly” ‘quotes’ — dash…", "犬と猫 在海滩上", "한국어 텍스트", "كلب على الشاطئ",
-    "👨‍👩‍👧‍👦 🇩🇪 ❤️", "e\u0301 \u200b\u200d\ufeff \xa0\u3000", "İstanbul ıI ſ K Å ẞ", "١٢٣ Ⅷ ½ ²", "\x1b[31mred\x1b[0m",
-    "\x00\x01\x7f\x80\x9f", "a" * 5000, "word " * 200, "_ __ a_b", "\U0010ffff\ue000", "１２３ＡＢＣ", "x\u2028y\u2029z\x85w",
-    "\u0130\u0307", "¹²³", "'ſ", "a.b,c;d:e!f?g(h)i/j+k*l=m%n$o#p@q-r\"s\"",
+    "", " ", "\t\n\r\x0b", "'s 'S don't WE'LL I'D", "<start_of_text> a <END_OF_TEXT> <end_of_text>",
+    "&amp;lt; &eacute;&#x41;", "Ünïcödé ﬁne ﬀ", "naÃ¯ve cafÃ© â€œquotedâ€\x9d", "“curly” ‘quotes’ — dash…",
+    "犬と猫 在海滩上", "한국어 텍스트", "كلب على الشاطئ", "👨‍👩‍👧‍👦 🇩🇪 ❤️", "e\u0301 \u200b\u200d\ufeff \xa0\u3000", "İstanbul ıI ſ K Å ẞ", "١٢٣ Ⅷ ½ ²",
+    "\x1b[31mred\x1b[0m", "\x00\x01\x7f\x80\x9f", "a" * 5000, "word " * 200, "_ __ a_b", "\U0010ffff\ue000", "１２３ＡＢＣ",
+    "x\u2028y\u2029z\x85w", "\u0130\u0307", "¹²³", "'ſ", "a.b,c;d:e!f?g(h)i/j+k*l=m%n$o#p@q-r\"s\"",
 ]  # fmt: skip
 
 
