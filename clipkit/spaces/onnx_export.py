@@ -109,7 +109,7 @@ def _facts(encoder: OpenClipEncoder, made: Path) -> dict:
         "vocabulary": sorted(encoder.vocabulary),
         "concepts": list(encoder.concepts),
         "match": encoder.match,
-        "tokenizer": _describe_tokenizer(encoder, made),
+        "tokenizer": describe_tokenizer(encoder.tokenizer, made),
         "made_with": {name: _version(name) for name in ("torch", "onnxscript", "onnxruntime")},
     }
 
@@ -120,11 +120,14 @@ def _version(package: str) -> str:
     return version(package)
 
 
-def _describe_tokenizer(encoder: OpenClipEncoder, made: Path) -> dict:
-    """How to tokenise without torch, tried on texts of many kinds. Raises Refused for what cannot be done so."""
+def describe_tokenizer(theirs, made: Path) -> dict:
+    """How to tokenise as a tokenizer of open_clip does, but without torch, for `tokenizing.tokenizer_from`.
+
+    Files that are needed are written to `made`. Raises Refused for what cannot be done so, which is tried on texts of
+    many alphabets.
+    """
     from open_clip import tokenizer as known
 
-    theirs = encoder.tokenizer
     cleaning = {known._clean_lower: "lower", known._clean_whitespace: "whitespace"}
     how = cleaning.get(getattr(theirs, "clean_fn", known._clean_canonicalize), "canonicalize")
     if isinstance(theirs, known.SimpleTokenizer):
@@ -153,7 +156,7 @@ def _describe_tokenizer(encoder: OpenClipEncoder, made: Path) -> dict:
         for _ in range(40)
     )
     texts = [*_TEXTS, *made_up]
-    if not np.array_equal(ours(texts), encoder.tokens(texts)):
+    if not np.array_equal(ours(texts), theirs(texts).numpy()):
         raise Refused("its tokenizer gives other tokens without torch")
     return description
 

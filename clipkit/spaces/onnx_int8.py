@@ -21,7 +21,6 @@ from clipkit.spaces import onnx_files
 from clipkit.spaces.encoder import unit
 from clipkit.spaces.onnx_encoder import OnnxEncoder, exported_encoder
 from clipkit.spaces.onnx_export import measure
-from clipkit.spaces.onnx_files import Exported
 
 ENOUGH = 0.98
 """Recall@10 that a tower needs to be kept."""

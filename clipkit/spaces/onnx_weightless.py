@@ -78,7 +78,7 @@ def _session(
 
 
 def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
-    """The checkpoint's arrays in float32; of the token table the rows, and int32 (vocabulary,) which token has which."""
+    """The checkpoint's arrays in float32; of the token table its rows and int32 (vocabulary,), whose they are."""
     from safetensors.numpy import load_file
 
     state = load_file(folder / WEIGHTS)

@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.matching import concepts
-from clipkit.spaces.tokenizing import ClipTokenizer, clean
+from clipkit.spaces.onnx_export import describe_tokenizer
+from clipkit.spaces.tokenizing import ClipTokenizer, clean, tokenizer_from
 
 ODD = [
     "", " ", "\t\n\r\x0b", "'s 'S don't WE'LL I'D", "<start_of_text> a <END_OF_TEXT> <end_of_text>",
     "&amp;lt; &eacute;&#x41;", "Ünïcödé ﬁne ﬀ", "naÃ¯ve cafÃ© â€œquotedâ€\x9d", "“curly” ‘quotes’ — dash…",
-    "犬と猫 在海滩上", "한국어 텍스트", "كلب على الشاطئ", "👨‍👩‍👧‍👦 🇩🇪 ❤️", "e\u0301 \u200b\u200d\ufeff \xa0\u3000", "İstanbul ıI ſ K Å ẞ", "١٢٣ Ⅷ ½ ²",
-    "\x1b[31mred\x1b[0m", "\x00\x01\x7f\x80\x9f", "a" * 5000, "word " * 200, "_ __ a_b", "\U0010ffff\ue000", "１２３ＡＢＣ",
+    "犬と猫 在海滩上", "한국어 텍스트", "كلب على الشاطئ", "👨‍👩‍👧‍👦 🇩🇪 ❤️",
+    "e\u0301 \u200b\u200d\ufeff \xa0\u3000", "İstanbul ıI ſ K Å ẞ", "١٢٣ Ⅷ ½ ²",
+    "\x1b[31mred\x1b[0m", "\x00\x01\x7f\x80\x9f", "a" * 5000, "word " * 200, "_ __ a_b", "\U0010ffff\ue000",
+    "１２３ＡＢＣ",
     "x\u2028y\u2029z\x85w", "\u0130\u0307", "¹²³", "'ſ", "a.b,c;d:e!f?g(h)i/j+k*l=m%n$o#p@q-r\"s\"",
 ]  # fmt: skip
 
@@ -65,3 +68,36 @@ def test_any_plain_text(text):
 
 def test_a_lone_surrogate_is_no_error():
     assert ClipTokenizer(8)(["a \udcff b"]).shape == (1, 8)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bert"])
+def test_a_tokenizer_of_the_hub(kind, tmp_path):
+    """Built here and saved as the hub has them: one that ends and pads as SigLIP's does, one with a mark at both ends."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    special = ["<pad>", "</s>", "<unk>", "<s>"]
+    if kind == "t5":
+        built = Tokenizer(models.Unigram())
+        built.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
+        template = "$A </s>"
+    else:
+        built = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        built.normalizer, built.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special)
+        template = "<s> $A </s>"
+    built.train_from_iterator(concepts(), trainer)
+    built.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("</s>", 1), ("<s>", 3)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=built, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", sep_token="</s>"
+    ).save_pretrained(tmp_path / "hub")
+    cleaning = "canonicalize" if kind == "t5" else "whitespace"
+    theirs = open_clip.tokenizer.HFTokenizer(
+        str(tmp_path / "hub"), context_length=16, clean=cleaning, strip_sep_token=kind == "bert"
+    )
+    (tmp_path / "export").mkdir()
+    ours = tokenizer_from(describe_tokenizer(theirs, tmp_path / "export"), tmp_path / "export")
+    texts = [*ODD, *concepts()]
+    assert np.array_equal(ours(texts), theirs(texts).numpy())
+    assert ours(["a dog"]).shape == (1, 16)
