@@ -164,9 +164,7 @@ def cold(model: str, images: int, runs: int) -> None:
         seconds, megabytes = np.median(values, axis=0)
         print(f"  {name:13} {seconds:6.2f} s   {megabytes:5.0f} MB at most")
     rates = measure(load_torch_encoder(model, "cpu"), load_encoder(model, search=True), rounds=20, longest=60)
-    print(
-        f"image tower on the CPU, the best of runs in turn: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} pictures/s"
-    )
+    print(f"image tower on the CPU, best of runs in turn: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} pictures/s")
 
 
 def _process(command: list[str]) -> tuple[float, float]:
