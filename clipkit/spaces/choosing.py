@@ -20,13 +20,16 @@ def choose(space: str, device: str, *, search: bool, export: bool, progress: Pro
     device = "cpu" if search and device == "auto" else choose_device(device)
     space = canonical_id(space)
     exported = onnx_files.find(space)
-    if device == "cpu" and (ready := _in_onnx(space, exported, search)):
+    wanted = device == "cpu" and _is_better(exported, search)
+    if wanted and (ready := _opened(space, exported, search)):
         return ready
     encoder = load_torch_encoder(space, device)
     encoder.note = ""
-    if export and not (exported and exported.refused) and not onnx_weightless.beside(space):
-        exported = _export(encoder, progress)
-        if exported and device == "cpu" and (ready := _in_onnx(space, exported, search)):
+    if export and (wanted or not (exported or onnx_weightless.beside(space))):
+        # An export that is there and did not open is torn, or for another version of ONNX Runtime.
+        exported = _export(encoder, progress, again=bool(exported))
+        better = device == "cpu" and exported and _is_better(exported, search)
+        if better and (ready := _opened(space, exported, search)):
             load_torch_encoder.cache_clear()  # it would be a second copy of the model
             return ready
     if exported and exported.refused:
@@ -34,29 +37,33 @@ def choose(space: str, device: str, *, search: bool, export: bool, progress: Pro
     return encoder
 
 
-def _in_onnx(space: str, exported: Exported | None, search: bool) -> OnnxEncoder | None:
-    """The encoder in ONNX Runtime, if there is one that works and that, unless to `search`, is the faster way."""
-    if exported and (exported.refused or not (search or exported.faster)):
-        return None
+def _is_better(exported: Exported | None, search: bool) -> bool:
+    """Whether ONNX Runtime is the way on the CPU: always to search, else if it is faster, or no one has looked yet."""
+    return not exported or (not exported.refused and (search or exported.faster))
+
+
+def _opened(space: str, exported: Exported | None, search: bool) -> OnnxEncoder | None:
+    """The encoder in ONNX Runtime, of the export or of graphs beside the checkpoint; None if none can be opened."""
     key = (space, *exported.files) if exported else (space, onnx_files.source_stamp(space))
     encoder = _kept.get(key) or (exported_encoder(exported) if exported else onnx_weightless.beside(space))
-    try:
-        ready = encoder.ready(search=search) if encoder else None
-    except SpaceNotAvailable:  # torn in a way that sizes do not show, or not for this version of ONNX Runtime
+    if not encoder:
         return None
-    if ready:
-        _kept[key] = ready
-        while len(_kept) > _KEPT:
-            _kept.pop(next(iter(_kept)))
-    return ready
+    try:
+        encoder.open(search=search)
+    except SpaceNotAvailable:
+        return None
+    _kept[key] = encoder
+    while len(_kept) > _KEPT:
+        _kept.pop(next(iter(_kept)))
+    return encoder
 
 
-def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None) -> Exported | None:
+def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None, *, again: bool) -> Exported | None:
     """The export of a loaded model; where it cannot be kept, or is just being made, None: torch serves meanwhile."""
     from clipkit.spaces.onnx_export import export
 
     try:
-        return export(encoder, progress=progress)
+        return export(encoder, again=again, progress=progress)
     except OSError as error:
         reason = error.strerror or str(error)
         encoder.note = (

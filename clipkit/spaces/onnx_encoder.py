@@ -82,10 +82,9 @@ class OnnxEncoder:
     def unknown_words(self, text: str) -> list[str]:
         return words_outside(self._vocabulary, text)
 
-    def ready(self, *, search: bool) -> OnnxEncoder:
-        """Itself, with the tower open that is used first; raises SpaceNotAvailable if it cannot be used."""
-        assert self._text if search else self._image
-        return self
+    def open(self, *, search: bool) -> None:
+        """Opens the tower that is used first; raises SpaceNotAvailable if it cannot be used."""
+        _ = self._text if search else self._image
 
 
 def exported_encoder(exported: Exported) -> OnnxEncoder:

@@ -75,7 +75,7 @@ def _make(encoder: OpenClipEncoder, weights: str, made: Path, progress: Progress
 
     step(0)
     blank = Exported(onnx_files.folder_of(encoder.space), encoder.space, weights, {}, {})
-    blank = replace(blank, source=onnx_files.source_stamp(encoder.space))
+    blank = replace(blank, source=onnx_files.source_stamp(encoder.space), versions=onnx_files.library_versions())
     try:
         facts = _facts(encoder, made)
         with on_cpu(encoder):
@@ -110,14 +110,7 @@ def _facts(encoder: OpenClipEncoder, made: Path) -> dict:
         "concepts": list(encoder.concepts),
         "match": encoder.match,
         "tokenizer": describe_tokenizer(encoder.tokenizer, made),
-        "made_with": {name: _version(name) for name in ("torch", "onnxscript", "onnxruntime")},
     }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def describe_tokenizer(theirs, made: Path) -> dict:

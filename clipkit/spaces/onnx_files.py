@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from clipkit.images.preprocessing import Preprocessing
@@ -33,7 +34,7 @@ class Exported:
     `facts`: what the encoder needs to know of the space. `weights`: digest of the model's parameters. `files`: sizes
     in bytes by name. `refused`: why the space is not used in ONNX, or empty. `image_rates`: pictures a second on this
     machine's CPU, of torch and of ONNX Runtime; empty if they were not measured. `int8`: the towers that are stored in
-    8 bits, with the recall that let them pass.
+    8 bits, with the recall that let them pass. `versions`: of the libraries that made it.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Exported:
     cosines: dict | None = None
     int8: dict | None = None
     source: tuple | None = None
+    versions: dict | None = None
     format: int = FORMAT
 
     @property
@@ -93,9 +95,16 @@ def find(space: str) -> Exported | None:
         return None
     if not whole or exported.format != FORMAT or exported.space != canonical_id(space):
         return None
+    if exported.refused and exported.versions != library_versions():
+        return None  # what one version of torch cannot export, another may
     now = source_stamp(space)
     # Where the checkpoint is no longer on disk the export goes on serving: it is of the model that the vectors are of.
     return exported if now is None or exported.source is None or list(exported.source) == list(now) else None
+
+
+def library_versions() -> dict[str, str]:
+    """Of what exports and runs graphs."""
+    return {name: version(name) for name in ("torch", "onnxscript", "onnxruntime")}
 
 
 def weights_file(space: str) -> Path | None:

@@ -78,6 +78,7 @@ def quantise(
                 words = [unit(encoder.encode_texts(list(queries))) for encoder in (before, trial)]
                 score = recall(words[0], truth, words[1], truth, same=False)
                 rates = _text_rate(before, queries[0]), _text_rate(trial, queries[0])
+            del trial  # Windows moves no file that is mapped
             kept = score >= ENOUGH and (tower == "text" or rates[1] > rates[0])
             verdicts.append(Verdict(tower, round(score, 4), kept, *rates))
             if kept:
