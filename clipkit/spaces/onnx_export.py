@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -94,9 +97,13 @@ def _make(encoder: OpenClipEncoder, weights: str, made: Path, progress: Progress
         step(4)
     except OSError:
         raise
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
     except Exception as error:  # the exporter raises whatever it likes over a model that it does not know
-        for path in made.iterdir():
-            path.unlink()
+        if shutil.disk_usage(made).free < 2**24:  # ONNX Runtime tells so in an error of its own
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
         reason = str(error) if isinstance(error, Refused) else f"it cannot be exported: {type(error).__name__}"
         return replace(blank, refused=reason)
     return replace(blank, facts=facts, cosines=cosines, image_rates=rates)

@@ -214,6 +214,28 @@ def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made
     assert onnx_files.find(str(made)) is None
 
 
+def test_a_model_that_cannot_be_exported_is_remembered(made, cache, monkeypatch):
+    def fails(encoder, tower, path):
+        (path.parent / "raw").mkdir()
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(onnx_export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and "cannot be exported" in encoder.note
+    assert onnx_files.find(str(made)).refused and not list(cache.rglob("raw"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_lack_of_room_or_memory_is_not_the_models_fault(made, cache, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(onnx_export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and str(cache) in encoder.note
+    assert onnx_files.find(str(made)) is None
+
+
 @pytest.mark.parametrize("trouble", ["no folder", "no room"])
 def test_a_cache_that_cannot_be_used_leaves_it_to_torch_with_a_line(made, tmp_path, cache, monkeypatch, trouble):
     if trouble == "no folder":
