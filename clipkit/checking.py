@@ -76,5 +76,5 @@ def _rebuild(library: Library, space: str, progress: ProgressCallback | None) ->
     from clipkit.spaces.encoder import load_encoder
 
     with library.catalog.writing():
-        searcher = Searcher(library.catalog, load_encoder(space), library.vectors_folder(space))
+        searcher = Searcher(library.catalog, load_encoder(space, search=True), library.vectors_folder(space))
         searcher.publish_if_needed(always=True, progress=progress)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
     from clipkit.searching.searcher import Searcher
-    from clipkit.spaces.encoder import Encoder
 
 
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
@@ -83,7 +82,7 @@ class Library:
         from clipkit.spaces.encoder import load_encoder
         from clipkit.spaces.locating import default_space
 
-        encoder = load_encoder(space or default_space())
+        encoder = load_encoder(space or default_space(), export=False)
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -372,6 +371,6 @@ class Library:
 
         searcher = self._searchers.get(space)
         if searcher is None or searcher.is_stale():
-            encoder: Encoder = load_encoder(space, device)
+            encoder = load_encoder(space, device, search=True)
             searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
         return searcher

@@ -3,6 +3,8 @@
     python scripts/benchmark.py memory [--images 20000]     resident memory while indexing, by number of pictures
     python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
     python scripts/benchmark.py search [--vectors 100000]   opening and searching a published index, 512 dimensions
+    python scripts/benchmark.py cold [--model ID]           one `clipkit search` from its start to its end, and both
+                                                            image towers, in ONNX Runtime and in torch, in turn
 
 Each prints a table. Pictures and vectors are made on the spot, the same each time.
 """
@@ -126,6 +128,59 @@ def search(vectors: int, dimension: int, queries: int) -> None:
                 store.search(query, 10, allowed)
                 times.append((time.perf_counter() - started) * 1000)
             print(f"one query, {name:12} median {np.median(times):7.2f} ms, {faiss.omp_get_max_threads()} threads")
+
+
+IN_TORCH = """
+from clipkit.spaces import choosing
+choosing._opened = choosing._export = lambda *_, **__: None
+from clipkit.cli.main import run
+run()
+"""
+
+
+@main.command()
+@click.option("--model", default="tiny", show_default=True)
+@click.option("--images", default=400, show_default=True, help="Pictures of the library that is searched.")
+@click.option("--runs", default=7, show_default=True)
+def cold(model: str, images: int, runs: int) -> None:
+    """A cold text search as a whole process, and pictures a second of the image tower: ONNX Runtime beside torch."""
+    from clipkit import Library
+    from clipkit.spaces.encoder import load_encoder, load_torch_encoder
+    from clipkit.spaces.onnx_export import measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        _paint(Path(folder) / "photos", images, 128)
+        with Library.create(Path(folder) / "indexes" / "default", model) as library:
+            library.index([Path(folder) / "photos"])
+        arguments = ["search", "a dog on the beach", "--indexes", f"{folder}/indexes", "--json"]
+        ways = {"ONNX Runtime": ["-m", "clipkit"], "torch": ["-c", IN_TORCH]}
+        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for run in range(runs + 1):
+            for name, start in ways.items():
+                figure = _process([sys.executable, *start, *arguments])
+                if run:  # the first reads the files from disk
+                    figures[name].append(figure)
+    print(f"`clipkit search` of {images} pictures with {model}, median of {runs} runs in turn:")
+    for name, values in figures.items():
+        seconds, megabytes = np.median(values, axis=0)
+        print(f"  {name:13} {seconds:6.2f} s   {megabytes:5.0f} MB at most")
+    rates = measure(load_torch_encoder(model, "cpu"), load_encoder(model, search=True), rounds=20, longest=60)
+    print(f"image tower on the CPU, best of runs in turn: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} pictures/s")
+
+
+def _process(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident megabytes of a command."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    errors = process.stderr.read()
+    process.stderr.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise click.ClickException(errors)
+    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _paint(folder: Path, count: int, size: int) -> None:

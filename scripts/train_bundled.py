@@ -184,7 +184,8 @@ def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
 
-    from clipkit.spaces.encoder import load_encoder
+    from clipkit.spaces.encoder import load_torch_encoder
+    from clipkit.spaces.onnx_weightless import write_graphs
     from clipkit.training import card
     from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate
@@ -200,8 +201,9 @@ def clip(run: Run) -> None:
     }
     folder = run.output / "clip"
     rows = export(model, recipe, folder)
-    decision = calibrate(load_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
+    decision = calibrate(load_torch_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
     add_to_config(folder, match=decision.to_json())
+    write_graphs(folder)
     scores = {
         "recipe": asdict(recipe),
         "token_rows": rows,

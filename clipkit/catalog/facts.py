@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from clipkit.catalog.catalog import HELD, LIVE, Catalog
+from clipkit.catalog.catalog import HELD, Catalog
 from clipkit.catalog.spaces import coverage
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from clipkit.cli.export_model import export
 from clipkit.cli.options import json_option
 from clipkit.cli.progress import progress_bar
 
@@ -18,6 +19,9 @@ pickle_option = click.option(
 @click.group()
 def models() -> None:
     """The models that turn pictures and words into vectors."""
+
+
+models.add_command(export)
 
 
 @models.command(name="list")

@@ -43,10 +43,12 @@ def index_spaces(
     for space in spaces:
         told = _named_after(space, progress) if len(spaces) > 1 else progress
         try:
-            encoder = load_encoder(space, device)
+            encoder = load_encoder(space, device, progress=told)
         except SpaceNotAvailable as error:
             notes.append(str(error))
             continue
+        if encoder.note:
+            notes.append(encoder.note)
         prepare(encoder)
         report: IndexReport | None = None
         for globs, members in groups.items():

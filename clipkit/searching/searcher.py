@@ -153,6 +153,8 @@ class Searcher:
                 f"searched {covered:,} of {total:,} pictures ({100 * covered // total}%), those that are embedded in "
                 f"{space}; `clipkit index --model {space}` embeds the others"
             )
+        if self.encoder.note:
+            notes.append(self.encoder.note)
         if self.vectors.note:
             notes.append(self.vectors.note)
         return notes

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
+from clipkit.progress import ProgressCallback
 
 
 class Encoder(Protocol):
@@ -22,6 +27,8 @@ class Encoder(Protocol):
     """A bank of concepts of the space's own, for the match decision; empty for spaces that know all words."""
     match: dict
     """The match decision's weights, as `clipkit.matching.Calibration.to_json`; empty for spaces of photographs."""
+    note: str
+    """One line for the user about how it computes, if there is anything to say."""
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3), as `preprocessing.pixels` makes them, to float32 (n, dimension)."""
@@ -57,8 +64,10 @@ class OpenClipEncoder:
         match: dict | None = None,
     ) -> None:
         self.space, self.preprocessing, self.concepts, self.match = space, preprocessing, concepts, match or {}
-        self._model, self._tokenizer, self._vocabulary = model, tokenizer, vocabulary
-        self._device = next(model.parameters()).device
+        self.model, self.tokenizer, self.vocabulary = model, tokenizer, vocabulary
+        self.note = ""
+        self._precisions: list = []
+        self.move(next(model.parameters()).device)
         self.dimension = int(self.encode_texts(["a"]).shape[1])
 
     @property
@@ -66,38 +75,84 @@ class OpenClipEncoder:
         """ "cpu", "cuda" or "mps"."""
         return self._device.type
 
+    def move(self, device) -> None:
+        """To another device of torch, with the precisions that are tried there for pictures, the fastest first."""
+        import torch
+
+        self._device = torch.device(device)
+        self.model.to(self._device)
+        # float16 has three bits more than bfloat16, so that vectors stay nearest to those of a CPU; what exceeds its
+        # range, as some large models do, is computed in bfloat16, which has float32's range.
+        fast = [torch.float16] if self.device in ("cuda", "mps") else []
+        if self.device == "cuda" and torch.cuda.is_bf16_supported():
+            fast.append(torch.bfloat16)
+        if fast:
+            self.model.visual.to(memory_format=torch.channels_last)
+        self._precisions = [*fast, torch.float32]
+
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
-        batch = torch.from_numpy(self.preprocessing.normalise(pixels)).to(self._device)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
-            return self._model.encode_image(batch).float().cpu().numpy()
+        batch = torch.from_numpy(self.preprocessing.normalise(pixels))
+        if self.device == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self._device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        while True:
+            precision = self._precisions[0]
+            with torch.inference_mode(), torch.autocast(self.device, precision, precision != torch.float32):
+                vectors = self.model.encode_image(batch).float().cpu().numpy()
+            if len(self._precisions) == 1 or np.isfinite(vectors).all():
+                return vectors
+            self._precisions.pop(0)  # for good: a model that overflows once will again
+
+    def tokens(self, texts: list[str]) -> np.ndarray:
+        """Token ids, int64 (n, context length)."""
+        return self.tokenizer(texts).numpy()
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
-            batches = [self._tokenizer(texts[i : i + 256]).to(self._device) for i in range(0, len(texts), 256)]
-            return torch.cat([self._model.encode_text(tokens).float().cpu() for tokens in batches]).numpy()
+            batches = [self.tokenizer(texts[i : i + 256]).to(self._device) for i in range(0, len(texts), 256)]
+            return torch.cat([self.model.encode_text(tokens).float().cpu() for tokens in batches]).numpy()
 
     def unknown_words(self, text: str) -> list[str]:
-        if not self._vocabulary:
-            return []
-        words = re.findall(r"[^\W\d_]+", text.lower())
-        return list(dict.fromkeys(w for w in words if w not in self._vocabulary))
+        return words_outside(self.vocabulary, text)
+
+
+def words_outside(vocabulary: frozenset[str], text: str) -> list[str]:
+    """The words of a text that are not in the vocabulary, in order, each once; none if the vocabulary is empty."""
+    words = re.findall(r"[^\W\d_]+", text.lower()) if vocabulary else []
+    return list(dict.fromkeys(word for word in words if word not in vocabulary))
+
+
+def load_encoder(
+    space: str,
+    device: str = "auto",
+    *,
+    search: bool = False,
+    export: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Encoder:
+    """The encoder of a space: a name of the registry, an open_clip "NAME/TAG", or a checkpoint folder.
+
+    `device`: auto, cpu, cuda or mps. On the CPU it computes in ONNX Runtime: always for `search`, which takes the CPU
+    unless told otherwise, and else if that is faster on this machine than torch. A space that has no ONNX form yet is
+    exported into the user's cache, once, if `export`. Encoders are kept and given again. Raises SpaceNotAvailable if
+    there is no such model here or to be had.
+    """
+    from clipkit.spaces import choosing
+
+    return choosing.choose(space, device, search=search, export=export, progress=progress)
 
 
 @lru_cache(maxsize=2)
-def load_encoder(space: str, device: str = "auto") -> OpenClipEncoder:
-    """The encoder of a space: a name of the registry, an open_clip "NAME/TAG", or a checkpoint folder.
-
-    `device`: auto, cpu, cuda or mps. Raises SpaceNotAvailable if there is no such model here or to be had.
-    """
+def load_torch_encoder(space: str, device: str) -> OpenClipEncoder:
+    """The encoder of a space in torch, on cpu, cuda or mps; raises as `load_encoder`."""
     from clipkit.spaces import checkpoint
 
     try:
-        return checkpoint.load(space, choose_device(device))
+        return checkpoint.load(space, device)
     except SpaceNotAvailable:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
@@ -110,6 +165,8 @@ def load_encoder(space: str, device: str = "auto") -> OpenClipEncoder:
 
 def choose_device(device: str) -> str:
     """Resolves "auto" to the fastest device of this machine; raises SpaceNotAvailable for one that it lacks."""
+    if device == "cpu" or (device == "auto" and not _gpu_is_possible()):
+        return "cpu"
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -118,3 +175,18 @@ def choose_device(device: str) -> str:
     if not there.get(device):
         raise SpaceNotAvailable(f"this machine has no device {device!r}; use --device auto or cpu")
     return device
+
+
+def _gpu_is_possible() -> bool:
+    """Whether torch must be asked, which takes seconds to import; its GPUs need a driver, and Metal needs macOS."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32"
+        return any(
+            (folder / name).exists() for name in ("nvcuda.dll", "amdhip64.dll", "amdhip64_6.dll", "amdhip64_7.dll")
+        )
+    # NVIDIA, NVIDIA on a Jetson, Windows' subsystem for Linux, AMD
+    return any(
+        Path(name).exists() for name in ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
+    )

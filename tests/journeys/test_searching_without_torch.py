@@ -1,0 +1,57 @@
+"""A search is a matter of a moment because it imports none of the libraries that models are made with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "open_clip", "transformers", "timm", "onnx", "onnxscript", "diffusers", "pyarrow")
+
+DRIVER = f"""
+import json, sys
+from clipkit.cli.main import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print(json.dumps([code, [name for name in {HEAVY!r} if name in sys.modules]]), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
+    from clipkit import Library
+
+    path = tmp_path_factory.mktemp("indexes") / "default"
+    with Library.create(path, "tiny") as library:
+        library.index([scene_folder], workers=1)
+    return path
+
+
+def run(*arguments: str | os.PathLike[str]) -> tuple[int, list[str]]:
+    done = subprocess.run([sys.executable, "-c", DRIVER, *map(os.fspath, arguments)], capture_output=True, text=True)
+    return tuple(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_words(library: Path):
+    assert run("search", "a dog", "--indexes", library.parent, "--json") == (0, [])
+
+
+def test_words_of_any_alphabet(library: Path):
+    code, loaded = run("search", "a café — 犬", "--indexes", library.parent)
+    assert code in (0, 1) and loaded == []
+
+
+def test_a_picture_and_something_to_avoid(library: Path, scene_folder: Path):
+    picture = next(scene_folder.rglob("*.jpg"))
+    code, loaded = run("search", "--like", picture, "--not", "at night", "--indexes", library.parent)
+    assert code in (0, 1) and loaded == []
+
+
+def test_indexing_with_the_bundled_model(tmp_path: Path, scene_folder: Path):
+    picture = next(scene_folder.rglob("*.jpg"))
+    code, loaded = run("index", picture, "--model", "tiny", "--device", "cpu", "--indexes", tmp_path, "--workers", "1")
+    assert (code, loaded) == (0, [])

@@ -1,0 +1,353 @@
+"""ONNX Runtime gives the vectors of torch, over the families of towers; and what happens when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clipkit.cli.main import main
+from clipkit.errors import ClipkitError, SpaceNotAvailable
+from clipkit.spaces import checkpoint, choosing, onnx_export, onnx_files, onnx_int8
+from clipkit.spaces.encoder import OpenClipEncoder, load_encoder, load_torch_encoder
+from clipkit.spaces.onnx_encoder import OnnxEncoder, exported_encoder
+from clipkit.spaces.onnx_graphs import agreement
+from clipkit.spaces.onnx_weightless import GRAPHS, LIST, beside
+from clipkit.spaces.registry import BUNDLED, CONFIG, WEIGHTS
+
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+FAMILIES = {
+    "ModifiedResNet": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16},
+        "text_cfg": TEXT,
+    },
+    "ViT with QuickGELU": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": TEXT,
+    },
+    "SigLIP, timm with MAP pooling": {
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64,
+            "timm_model_name": "test_vit2",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+    "ViT with average pooling and attentional pooling": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16,
+            "attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 4,
+        },
+        "text_cfg": {**TEXT, "layers": 1, "embed_cls": True, "pad_id": 0},
+    },
+}  # fmt: skip
+
+
+def make_checkpoint(folder: Path, model_cfg: dict, seed: int = 0) -> Path:
+    """A checkpoint of that architecture with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    torch.manual_seed(seed)
+    with checkpoint._root_logger_quiet():
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ViT; tests must not change it."""
+    return make_checkpoint(tmp_path_factory.mktemp("made") / "vit", FAMILIES["ViT with QuickGELU"])
+
+
+@pytest.fixture(scope="module")
+def done(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds its export, made by the command."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_files, "cache", lambda: cache)
+        assert main(["models", "export", str(made)]) == 0
+        assert onnx_files.find(str(made)).refused == ""
+    return cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setattr(onnx_files, "cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def filled(done: Path, cache: Path) -> Path:
+    """The same with the export of `made` in it."""
+    import shutil
+
+    shutil.copytree(done, cache)
+    return cache
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if "Quick" not in name])
+def test_each_family_gives_the_vectors_of_torch(family, tmp_path, cache):
+    folder = make_checkpoint(tmp_path / "model", FAMILIES[family])
+    encoder = checkpoint.load(str(folder), "cpu")
+    assert onnx_export.export(encoder).refused == ""
+    same_vectors(str(folder), encoder)
+
+
+def test_a_vit_with_quick_gelu_gives_the_vectors_of_torch(made, filled):
+    same_vectors(str(made), checkpoint.load(str(made), "cpu"))
+
+
+def same_vectors(space: str, encoder: OpenClipEncoder) -> None:
+    exported = onnx_files.find(space)
+    assert min(exported.cosines.values()) >= 0.9999
+    ours = exported_encoder(exported)
+    rng = np.random.default_rng(1)
+    for count in (1, 2, 5):
+        pixels = rng.integers(0, 256, (count, ours.preprocessing.size, ours.preprocessing.size, 3)).astype(np.uint8)
+        assert np.allclose(ours.encode_images(pixels), encoder.encode_images(pixels), atol=1e-4)
+        texts = ["a dog", "a photo of two cats at night", "", "x " * 50, "犬"][:count]
+        assert np.allclose(ours.encode_texts(texts), encoder.encode_texts(texts), atol=1e-4)
+    assert (ours.space, ours.dimension, ours.preprocessing) == (encoder.space, encoder.dimension, encoder.preprocessing)
+    assert ours.encode_texts([]).shape == (0, ours.dimension)
+
+
+def test_indexing_and_searching_take_onnx_from_the_second_time_on_and_torch_is_let_go(made, filled, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("torch was loaded"))
+    faster = replace(onnx_files.find(str(made)), image_rates=(10.0, 20.0))
+    monkeypatch.setattr(onnx_files, "find", lambda space: faster)
+    assert isinstance(load_encoder(str(made), "cpu"), OnnxEncoder)
+    assert load_encoder(str(made), "cpu") is load_encoder(str(made), search=True)
+
+
+def test_where_torch_is_the_faster_one_it_indexes_and_onnx_searches(made, filled, monkeypatch):
+    slower = replace(onnx_files.find(str(made)), image_rates=(20.0, 10.0))
+    monkeypatch.setattr(onnx_files, "find", lambda space: slower)
+    assert isinstance(load_encoder(str(made), "cpu"), OpenClipEncoder)
+    assert isinstance(load_encoder(str(made), search=True), OnnxEncoder)
+
+
+def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path, made):
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(made, folder)
+    there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
+    there.rename(here)
+    values = json.loads((here / onnx_files.MANIFEST).read_text())
+    values |= {"space": str(folder), "source": onnx_files.source_stamp(str(folder))}
+    (here / onnx_files.MANIFEST).write_text(json.dumps(values))
+    first = onnx_files.find(str(folder))
+    assert isinstance(load_encoder(str(folder), search=True), OnnxEncoder)
+    make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
+    os.utime(folder / WEIGHTS, ns=(1, 1))
+    assert onnx_files.find(str(folder)) is None
+    load_torch_encoder.cache_clear()
+    found = load_encoder(str(folder), search=True)
+    second = onnx_files.find(str(folder))
+    assert second.weights != first.weights and not (set(second.files) & set(first.files))
+    assert sorted(p.name for p in second.folder.iterdir() if p.name != "lock") == sorted(
+        [*second.files, "manifest.json"]
+    )
+    expected = checkpoint.load(str(folder), "cpu").encode_texts(["a dog"])
+    assert agreement(found.encode_texts(["a dog"]), expected) >= 0.9999
+
+
+def test_a_torn_or_old_export_does_not_count(made, filled):
+    found = onnx_files.find(str(made))
+    weights = next(found.folder / name for name in found.files if name.endswith(".weights"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    assert onnx_files.find(str(made)) is None
+    weights.write_bytes(whole)
+    assert onnx_files.find(str(made)) is not None
+    manifest = found.folder / "manifest.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**values, "format": onnx_files.FORMAT + 1}))
+    assert onnx_files.find(str(made)) is None
+    manifest.write_text("{")
+    assert onnx_files.find(str(made)) is None
+
+
+def test_a_graph_that_onnx_runtime_does_not_take_is_made_anew(made, filled, monkeypatch):
+    found = onnx_files.find(str(made))
+    graph = found.folder / found.facts["text"]
+    graph.write_bytes(b"\0" * graph.stat().st_size)
+    asked: list[bool] = []
+    monkeypatch.setattr(choosing, "_export", lambda *_, again: asked.append(again))
+    choosing._kept.clear()
+    assert isinstance(load_encoder(str(made), search=True), OpenClipEncoder) and asked == [True]
+    with pytest.raises(SpaceNotAvailable, match="clipkit models export"):
+        exported_encoder(found).encode_texts(["a dog"])
+
+
+def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made, cache, monkeypatch):
+    monkeypatch.setattr(onnx_export, "compare", lambda *_: {"text": 0.99, "image": 1.0})
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and "cosine 0.99" in encoder.note and "\n" not in encoder.note
+    assert not list(cache.rglob("*.onnx")) and not list(cache.rglob("*.weights"))
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export, "export", lambda *_, **__: pytest.fail("it was tried again"))
+        assert "cosine 0.99" in load_encoder(str(made), search=True).note
+    monkeypatch.setattr(onnx_files, "library_versions", lambda: {"torch": "a later one"})
+    assert onnx_files.find(str(made)) is None
+
+
+def test_a_model_that_cannot_be_exported_is_remembered(made, cache, monkeypatch):
+    def fails(encoder, tower, path):
+        (path.parent / "raw").mkdir()
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(onnx_export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and "cannot be exported" in encoder.note
+    assert onnx_files.find(str(made)).refused and not list(cache.rglob("raw"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_lack_of_room_or_memory_is_not_the_models_fault(made, cache, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(onnx_export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and str(cache) in encoder.note
+    assert onnx_files.find(str(made)) is None
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "no room"])
+def test_a_cache_that_cannot_be_used_leaves_it_to_torch_with_a_line(made, tmp_path, cache, monkeypatch, trouble):
+    if trouble == "no folder":
+        cache.write_text("a file where the folder should be")
+    else:
+        monkeypatch.setattr(onnx_files.shutil, "disk_usage", lambda _: _Usage())
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder)
+    assert str(cache) in encoder.note and "\n" not in encoder.note
+    assert encoder.encode_texts(["a dog"]).shape == (1, 32)
+
+
+class _Usage:
+    free = 1000
+
+
+def test_while_another_process_exports_torch_serves(made, cache):
+    with onnx_files.exporting(str(made), needed=0, wait=False) as first:
+        assert first is not None
+        code = (
+            "import sys; from pathlib import Path; from clipkit.spaces import onnx_files;"
+            f"onnx_files.cache = lambda: Path({str(cache)!r})\n"
+            f"with onnx_files.exporting({str(made)!r}, needed=0, wait=False) as made: print(made)"
+        )
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "None"
+
+
+def test_what_a_killed_export_left_is_cleared_and_never_used(made, cache, tmp_path):
+    code = (
+        "import os, time; from pathlib import Path; from clipkit.spaces import onnx_files\n"
+        f"onnx_files.cache = lambda: Path({str(cache)!r})\n"
+        f"with onnx_files.exporting({str(made)!r}, needed=0, wait=False) as made:\n"
+        "    (made / 'text.onnx').write_bytes(b'half')\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "ready"
+    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    process.stdout.close()
+    assert len(list(cache.rglob("unfinished-*"))) == 1 and onnx_files.find(str(made)) is None
+    with onnx_files.exporting(str(made), needed=0, wait=False) as folder:
+        assert folder is not None and list(cache.rglob("unfinished-*")) == [folder]
+    assert not list(cache.rglob("unfinished-*"))
+
+
+def test_the_graphs_of_the_bundled_model_give_its_vectors():
+    tiny, ours = checkpoint.load("tiny", "cpu"), beside("tiny")
+    assert min(onnx_export.compare(tiny, ours).values()) >= 0.99999
+    assert all((BUNDLED / "clip" / name).stat().st_size < 150_000 for name in GRAPHS.values())
+    for name in ("space", "dimension", "preprocessing", "concepts", "match"):
+        assert getattr(tiny, name) == getattr(ours, name)
+    assert ours.unknown_words("a purple dog") == tiny.unknown_words("a purple dog") == ["purple"]
+
+
+def test_graphs_are_passed_over_for_another_architecture(tmp_path):
+    import shutil
+
+    folder = tmp_path / "mine"
+    shutil.copytree(BUNDLED / "clip", folder)
+    assert beside(str(folder)) is not None
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"]["text_cfg"]["heads"] = 6
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert beside(str(folder)) is None
+    (folder / LIST).unlink()
+    assert beside(str(folder)) is None
+
+
+def test_recall_counts_shared_neighbours():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((60, 16)).astype(np.float32)
+    assert onnx_int8.recall(vectors, vectors, vectors, vectors) == 1.0
+    assert onnx_int8.recall(vectors, vectors, -vectors, vectors) < 0.3
+    assert onnx_int8.recall(vectors[:5], vectors, vectors[:5], vectors, same=False) == 1.0
+
+
+def test_eight_bits_are_kept_or_not_by_the_gate(made, filled, tmp_path, monkeypatch, scene_folder):
+    before = onnx_files.find(str(made))
+    monkeypatch.setattr(onnx_int8, "PICTURES", 60)
+    monkeypatch.setattr(onnx_int8, "measure", lambda *_: (10.0, 20.0))
+    monkeypatch.setattr(onnx_int8, "ENOUGH", 1.01)
+    assert not any(v.kept for v in onnx_int8.quantise(str(made), [scene_folder], ["a dog"]))
+    assert onnx_files.find(str(made)) == before
+    monkeypatch.setattr(onnx_int8, "ENOUGH", 0.0)
+    verdicts = {v.tower: v for v in onnx_int8.quantise(str(made), [scene_folder], ["a dog", "a cat"])}
+    assert verdicts["image"].kept and verdicts["text"].kept
+    after = onnx_files.find(str(made))
+    assert set(after.int8) == {"text", "image"} and after.image_rates[1] == 2 * before.image_rates[1]
+    assert sum(after.files.values()) < sum(before.files.values())
+    encoder = exported_encoder(after)
+    assert encoder.encode_texts(["a dog"]).shape == (1, 32)
+    with pytest.raises(SpaceNotAvailable, match="float32"):
+        onnx_int8.quantise(str(made), [scene_folder], ["a dog"])
+
+
+def test_too_few_pictures_are_no_judge(made, filled, tmp_path):
+    with pytest.raises(ClipkitError, match="50 pictures"):
+        onnx_int8.quantise(str(made), [tmp_path], ["a dog"])
+
+
+def test_pictures_that_overflow_half_precision_are_computed_again_in_a_wider_one(made, monkeypatch):
+    """As on a GPU; the CPU's autocast stands in for it."""
+    encoder = checkpoint.load(str(made), "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    expected = encoder.encode_images(pixels)
+    encoder._precisions = [torch.bfloat16, torch.float32]
+    assert agreement(encoder.encode_images(pixels), expected) > 0.99 and len(encoder._precisions) == 2
+    whole = encoder.model.encode_image
+    monkeypatch.setattr(
+        encoder.model, "encode_image", lambda x: whole(x) * (np.inf if torch.is_autocast_enabled("cpu") else 1)
+    )
+    assert np.array_equal(encoder.encode_images(pixels), expected) and encoder._precisions == [torch.float32]
