@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
     from clipkit.searching.searcher import Searcher
+    from clipkit.spaces.encoder import Encoder
 
 
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
