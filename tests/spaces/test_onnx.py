@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from clipkit.cli.main import main
 from clipkit.errors import ClipkitError, SpaceNotAvailable
+from clipkit.matching import concepts
 from clipkit.spaces import checkpoint, choosing, onnx_export, onnx_files, onnx_int8
 from clipkit.spaces.encoder import OpenClipEncoder, load_encoder, load_torch_encoder
 from clipkit.spaces.onnx_encoder import OnnxEncoder, exported_encoder
@@ -351,3 +352,34 @@ def test_pictures_that_overflow_half_precision_are_computed_again_in_a_wider_one
         encoder.model, "encode_image", lambda x: whole(x) * (np.inf if torch.is_autocast_enabled("cpu") else 1)
     )
     assert np.array_equal(encoder.encode_images(pixels), expected) and encoder._precisions == [torch.float32]
+
+
+def test_a_text_tower_of_transformers_gives_the_vectors_of_torch(tmp_path, cache):
+    """XLM-RoBERTa, small, with a tokenizer built here: what tokenises and masks other than CLIP's own."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    folder = tmp_path / "model"
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    built = Tokenizer(models.Unigram())
+    built.pre_tokenizer = pre_tokenizers.Metaspace()
+    built.train_from_iterator(
+        concepts(), trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    )
+    built.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=built, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    transformers.XLMRobertaConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=40, type_vocab_size=1,
+    ).save_pretrained(folder)  # fmt: skip
+    text = {
+        "hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False,
+        "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler", "context_length": 16,
+    }  # fmt: skip
+    vision = FAMILIES["ViT with QuickGELU"]["vision_cfg"]
+    make_checkpoint(folder, {"embed_dim": 32, "custom_text": True, "vision_cfg": vision, "text_cfg": text})
+    encoder = checkpoint.load(str(folder), "cpu")
+    assert onnx_export.export(encoder).refused == ""
+    same_vectors(str(folder), encoder)
