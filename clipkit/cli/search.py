@@ -37,7 +37,8 @@ from clipkit.searching.result import SearchResult
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Confidence that counts as a match.")
 @click.option(
     "--generate", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
-    help="Make the missing picture: auto when nothing matches and a decoder on this machine can do so at once.",
+    help="Make the missing picture: auto when nothing matches, a decoder on this machine can do so at once, and the "
+    "output shows it (not --csv, --paths, -0).",
 )  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Make a new picture even if this query got one before.")
 @click.option(
@@ -91,6 +92,8 @@ def search(
         near=parse_near(near) if near else None,
         where=where,
     )
+    if generate == "auto" and (as_csv or as_paths or as_null):
+        generate = "never"  # these list what was found: a picture that was made would go unseen
     with open_library(name, indexes) as library:
         with progress_bar() as progress:
             result = library.search(

@@ -37,6 +37,11 @@ def choose(space: str, device: str, *, search: bool, export: bool, progress: Pro
     return encoder
 
 
+def forget() -> None:
+    """Lets go of the encoders in ONNX Runtime that are kept."""
+    _kept.clear()
+
+
 def _is_better(exported: Exported | None, search: bool) -> bool:
     """Whether ONNX Runtime is the way on the CPU: always to search, else if it is faster, or no one has looked yet."""
     return not exported or (not exported.refused and (search or exported.faster))

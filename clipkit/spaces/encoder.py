@@ -146,6 +146,14 @@ def load_encoder(
     return choosing.choose(space, device, search=search, export=export, progress=progress)
 
 
+def forget_encoders() -> None:
+    """Lets go of the encoders that are kept, and of their memory."""
+    from clipkit.spaces import choosing
+
+    load_torch_encoder.cache_clear()
+    choosing.forget()
+
+
 @lru_cache(maxsize=2)
 def load_torch_encoder(space: str, device: str) -> OpenClipEncoder:
     """The encoder of a space in torch, on cpu, cuda or mps; raises as `load_encoder`."""

@@ -75,7 +75,7 @@ def test_the_index_files_them_apart(clipkit, made):
         paint(scene, 96).save(photos / f"{number}.jpg", quality=90)
     with Image.open(made) as image:  # its metadata are lost: only the watermark is left
         image.save(photos / "again.jpg", quality=75)
-    first = json.loads(clipkit("index", photos, "--json").out)
+    first = json.loads(clipkit("index", photos, "--model", "tiny", "--json").out)
     assert (first["images"], first["generated"], first["added"], first["failed"]) == (12, 2, 14, 0)
     like = ("search", "--like", made, "--json", "-k", "20")
     hidden = json.loads(clipkit(*like).out)
@@ -102,14 +102,14 @@ def test_the_index_files_them_apart(clipkit, made):
 
 def test_an_export_holds_what_searches_show(clipkit, made, tmp_path):
     paint(sample_scenes(1)[0], 96).save(made.parent / "photo.jpg")
-    clipkit("index", made.parent)
+    clipkit("index", made.parent, "--model", "tiny")
     assert json.loads(clipkit("export", tmp_path / "out", "--json").out)["vectors"] == 1
 
 
 def test_from_python(made, tmp_path):
     from clipkit import Library, verify
 
-    with Library.open_or_create(tmp_path / "library") as library:
+    with Library.open_or_create(tmp_path / "library", space="tiny") as library:
         assert library.index([made.parent]).images == 0
         assert library.index([made.parent], include_generated=True).images == 1
         assert verify(made).made

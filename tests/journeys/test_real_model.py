@@ -13,7 +13,7 @@ from spaces.hub_server import Hub
 
 from clipkit import Library
 from clipkit.spaces.concepts import CHUNK
-from clipkit.spaces.encoder import load_encoder
+from clipkit.spaces.encoder import forget_encoders
 from clipkit.spaces.registry import recommended
 
 RECOMMENDED = recommended().id
@@ -34,7 +34,7 @@ def few_concepts(monkeypatch):
     """The bank of the match decision is 2,436 texts, minutes of work for this text tower on one core."""
     monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: tuple(f"a thing {i}" for i in range(CHUNK // 2)))
     yield
-    load_encoder.cache_clear()
+    forget_encoders()
 
 
 def test_offline_from_the_hubs_cache(real_models: RealModels, clipkit, photos, tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_model_that_is_asked_for_with_yes_comes_from_the_hub(
     assert clipkit("search", "a dog", "--json").code in (0, 1) and clipkit("index").code == 0
     assert len(hub.requests) == asked, "what is here is used without asking the hub"
     shutil.rmtree(tmp_path / "hf")
-    load_encoder.cache_clear()  # a later process
+    forget_encoders()  # a later process
     gone = clipkit("search", "a dog")
     assert gone.code == 2 and f"`clipkit models pull {space}`" in gone.err and len(hub.requests) == asked
     hub.close()

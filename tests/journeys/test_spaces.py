@@ -168,9 +168,9 @@ def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, librar
     shutil.copytree(other, model)
     assert clipkit("index", "--model", model).code == 0
     shutil.rmtree(model)
-    from clipkit.spaces.encoder import load_encoder
+    from clipkit.spaces.encoder import forget_encoders
 
-    load_encoder.cache_clear()  # a later process
+    forget_encoders()  # a later process
     output = clipkit("index", "--json")
     assert output.code == 0 and answer(output)["spaces"] == ["tiny"] and str(model) in answer(output)["notes"][0]
     assert output.err.count("\n") == 1 and str(model) in output.err

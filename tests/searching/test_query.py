@@ -14,7 +14,7 @@ from PIL import Image
 from clipkit import BadQuery, Query
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.searching.query import AVOID_WEIGHT, Means, embed
-from clipkit.searching.searcher import _known_share
+from clipkit.searching.searcher import known_share
 from clipkit.spaces.encoder import unit
 
 
@@ -115,7 +115,7 @@ def test_to_json_is_plain():
 
 
 def test_what_the_space_does_not_know_lowers_the_confidence():
-    assert _known_share(Query("a dog"), ()) == 1
-    assert _known_share(Query("a purple dog"), ("purple",)) == 0.5
-    assert _known_share(Query("blorp"), ("blorp",)) == 0
-    assert _known_share(Query("a dog on the beach in the blorp"), ("blorp",)) == pytest.approx(2 / 3)
+    assert known_share(Query("a dog"), ()) == 1
+    assert known_share(Query("a purple dog"), ("purple",)) == 0.5
+    assert known_share(Query("blorp"), ("blorp",)) == 0
+    assert known_share(Query("a dog on the beach in the blorp"), ("blorp",)) == pytest.approx(2 / 3)

@@ -12,7 +12,7 @@ import pytest
 from spaces.open_clip_reference import HUB_ONLY, TEXTS
 
 from clipkit.errors import SpaceNotAvailable
-from clipkit.spaces.encoder import load_encoder
+from clipkit.spaces.encoder import forget_encoders, load_encoder
 from clipkit.spaces.importing import import_model, imported, remove_import
 from clipkit.spaces.locating import imported_folder, locate, models_folder, on_disk
 
@@ -29,7 +29,7 @@ def _places(real_models, monkeypatch, tmp_path):
     for path in real_models.configs.glob("*.json"):
         monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, path.stem, json.loads(path.read_text()))
     yield
-    load_encoder.cache_clear()
+    forget_encoders()
 
 
 def as_pickle(weights: Path, target: Path) -> Path:

@@ -69,7 +69,7 @@ def make_checkpoint(folder: Path, model_cfg: dict, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
     torch.manual_seed(seed)
-    with checkpoint._root_logger_quiet():
+    with checkpoint._quiet():
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
     return folder

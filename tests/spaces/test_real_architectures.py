@@ -11,7 +11,7 @@ from spaces.open_clip_reference import CASES, HUB_ONLY, TEXTS
 
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.decoding import open_picture
-from clipkit.spaces.encoder import OpenClipEncoder, load_encoder, unit
+from clipkit.spaces.encoder import OpenClipEncoder, forget_encoders, load_encoder, unit
 from clipkit.spaces.locating import locate, on_disk
 
 RECOMMENDED = "ViT-B-32-256/datacomp_s34b_b86k"
@@ -28,7 +28,7 @@ def _models(real_models, monkeypatch):
     for path in real_models.configs.glob("*.json"):
         monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, path.stem, json.loads(path.read_text()))
     yield
-    load_encoder.cache_clear()
+    forget_encoders()
 
 
 def encoded(encoder: OpenClipEncoder, pictures) -> np.ndarray:
