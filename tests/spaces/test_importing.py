@@ -121,6 +121,7 @@ def test_a_folder_or_cache_with_a_pickle_only_is_not_loaded(real_models, tmp_pat
         {"open_clip_pytorch_model.bin": folder / "open_clip_pytorch_model.bin"},
     )
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # an export made before would go on serving
     with pytest.raises(SpaceNotAvailable, match="--allow-pickle"):
         load_encoder(RN50, "cpu")
 
