@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, generate, index, library, models, search, verify
+from clipkit.cli import bridge, decoders, demo, generate, index, library, models, search, verify
 from clipkit.errors import ClipkitError
 
 
@@ -27,6 +27,7 @@ def commands(debug: bool) -> None:
 for command in (
     demo.demo, index.index, search.search, generate.generate, generate.generated, library.info,
     library.failures, library.check, library.remove, library.export, models.models, verify.verify,
+    bridge.bridge, decoders.decoders,
 ):  # fmt: skip
     commands.add_command(command)
 
