@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clipkit.catalog.generations import Generated
     from clipkit.checking import CheckReport
     from clipkit.exporting import ExportReport
+    from clipkit.generation.bridge import Bridge
     from clipkit.searching.searcher import Searcher
     from clipkit.spaces.encoder import Encoder
 
@@ -231,13 +232,18 @@ class Library:
         guidance: float | None = None,
         size: int | None = None,
         output: str | Path | None = None,
+        route: Literal["auto", "bridge"] = "auto",
         device: str = "auto",
+        say: Callable[[str], None] | None = None,
         progress: ProgressCallback | None = None,
     ) -> list[Generated]:
         """Makes n pictures of the query, marks them as made, and records them.
 
-        They go to the library's folder `generated`, or to `output`. `decoder`: an id that `clipkit models list` names
-        or a folder; by default the one that takes this library's embeddings. Picture i has the seed `seed + i`; the
+        They go to the library's folder `generated`, or to `output`. `decoder`: an id that `clipkit decoders list` names
+        or a folder; by default the one that takes this library's embeddings. One that is named is downloaded if it is
+        not here; `say` gets a line beforehand on what it costs. Pictures of the library are taken from the catalog
+        where it holds them in a space of the decoder's; `route="bridge"` sends pictures across a bridge though the
+        decoder's image tower is here. Each result's `route` says what was done. Picture i has the seed `seed + i`; the
         same seed gives the same bytes on the same machine. `steps` of denoising, `guidance` scale and `size` in pixels
         default to the decoder's own. What the query avoids takes the place of the empty condition in classifier-free
         guidance. Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
@@ -246,8 +252,39 @@ class Library:
 
         return generate(
             as_query(query), n, library=self, decoder=decoder, seed=seed, steps=steps, guidance=guidance, size=size,
-            output=Path(output) if output else None, device=device, progress=progress,
+            output=Path(output) if output else None, route=route, device=device, say=say, progress=progress,
         )  # fmt: skip
+
+    def fit_bridge(
+        self,
+        to: str,
+        *,
+        space: str | None = None,
+        sample: int = 5000,
+        device: str = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> Bridge:
+        """Fits a bridge from a space of the library, its first or `space`, to what a decoder takes, and keeps it.
+
+        `to`: a space's id, or a decoder's id or folder, whose image tower is used then. At most `sample` pictures are
+        embedded in it, but for those that the library holds in that space already. The result's `report` has the scores
+        on pictures held out of the fit. Raises ClipkitError, SpaceNotAvailable, DecoderNotAvailable.
+        """
+        from clipkit.bridging import fit_bridge
+
+        return fit_bridge(self, to, space=space, sample=sample, device=device, progress=progress)
+
+    def bridges(self) -> list[Bridge]:
+        """The library's bridges. Raises ClipkitError for a torn one."""
+        from clipkit.generation.bridge import listed
+
+        return listed(self.path / "bridges")
+
+    def remove_bridges(self, to: str | None = None) -> int:
+        """Deletes the bridges to a space or decoder, or all; returns how many."""
+        from clipkit.bridging import remove_bridges
+
+        return remove_bridges(self, to)
 
     def generated(self) -> list[Generated]:
         """The pictures that were made, the oldest first."""
@@ -291,7 +328,7 @@ class Library:
         """Deletes the whole library from disk; pictures are never touched."""
         with self.catalog.writing():
             self.catalog.close()
-            for name in ("vectors", "generated"):
+            for name in ("vectors", "generated", "bridges"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
             for suffix in ("", "-wal", "-shm"):
                 (self.path / f"catalog.db{suffix}").unlink(missing_ok=True)

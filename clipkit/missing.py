@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
     from clipkit.generation.decoder import Settings
+    from clipkit.generation.routes import Ground, Plan, Which
     from clipkit.library import Library
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -35,11 +36,14 @@ def generate(
     guidance: float | None = None,
     size: int | None = None,
     output: Path | None = None,
+    route: Which = "auto",
     device: str = "auto",
+    say: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Generated]:
     """Makes pictures of a query and marks them; see `Library.generate`. Without a library `output` is needed."""
-    from clipkit.generation.making import Wish, make
+    from clipkit.generation import files, routes
+    from clipkit.generation.making import make
     from clipkit.generation.making import settings as checked
 
     if not 1 <= count <= MOST:
@@ -51,21 +55,44 @@ def generate(
     folder = output.parent if output is not None else library.path / "generated" if library else None
     if folder is None:
         raise BadQuery("without a library the picture needs a place: give one with -o FILE")
+    ground = ground_of(library)
+    plan = plan_of(query, entry, ground, route=route, named=bool(decoder))
+    pictures = [picture_of(leg.part.value, size_of(entry)) if routes.needs_picture(leg) else None for leg in plan.legs]
+    for line in plan.notes if say else ():
+        say(line)  # type: ignore[misc]
+    if plan.fetches:
+        files.fetch(entry, tower=plan.tower)
     folder.mkdir(parents=True, exist_ok=True)
-    wishes = [
-        Wish(picture_of(term.value, size_of(entry)) if term.is_picture else str(term.value), term.weight)
-        for term in query.terms()
-    ]
+    wishes, nothing = routes.wishes(plan, ground, pictures, device)
     parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
     results = []
-    for number, (image, settings) in enumerate(make(entry, wishes, first, count, device=device, progress=progress)):
+    pairs = make(entry, wishes, first, count, nothing=nothing, device=device, progress=progress)
+    for number, (image, settings) in enumerate(pairs):
         path = _place(folder, query, settings, output, number, count)
         made = Generated(
-            path.absolute(), query.to_json(), entry.space, entry.prior or entry.id, entry.id, settings.seed,
-            settings.steps, settings.guidance, now(), parents,
+            path.absolute(), query.to_json(), entry.space, "" if entry.reads_words else entry.prior or entry.id,
+            entry.id, settings.seed, settings.steps, settings.guidance, now(), parents, route=tuple(plan.to_json()),
         )  # fmt: skip
         results.append(_keep(library, made, image, settings))
     return results
+
+
+def plan_of(query: Query, entry: registry.DecoderEntry, ground: Ground, *, route: Which, named: bool) -> Plan:
+    """The route of every term of a query; see `clipkit.generation.routes.plan`."""
+    from clipkit.generation import routes
+
+    parts = [
+        routes.Part(term.value, term.is_picture, term.weight, routes.content_of(term.value) if term.is_picture else "")
+        for term in query.terms()
+    ]
+    return routes.plan(parts, entry, ground, route=route, named=named)
+
+
+def ground_of(library: Library | None) -> Ground:
+    """What routes may use of a library, or of none."""
+    from clipkit.generation.routes import Ground
+
+    return Ground(library.catalog, library.path / "bridges") if library else Ground()
 
 
 def make_missing(
@@ -83,7 +110,7 @@ def make_missing(
     Pictures of photographs that nobody asked for by name are only made where that takes neither a download nor minutes.
     The same query gets the picture that it got before, unless a `fresh` one is wanted.
     """
-    entry = registry.for_space(result.space)
+    entry = registry.for_spaces(result.space, *library.catalog.spaces())
     if not known_words:
         return replace(result, notes=(*result.notes, "no picture was made: the model knows none of these words"))
     reason = registry.why_not_now(entry)
@@ -92,7 +119,12 @@ def make_missing(
             raise DecoderNotAvailable(reason)
         return replace(result, notes=(*result.notes, reason))
     before = None if fresh else made_before(library.catalog, result.query.to_json(), entry.id)
-    made = before or generate(result.query, library=library, decoder=entry.id, device=device, progress=progress)[0]
+    try:
+        made = before or generate(result.query, library=library, device=device, progress=progress)[0]
+    except DecoderNotAvailable as error:
+        if always:
+            raise
+        return replace(result, notes=(*result.notes, f"no picture was made: {error}"))
     when = f"made before, on {made.created_at[:10]}" if before else "made just now"
     note = f"this picture was made, not found ({when} by the decoder {made.decoder}, seed {made.seed}): {made.path}"
     return replace(result, generated=(made,), notes=(*result.notes, note))
@@ -104,7 +136,7 @@ def chosen(library: Library | None, decoder: str | None) -> registry.DecoderEntr
         return registry.find(decoder)
     if library is None:
         raise DecoderNotAvailable("there is no library to take the model from: name a decoder, as in --decoder tiny")
-    entry = registry.for_space(library.space)
+    entry = registry.for_spaces(library.space, *library.catalog.spaces())
     if not registry.on_disk(entry):
         raise DecoderNotAvailable(registry.why_not_now(entry))
     return entry

@@ -8,6 +8,19 @@ from pathlib import Path
 DIM = 32
 
 
+def small_tokenizer(folder: Path):
+    """CLIP's tokenizer with letters for words, and how many tokens it has."""
+    from transformers import CLIPTokenizer
+
+    folder.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+    return tokenizer, len(tokens)
+
+
 def write_checkpoint(folder: Path) -> None:
     """A decoder folder as `KandinskyV22Pipeline.save_pretrained` writes it, with the prior pipeline in `prior/`."""
     import torch
@@ -24,7 +37,6 @@ def write_checkpoint(folder: Path) -> None:
         CLIPImageProcessor,
         CLIPTextConfig,
         CLIPTextModelWithProjection,
-        CLIPTokenizer,
         CLIPVisionConfig,
         CLIPVisionModelWithProjection,
     )  # fmt: skip
@@ -47,16 +59,10 @@ def write_checkpoint(folder: Path) -> None:
         beta_start=0.00085, beta_end=0.012, variance_type="learned_range", thresholding=False, clip_sample=False
     )
     KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq).save_pretrained(folder)
-    vocabulary = folder / "words"
-    vocabulary.mkdir()
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    tokens = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    (vocabulary / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (vocabulary / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(str(vocabulary / "vocab.json"), str(vocabulary / "merges.txt"), model_max_length=77)
+    tokenizer, words = small_tokenizer(folder / "words")
     text = CLIPTextConfig(
-        vocab_size=len(tokens), hidden_size=DIM, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        projection_dim=DIM, bos_token_id=len(tokens) - 2, eos_token_id=len(tokens) - 1, pad_token_id=len(tokens) - 1,
+        vocab_size=words, hidden_size=DIM, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        projection_dim=DIM, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
     )  # fmt: skip
     vision = CLIPVisionConfig(
         hidden_size=DIM, image_size=32, patch_size=8, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,

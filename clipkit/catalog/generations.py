@@ -10,15 +10,16 @@ from pathlib import Path
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.paths import from_stored, to_stored
 
-_COLUMNS = "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at"
+_COLUMNS = "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route"
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
     """A picture that was made, not found.
 
-    `query` is plain data as `Query.to_json` gives it; `parents` the pictures it was made to resemble. `id` is its
-    number in the library's record, None where there is no library.
+    `query` is plain data as `Query.to_json` gives it; `parents` the pictures it was made to resemble. `route`
+    says of each term how it got to the decoder. `id` is its number in the library's record, None where there is no
+    library.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Generated:
     guidance: float
     created_at: str
     parents: tuple[str, ...] = ()
+    route: tuple[dict, ...] = ()
     id: int | None = None
 
     def to_json(self) -> dict:
@@ -45,6 +47,7 @@ class Generated:
             "guidance": self.guidance,
             "query": self.query,
             "parents": list(self.parents),
+            "route": list(self.route),
             "created_at": self.created_at,
             "id": self.id,
         }
@@ -57,14 +60,14 @@ def record(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Genera
     path = made.path.relative_to(folder) if made.path.is_relative_to(folder) else made.path
     with catalog.transaction():
         cursor = catalog.db.execute(
-            "INSERT INTO generations (path, query, space, prior, decoder, seed, steps, guidance, parents, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET query = excluded.query,"
+            "INSERT INTO generations (path, query, space, prior, decoder, seed, steps, guidance, parents, created_at,"
+            " route) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET query = excluded.query,"
             " space = excluded.space, prior = excluded.prior, decoder = excluded.decoder, seed = excluded.seed,"
             " steps = excluded.steps, guidance = excluded.guidance, parents = excluded.parents,"
-            " created_at = excluded.created_at RETURNING id",
+            " created_at = excluded.created_at, route = excluded.route RETURNING id",
             [
                 to_stored(path), _canonical(made.query), made.space, made.prior, made.decoder, made.seed, made.steps,
-                made.guidance, json.dumps(list(made.parents)), made.created_at,
+                made.guidance, json.dumps(list(made.parents)), made.created_at, json.dumps(list(made.route)),
             ],
         )  # fmt: skip
         number = cursor.fetchone()[0]
@@ -104,10 +107,10 @@ def _canonical(query: dict) -> str:
 
 def _from_row(catalog: Catalog) -> Callable[[tuple], Generated]:
     def make(row: tuple) -> Generated:
-        number, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at = row
+        number, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route = row
         return Generated(
             catalog.path.parent / from_stored(path), json.loads(query), space, prior, decoder, seed, steps, guidance,
-            created_at, tuple(json.loads(parents)), number,
+            created_at, tuple(json.loads(parents)), tuple(json.loads(route)), number,
         )  # fmt: skip
 
     return make

@@ -136,3 +136,9 @@ _MADE_PICTURES = (
          WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);
        END""",
 )
+
+
+@migrations(name="0003_routes")
+def _routes(db: Database) -> None:
+    # How each term of the query got to the decoder, as JSON.
+    db.execute("ALTER TABLE generations ADD COLUMN route TEXT NOT NULL DEFAULT '[]'")

@@ -37,6 +37,11 @@ from clipkit.searching.query import Query, is_url
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this PNG, JPEG or WebP; several are numbered. [default: the library's folder of made pictures]",
 )  # fmt: skip
+@click.option(
+    "--route", type=click.Choice(["auto", "bridge"]), default="auto", show_default=True,
+    help="How pictures get to the decoder: across a bridge though its image tower is here, or as is best.",
+)  # fmt: skip
+@click.option("--explain", is_flag=True, help="Say on stderr which route every term took; --json holds it too.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @json_option
 @library_options
@@ -52,6 +57,8 @@ def generate(
     size: int | None,
     decoder: str | None,
     output: Path | None,
+    route: str,
+    explain: bool,
     device: str,
     as_json: bool,
     name: str,
@@ -69,7 +76,9 @@ def generate(
         "steps": steps,
         "guidance": guidance,
         "size": size,
+        "route": route,
         "device": device,
+        "say": lambda line: click.echo(f"clipkit: {line}", err=True),
     }
     with progress_bar() as progress:
         try:
@@ -83,6 +92,9 @@ def generate(
         else:
             with library:
                 made = library.generate(query, count, output=output, progress=progress, **options)
+    for leg in made[0].route if explain else ():
+        line = f"route: {leg['term']}: {leg['route']}, through {leg['through']}"
+        click.echo(line.encode("utf-8", "backslashreplace").decode(), err=True)
     if as_json:
         click.echo(json.dumps([picture.to_json() for picture in made]))
     for picture in made if not as_json else ():

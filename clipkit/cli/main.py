@@ -9,7 +9,7 @@ import sys
 import click
 
 import clipkit
-from clipkit.cli import demo, generate, index, library, models, search, spaces, verify
+from clipkit.cli import bridge, decoders, demo, generate, index, library, models, search, spaces, verify
 from clipkit.errors import ClipkitError
 
 
@@ -26,7 +26,8 @@ def commands(debug: bool) -> None:
 
 for command in (
     demo.demo, index.index, search.search, generate.generate, generate.generated, library.info, library.failures,
-    library.check, library.remove, library.export, models.models, spaces.spaces, verify.verify,
+    library.check, library.remove, library.export, models.models, decoders.decoders, spaces.spaces, bridge.bridge,
+    verify.verify,
 ):  # fmt: skip
     commands.add_command(command)
 

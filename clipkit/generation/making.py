@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from PIL.Image import Image
 
 from clipkit.errors import BadQuery
-from clipkit.generation.conditions import Conditions, load_conditions
-from clipkit.generation.decoder import Decoder, KandinskyDecoder, Settings
+from clipkit.generation.conditions import Conditions, PictureConditions
+from clipkit.generation.decoder import Aim, Settings
+from clipkit.generation.families import load_conditions, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
 
@@ -21,9 +21,13 @@ MOST_STEPS, LARGEST = 1000, 4096
 
 @dataclass(frozen=True)
 class Wish:
-    """One term of a query: words or a picture, and its weight; a negative weight is to be avoided."""
+    """One term of a query, and its weight; a negative weight is to be avoided.
 
-    value: str | Image
+    It is words, a picture, or what a route has made of a picture: an image embedding of the decoder's space, float32
+    (d,), not normalised.
+    """
+
+    value: str | Image | np.ndarray
     weight: float
 
 
@@ -47,30 +51,28 @@ def settings(
     )
 
 
-@lru_cache(maxsize=1)
-def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
-    """The decoder, kept for the next picture. Raises DecoderNotAvailable."""
-    return KandinskyDecoder(entry, device)
-
-
 def make(
     entry: DecoderEntry,
     wishes: Sequence[Wish],
     first: Settings,
     count: int,
     *,
+    nothing: np.ndarray | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
-    """`count` pictures, one after the other, from the seed on upwards. Raises DecoderNotAvailable, BadQuery."""
+    """`count` pictures, one after the other, from the seed on upwards. Raises DecoderNotAvailable, BadQuery.
+
+    `nothing`: the embedding (d,) that stands for no condition, where the decoder's own cannot be had.
+    """
     if progress:
         progress(Progress("loading the decoder", 0, None))
     conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
     for number in range(count):
         chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
-        wanted = joined([w for w in wishes if w.weight > 0], conditions, chosen.seed)
+        wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
         avoided = [w for w in wishes if w.weight < 0]
-        away = joined(avoided, conditions, chosen.seed) if avoided else conditions.of_nothing()
+        away = aim(avoided, conditions, chosen.seed) if avoided else Aim(nothing_of(conditions, nothing))
         stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
 
         def on_step(step: int, stage: str = stage) -> None:
@@ -80,16 +82,32 @@ def make(
         yield decoder.generate(decoder.prepare(wanted, away), chosen, on_step), chosen
 
 
-def joined(wishes: Sequence[Wish], conditions: Conditions, seed: int) -> np.ndarray:
-    """One embedding, float32 (d,), of several: their weighted mean direction, as long as they are on average.
+def nothing_of(conditions: PictureConditions, instead: np.ndarray | None) -> np.ndarray | None:
+    """What stands for no condition: `instead`, or else what goes with the decoder."""
+    return conditions.of_nothing() if instead is None else instead
+
+
+def aim(wishes: Sequence[Wish], conditions: PictureConditions, seed: int) -> Aim:
+    """The terms as what their decoder takes; words go into the embedding, if there is a prior, or to the decoder."""
+    if isinstance(conditions, Conditions):
+        texts = [w.value for w in wishes if isinstance(w.value, str)]
+        made = iter(conditions.of_texts(texts, seed) if texts else ())
+        wishes = [Wish(next(made), w.weight) if isinstance(w.value, str) else w for w in wishes]
+        return Aim(joined(wishes, conditions))
+    pictures = [w for w in wishes if not isinstance(w.value, str)]
+    words = ", ".join(w.value for w in wishes if isinstance(w.value, str))
+    share = sum(abs(w.weight) for w in pictures) / sum(abs(w.weight) for w in wishes)
+    return Aim(joined(pictures, conditions) if pictures else None, words, share)
+
+
+def joined(wishes: Sequence[Wish], conditions: PictureConditions) -> np.ndarray:
+    """One embedding, float32 (d,), of pictures: their weighted mean direction, as long as they are on average.
 
     A plain mean would be shorter than its parts, and decoders take a short embedding for a vague one.
     """
-    texts = [w.value for w in wishes if isinstance(w.value, str)]
-    pictures = [w.value for w in wishes if not isinstance(w.value, str)]
-    of_texts = iter(conditions.of_texts(texts, seed) if texts else ())
-    of_pictures = iter(conditions.of_pictures(pictures) if pictures else ())
-    parts = np.stack([next(of_texts) if isinstance(w.value, str) else next(of_pictures) for w in wishes])
+    pictures = [w.value for w in wishes if isinstance(w.value, Image)]
+    embedded = iter(conditions.of_pictures(pictures) if pictures else ())
+    parts = np.stack([w.value if isinstance(w.value, np.ndarray) else next(embedded) for w in wishes])
     if len(parts) == 1:
         return parts[0]
     weights = np.abs([w.weight for w in wishes]).astype(np.float32)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from clipkit.errors import DecoderNotAvailable
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
+RECOMMENDED = "kandinsky-2-2"
+"""For photographs: it makes pictures of words by a prior of its own, whatever the library's space."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,11 @@ class DecoderEntry:
     """A decoder and what it needs.
 
     `space`: the id of the space whose image embeddings it takes. It lies in `folder`, or is the hub's `repository`
-    with the prior in `prior`. `size`: side of its pictures in pixels; `steps` and `guidance`: what it does best with.
-    `native`: the one side in pixels that its UNet makes, which is then enlarged; 0 if it makes any.
+    with the prior in `prior`. `also`: ids of other spaces with the same image embeddings. `family`: what it is, and so
+    which module of this room runs it. `adapter`: an IP-Adapter's repository, `adapter_file` its weights there, or below
+    `folder`; its image tower lies in `image_encoder` beside them. `size`: side of its pictures in pixels; `steps` and
+    `guidance`: what it does best with. `native`: the one side in pixels that its UNet makes, which is then enlarged; 0
+    if it makes any. `download_gb` and `memory_gb`, of the GPU in half precision, are about.
     """
 
     id: str
@@ -27,63 +32,124 @@ class DecoderEntry:
     size: int
     steps: int
     guidance: float
+    family: str = "kandinsky-2-2"
+    also: tuple[str, ...] = ()
     native: int = 0
     licence: str = ""
     note: str = ""
     folder: Path | None = None
     repository: str = ""
     prior: str = ""
+    adapter: str = ""
+    adapter_file: str = ""
     download_gb: float = 0.0
     memory_gb: float = 0.0
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The spaces whose image embeddings it takes; none if a folder does not say."""
+        return (*((self.space,) if self.space else ()), *self.also)
+
+    @property
+    def target(self) -> str:
+        """What bridges to it are called: its space, or its folder if that does not say."""
+        return self.space or str(self.folder)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether words are its own prompt; else a prior makes image embeddings of them."""
+        return self.family in ("ip-adapter", "stable-unclip")
+
+    def to_json(self) -> dict:
+        """Plain data, as `clipkit decoders list --json` prints it."""
+        fields = asdict(self) | {"folder": str(self.folder) if self.folder else None, "also": list(self.also)}
+        return fields | {"on_disk": on_disk(self)}
+
+
+FAMILIES = {
+    "KandinskyV22Pipeline": "kandinsky-2-2",
+    "StableDiffusionPipeline": "ip-adapter",
+    "StableDiffusionXLPipeline": "ip-adapter",
+    "StableUnCLIPImg2ImgPipeline": "stable-unclip",
+    "StableUnCLIPPipeline": "stable-unclip",
+}
+"""diffusers' name of a pipeline -> the family that runs it."""
+
+_DEFAULTS = {"kandinsky-2-2": (512, 50, 4.0), "ip-adapter": (512, 30, 7.5), "stable-unclip": (768, 25, 10.0)}
+_SAID = ("size", "steps", "guidance", "native", "licence", "note", "family", "adapter_file", "memory_gb")
 
 
 @cache
 def entries() -> tuple[DecoderEntry, ...]:
     """All that `decoders.toml` lists, in its order."""
     rows = tomllib.loads((Path(__file__).parent / "decoders.toml").read_text("utf-8"))["decoder"]
-    return tuple(DecoderEntry(**row | ({"folder": BUNDLED / row["folder"]} if "folder" in row else {})) for row in rows)
+    return tuple(
+        DecoderEntry(
+            **row
+            | {"also": tuple(row.get("also", ()))}
+            | ({"folder": BUNDLED / row["folder"]} if "folder" in row else {})
+        )
+        for row in rows
+    )
 
 
 def find(name: str) -> DecoderEntry:
     """The decoder of that id, or in that folder.
 
-    A folder holds a Kandinsky 2.2 decoder as diffusers saves it, its prior in `prior/`, and a `clipkit.json` that may
-    say `space`, `size`, `native`, `steps` and `guidance`. Raises DecoderNotAvailable.
+    A folder holds a decoder as diffusers saves it (for Kandinsky 2.2 with its prior in `prior/`, for an IP-Adapter with
+    the adapter's weights and `image_encoder/` somewhere below), and a `clipkit.json` that may say `space`, `family`,
+    `size`, `native`, `steps`, `guidance`, `memory_gb` and `adapter_file`. Raises DecoderNotAvailable.
     """
     for entry in entries():
         if entry.id == name:
             return entry
-    folder = Path(name).expanduser()
+    folder = Path(name).expanduser().absolute()
     if not (folder / "model_index.json").is_file():
         known = ", ".join(entry.id for entry in entries())
         raise DecoderNotAvailable(
             f"there is no decoder {name!r}: give one of {known}, or a folder with a model_index.json"
         )
-    says = folder / "clipkit.json"
-    facts = json.loads(says.read_text("utf-8")) if says.is_file() else {}
-    plain = DecoderEntry(id=folder.name, space=facts.pop("space", ""), folder=folder, size=512, steps=50, guidance=4.0)
-    known_fields = {k: v for k, v in facts.items() if k in ("size", "steps", "guidance", "native", "licence", "note")}
-    return replace(plain, **known_fields)
+    try:
+        pipeline = json.loads((folder / "model_index.json").read_text("utf-8")).get("_class_name", "")
+        says = folder / "clipkit.json"
+        facts = json.loads(says.read_text("utf-8")) if says.is_file() else {}
+        chosen = {key: value for key, value in facts.items() if key in _SAID}
+        family = chosen.setdefault("family", FAMILIES.get(pipeline, "kandinsky-2-2"))
+        size, steps, guidance = _DEFAULTS[family]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DecoderNotAvailable(
+            f"what {folder} says of itself makes no sense ({error!r}): its family is one of {', '.join(_DEFAULTS)}"
+        ) from error
+    plain = DecoderEntry(
+        id=folder.name, space=_space(facts.get("space", ""), folder), folder=folder, size=size, steps=steps,
+        guidance=guidance,
+    )  # fmt: skip
+    return replace(plain, **chosen)
 
 
-def for_space(space: str) -> DecoderEntry:
-    """The decoder that takes the space's embeddings, or the one recommended for words. Raises DecoderNotAvailable."""
-    for entry in entries():
-        if entry.space == space:
-            return entry
-    return find("kandinsky-2-2")
+def _space(said: str, folder: Path) -> str:
+    """A space's id as libraries have it; one that is a folder may be named from the decoder's."""
+    from clipkit.spaces.registry import canonical_id
+
+    beside = folder / said
+    return canonical_id(str(beside)) if said.startswith(".") and beside.is_dir() else canonical_id(said) if said else ""
+
+
+def for_spaces(*spaces: str) -> DecoderEntry:
+    """The decoder for a library of these spaces, the first before the others.
+
+    One that takes its embeddings and is here, else any that takes them, else the recommended one, by way of the words.
+    """
+    taking = [entry for space in spaces for entry in entries() if space in entry.spaces]
+    here = [entry for entry in taking if on_disk(entry)]
+    return next(iter([*here, *taking]), None) or find(RECOMMENDED)
 
 
 def on_disk(entry: DecoderEntry) -> bool:
-    """Whether all of its files are on this machine."""
-    if entry.folder:
-        return (entry.folder / "model_index.json").is_file()
-    from huggingface_hub import try_to_load_from_cache
+    """Whether all that it needs to make pictures of words is on this machine."""
+    from clipkit.generation import files
 
-    return all(
-        isinstance(try_to_load_from_cache(repository, "model_index.json"), str)
-        for repository in (entry.repository, entry.prior)
-    )
+    return not files.missing(entry)
 
 
 def why_not_now(entry: DecoderEntry) -> str:

@@ -1,0 +1,52 @@
+"""`clipkit decoders`: the models that make pictures."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from clipkit.cli.options import json_option
+
+
+@click.group()
+def decoders() -> None:
+    """The models that turn vectors and words into pictures."""
+
+
+@decoders.command("list")
+@json_option
+def list_(as_json: bool) -> int:
+    """List the decoders that clipkit knows by name; a FOLDER of a decoder's files works too."""
+    from clipkit.generation.registry import entries
+
+    rows = [entry.to_json() for entry in entries()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return 0
+    for row in rows:
+        size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
+        memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
+        mark = "*" if row["on_disk"] else " "
+        click.echo(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:29} {row['licence']}")
+        click.echo(f"    {row['note']}")
+    click.echo("* is on this machine. Then: download, GPU memory, the space whose embeddings it takes, licence.")
+    return 0
+
+
+@decoders.command()
+@click.argument("decoder", metavar="ID")
+def pull(decoder: str) -> int:
+    """Download a decoder with its image tower; what broke off goes on."""
+    from clipkit.generation import files
+    from clipkit.generation.registry import find
+
+    entry = find(decoder)
+    if not files.missing(entry) and (entry.folder or files.tower_folder(entry)):
+        click.echo(f"{entry.id} is on this machine; there is nothing to download")
+        return 0
+    if not files.is_offline():
+        click.echo(f"clipkit: {entry.id} takes about {entry.download_gb:g} GB", err=True)
+    files.fetch(entry)
+    click.echo(f"{entry.id} is on this machine")
+    return 0

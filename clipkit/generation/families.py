@@ -1,0 +1,67 @@
+"""Which module runs which family of decoders."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from clipkit.errors import DecoderNotAvailable
+from clipkit.generation import files
+from clipkit.generation.conditions import PictureConditions, TowerConditions, TrainedConditions, load_trained_prior
+from clipkit.generation.decoder import Decoder, one_line_if_it_fails
+from clipkit.generation.registry import DecoderEntry
+from clipkit.generation.towers import ImageTower
+from clipkit.spaces.encoder import choose_device, load_encoder
+
+
+@lru_cache(maxsize=1)
+def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
+    """The decoder, kept for the next picture. Raises DecoderNotAvailable."""
+    if entry.family == "ip-adapter":
+        from clipkit.generation.ip_adapter import IpAdapterDecoder
+
+        return IpAdapterDecoder(entry, device)
+    if entry.family == "stable-unclip":
+        from clipkit.generation.stable_unclip import StableUnclipDecoder
+
+        return StableUnclipDecoder(entry, device)
+    from clipkit.generation.kandinsky import KandinskyDecoder
+
+    return KandinskyDecoder(entry, device)
+
+
+@lru_cache(maxsize=2)
+def load_conditions(entry: DecoderEntry, device: str = "auto") -> PictureConditions:
+    """What goes with a decoder. Raises DecoderNotAvailable if the prior, or the space it stands on, is not here."""
+    if entry.reads_words:
+        folder = files.tower_folder(entry)
+        # Where the tower is not here the routes lead around it; should they not, it is the tower that says so.
+        return TowerConditions(
+            ImageTower(
+                folder or files.main_folder(entry) / "image_encoder",
+                files.main_folder(entry) / "feature_extractor" if entry.family == "stable-unclip" else files.NO_FOLDER,
+                choose_device(device),
+                entry.id,
+            )
+        )
+    with one_line_if_it_fails(f"the prior of the decoder {entry.id}"):
+        if has_trained_prior(entry):
+            if not entry.space:
+                raise DecoderNotAvailable(
+                    f'{entry.folder} does not say which space its prior stands on: write {{"space": ...}} to its '
+                    "clipkit.json"
+                )
+            return TrainedConditions(
+                load_encoder(entry.space, device), load_trained_prior(files.prior_folder(entry)), entry.id
+            )
+        from clipkit.generation.kandinsky import KandinskyConditions
+
+        return KandinskyConditions(entry, device)
+
+
+def has_trained_prior(entry: DecoderEntry) -> bool:
+    """Whether its prior is one that clipkit trained, on the towers of an open_clip space."""
+    return (
+        entry.folder is not None
+        and not entry.reads_words
+        and not (entry.folder / "prior" / "model_index.json").is_file()
+    )

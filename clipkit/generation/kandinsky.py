@@ -1,0 +1,169 @@
+"""Kandinsky 2.2: diffusion prior and decoder (Razzhigaev et al., 2023). The bundled decoder runs by the same lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+from PIL import Image
+
+from clipkit.generation import files
+from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.placing import place, precision
+from clipkit.generation.registry import DecoderEntry
+from clipkit.generation.towers import ImageTower
+from clipkit.spaces.encoder import choose_device
+
+PRIOR_SHARE = 0.4
+"""What prior and text tower take of the memory that the registry gives for the whole."""
+
+
+@dataclass(frozen=True)
+class ImageEmbeds:
+    """What Kandinsky 2.2 is conditioned on: two tensors (1, d)."""
+
+    wanted: torch.Tensor
+    unwanted: torch.Tensor
+
+
+class KandinskyDecoder:
+    """Kandinsky 2.2's decoder, or any model that loads as a `KandinskyV22Pipeline`.
+
+    One that makes a single, small size has a second stage, as unCLIP: its own upsampler if there is one in `upsampler`,
+    and Lanczos resampling.
+    """
+
+    def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
+        self.entry, self.device = entry, choose_device(device)
+        with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
+            folder = files.main_folder(entry)
+            pipeline = KandinskyV22Pipeline.from_pretrained(
+                folder,
+                dtype=precision(self.device),
+                variant=files.variant(folder, self.device),
+                low_cpu_mem_usage=False,
+                use_safetensors=True,
+            )
+            self.upsampler = self._upsampler(entry.folder)
+        self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
+
+    def _upsampler(self, folder: Path | None):
+        if folder is None or not (folder / "upsampler").is_dir():
+            return None
+        from clipkit.generation.upsampler import Upsampler
+
+        model = Upsampler.from_pretrained(folder / "upsampler", dtype=torch.float32, low_cpu_mem_usage=False)
+        return model.to(self.device).eval()
+
+    def prepare(self, wanted: Aim, away: Aim) -> ImageEmbeds:
+        both = (torch.from_numpy(np.asarray(aim.embedding, np.float32))[None] for aim in (wanted, away))
+        return ImageEmbeds(*(embedding.to(self.device) for embedding in both))
+
+    def generate(self, conditioning: ImageEmbeds, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
+        def stepped(pipeline, step: int, timestep, values: dict) -> dict:
+            on_step(step + 1)
+            return values
+
+        first = self._first_size(settings.size)
+        made = self.pipeline(
+            image_embeds=conditioning.wanted,
+            negative_image_embeds=conditioning.unwanted,
+            height=first,
+            width=first,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=torch.Generator().manual_seed(settings.seed),
+            output_type="pt",
+            callback_on_step_end=stepped,
+        ).images
+        if self.upsampler is not None:
+            with torch.inference_mode():
+                made = self.upsampler(made.float())
+        pixels = made[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
+        return picture(pixels, settings.size)
+
+    def _first_size(self, size: int) -> int:
+        """The side that the UNet works at: the decoder's one, or what is asked for, rounded up to what the codec can
+        hold."""
+        step = self.pipeline.movq_scale_factor**2
+        return self.entry.native or -(-size // step) * step
+
+
+class _Prior(KandinskyV22PriorPipeline):
+    """The prior pipeline without its image tower, which it asks for one and the same embedding at every call."""
+
+    nothing: Callable[[], np.ndarray]
+
+    def get_zero_embed(self, batch_size: int = 1, device=None) -> torch.Tensor:
+        return torch.from_numpy(self.nothing()).repeat(batch_size, 1).to(device, self.prior.dtype)
+
+
+class KandinskyConditions:
+    """Kandinsky 2.2's own prior, text tower and image tower, each loaded when it is first needed.
+
+    Nothing is the embedding of an input of zeros; it is kept in the user's cache, so that the image tower, the largest
+    part, is loaded for pictures only.
+    """
+
+    STEPS, GUIDANCE = 25, 4.0
+
+    def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
+        self.entry, self.device = entry, choose_device(device)
+        self.folder = files.prior_folder(entry)
+        self.name = entry.prior or entry.id
+        self.tower = ImageTower(self.folder / "image_encoder", self.folder / "image_processor", self.device, entry.id)
+
+    @cached_property
+    def pipeline(self) -> Any:
+        with one_line_if_it_fails(f"the prior of the decoder {self.entry.id}"), quiet_diffusers():
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.disable_progress_bar()
+            pipeline = _Prior.from_pretrained(
+                self.folder,
+                image_encoder=None,
+                dtype=precision(self.device),
+                variant=files.variant(self.folder, self.device),
+                low_cpu_mem_usage=False,
+                use_safetensors=True,
+            )
+        pipeline.nothing = self.of_nothing
+        return place(pipeline, PRIOR_SHARE * self.entry.memory_gb, self.device, self.entry.id)
+
+    def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
+        made = [
+            self.pipeline(
+                text,
+                num_inference_steps=self.STEPS,
+                guidance_scale=self.GUIDANCE,
+                generator=torch.Generator().manual_seed(seed),
+            ).image_embeds
+            for text in texts
+        ]
+        return torch.cat(made).float().cpu().numpy()
+
+    def of_pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        return self.tower.encode(pictures)
+
+    def of_nothing(self) -> np.ndarray:
+        cached = files.cached_nothing(self.entry)
+        if cached is not None:
+            return cached
+        embedding = self.tower.encode_zeros()
+        path = files.nothing_file(self.entry)
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".npy")
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, embedding)
+            os.replace(unfinished, path)
+        return embedding

@@ -1,0 +1,61 @@
+"""The image tower that comes with a published decoder, as transformers saves it; loaded when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from clipkit.generation.decoder import one_line_if_it_fails
+from clipkit.generation.placing import must_offload, precision
+
+
+class ImageTower:
+    """A `CLIPVisionModelWithProjection` in `folder`, and how it wants its pictures.
+
+    `processor`: the folder of its preprocessing; without one, CLIP's usual at the tower's own size.
+    """
+
+    def __init__(self, folder: Path, processor: Path, device: str, name: str) -> None:
+        self.folder, self.processor, self.device, self.name = folder, processor, device, name
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from clipkit.generation.placing import free_gpu_memory
+
+        weights = sum(path.stat().st_size for path in self.folder.glob("*.safetensors")) / 1e9
+        device = "cpu" if must_offload(weights, free_gpu_memory(self.device)) else self.device
+        with one_line_if_it_fails(f"the image tower of the decoder {self.name}"):
+            from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.disable_progress_bar()
+            tower = CLIPVisionModelWithProjection.from_pretrained(
+                self.folder, dtype=precision(device), use_safetensors=True
+            )
+            if (self.processor / "preprocessor_config.json").is_file():
+                processor = CLIPImageProcessor.from_pretrained(self.processor)
+            else:
+                side = tower.config.image_size
+                processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        return tower.to(device).eval(), processor
+
+    @torch.inference_mode()
+    def encode(self, pictures: Sequence[Image]) -> np.ndarray:
+        """Image embeddings, float32 (n, d), not normalised."""
+        tower, processor = self._loaded
+        pixels = processor(list(pictures), return_tensors="pt").pixel_values
+        return tower(pixels.to(tower.device, tower.dtype)).image_embeds.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def encode_zeros(self) -> np.ndarray:
+        """The embedding float32 (d,) of an input of zeros, after normalisation: of a picture in the mean colour."""
+        tower, _ = self._loaded
+        side = tower.config.image_size
+        zeros = torch.zeros(1, tower.config.num_channels, side, side, device=tower.device, dtype=tower.dtype)
+        return tower(zeros).image_embeds[0].float().cpu().numpy()

@@ -1,0 +1,44 @@
+"""Decoders of other families than Kandinsky 2.2, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def _folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    pytest.importorskip("transformers", reason="published decoders need transformers")
+    folder = factory.mktemp("decoders") / name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IP-Adapter on Stable Diffusion 1.5."""
+    from stable_diffusion_checkpoints import write_ip_adapter
+
+    folder = _folder(tmp_path_factory, "adapter-15")
+    write_ip_adapter(folder, xl=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IP-Adapter on Stable Diffusion XL."""
+    from stable_diffusion_checkpoints import write_ip_adapter
+
+    folder = _folder(tmp_path_factory, "adapter-xl")
+    write_ip_adapter(folder, xl=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unclip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable unCLIP."""
+    from stable_diffusion_checkpoints import write_stable_unclip
+
+    folder = _folder(tmp_path_factory, "unclip")
+    write_stable_unclip(folder)
+    return folder

@@ -1,0 +1,181 @@
+"""How a query gets to a decoder of another space: as it lies in the library, encoded again, or across a bridge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipkit import Library
+
+
+@pytest.fixture(scope="module")
+def spaces(tmp_path_factory) -> dict[str, Path]:
+    """Checkpoints: `small`, of random weights and the Kandinsky checkpoint's dimension; `turned`, tiny turned round by
+    an orthogonal matrix, with a little noise."""
+    from derived_spaces import derive, random_space, rotation
+
+    from clipkit.spaces.registry import BUNDLED
+
+    folder = tmp_path_factory.mktemp("spaces")
+    return {
+        "small": random_space(folder / "small"),
+        "turned": derive(BUNDLED / "clip", folder / "turned", rotation(256), noise=0.01),
+    }
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory, spaces) -> Path:
+    """Indexes `small` and `turned` over 260 scenes; tests copy them."""
+    from clipkit.training.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("routes")
+    write_samples(folder / "photos", 260, size=64)
+    for name, space in spaces.items():
+        with Library.open_or_create(folder / "indexes" / name, space=str(space)) as library:
+            library.index([folder / "photos"], workers=1)
+    return folder
+
+
+@pytest.fixture
+def photo(libraries) -> Path:
+    return sorted((libraries / "photos").rglob("*.jpg"))[7]
+
+
+@pytest.fixture
+def copied(libraries, tmp_path) -> Path:
+    shutil.copytree(libraries / "indexes", tmp_path / "indexes")
+    return tmp_path / "indexes"
+
+
+def _towerless(kandinsky: Path, folder: Path, **says: str) -> Path:
+    """A Kandinsky whose image tower is not here, and whose embedding of nothing was never computed."""
+    shutil.copytree(kandinsky, folder)
+    config = folder / "prior" / "prior" / "config.json"
+    config.write_text(config.read_text() + "\n" * (1 + len(folder.name)))
+    facts = json.loads((folder / "clipkit.json").read_text())
+    (folder / "clipkit.json").write_text(json.dumps(facts | says))
+    (folder / "prior" / "image_encoder").rename(folder / "hidden")
+    return folder
+
+
+def _routes(output) -> list[tuple[str, str]]:
+    return [(leg["route"], leg["through"]) for leg in json.loads(output.out)[0]["route"]]
+
+
+def test_a_picture_of_the_library_in_the_decoders_space_needs_no_image_tower(
+    clipkit, copied, photo, kandinsky, spaces, tmp_path
+):
+    decoder = _towerless(kandinsky, tmp_path / "same", space=str(spaces["small"]))
+    (decoder / "hidden").rename(decoder / "prior" / "image_encoder")
+    words = clipkit("generate", "a dog", "--decoder", decoder, "--name", "small", "--json")
+    assert words.code == 0 and _routes(words)[0][0] == "same space"  # and the embedding of nothing is cached now
+    shutil.rmtree(decoder / "prior" / "image_encoder")
+    ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--explain", "--json")
+    output = clipkit(*ask)
+    assert output.code == 0, output.err
+    assert _routes(output) == [("same space", f"its embedding in the library, in {spaces['small'].resolve()}")]
+    assert "route:" in output.err and "same space" in output.err
+    with Library.open(copied / "small") as library:
+        assert library.generated()[-1].route[0]["route"] == "same space"
+    other = tmp_path / "other.png"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(other)
+    output = clipkit("generate", "--like", other, "--decoder", decoder, "--name", "small", "--json")
+    assert output.code == 0 and _routes(output) == [("same space", f"the image tower of {spaces['small'].resolve()}")]
+
+
+def test_pictures_cross_a_bridge_where_the_decoders_image_tower_is_not_here(
+    clipkit, copied, photo, kandinsky, tmp_path
+):
+    decoder = _towerless(kandinsky, tmp_path / "bridged")
+    ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--json")
+    refused = clipkit(*ask)
+    assert refused.code == 2 and "clipkit bridge fit --to" in refused.err and refused.err.count("\n") == 1
+    (decoder / "hidden").rename(decoder / "prior" / "image_encoder")
+    direct = clipkit(*ask)
+    assert _routes(direct) == [("encoded again", "the decoder's own image tower")]
+    fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "small", "--json")
+    assert fitted.code == 0, fitted.err
+    report = json.loads(fitted.out)
+    assert report["target"] == str(decoder) and report["held_out"] == round(0.2 * report["pictures"])
+    shutil.rmtree(decoder / "prior" / "image_encoder")
+    _forget_nothing(decoder)
+    bridged = clipkit(*ask)
+    assert bridged.code == 0, bridged.err
+    assert [route for route, _ in _routes(bridged)] == ["bridge"] and "in the library" in _routes(bridged)[0][1]
+    mixed = clipkit("generate", "a dog", *ask[1:])
+    assert [route for route, _ in _routes(mixed)] == ["encoded again", "bridge"]
+    again = clipkit(*ask)
+    first, second = (Path(json.loads(o.out)[0]["path"]).read_bytes() for o in (bridged, again))
+    assert first == second
+
+
+def _forget_nothing(decoder: Path) -> None:
+    from clipkit.generation import files, registry
+    from clipkit.generation.families import load_conditions
+
+    files.nothing_file(registry.find(str(decoder))).unlink()
+    load_conditions.cache_clear()
+
+
+def test_across_a_bridge_between_turned_spaces_the_pictures_stay_nearly_the_same(clipkit, copied, photo, tmp_path):
+    fitted = clipkit("bridge", "fit", "--to", "tiny", "--name", "turned")
+    assert fitted.code == 0 and "recall@10" in fitted.out
+    (report,) = json.loads(clipkit("bridge", "list", "--name", "turned", "--json").out)
+    assert report["cosine"] > 0.95 and report["recall_1"] > 0.9 and report["norm_error"] < 0.1
+
+    def made(*query: str | Path) -> np.ndarray:
+        path = tmp_path / "made.png"
+        output = clipkit(
+            "generate", *query, "--decoder", "tiny", "--name", "turned", "--seed", "5", "--size", "64", "-o", path,
+            "--json",
+        )  # fmt: skip
+        assert output.code == 0, output.err
+        seen.append(_routes(output)[0][0])
+        return np.asarray(Image.open(path)).astype(float)
+
+    seen: list[str] = []
+    direct, bridged = made("--like", photo), made("--like", photo, "--route", "bridge")
+    another = made("--like", sorted(photo.parent.parent.rglob("*.jpg"))[-1])
+    assert seen == ["encoded again", "bridge", "encoded again"]
+    assert np.abs(direct - bridged).mean() < 0.5 * np.abs(direct - another).mean()
+    assert clipkit("bridge", "remove", "--to", "tiny", "--name", "turned").out == "removed 1 bridge\n"
+    assert clipkit("bridge", "list", "--name", "turned").out == ""
+
+
+def test_words_are_encoded_again_by_the_decoders_own_tower(clipkit, copied):
+    output = clipkit("generate", "a whale", "--decoder", "tiny", "--name", "turned", "--steps", "2", "--json")
+    assert _routes(output) == [("encoded again", "the decoder's text tower and prior")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("bridge", "fit", "--to", "no-such-model"),
+        ("bridge", "fit", "--to", "kandinsky-2-2"),
+        ("bridge", "fit", "--to", "tiny", "--from", "ViT-L-14/openai"),
+        ("bridge", "fit", "--to", "tiny", "--name", "nobody"),
+        ("bridge", "remove"),
+        ("generate", "--like", "PHOTO", "--decoder", "tiny", "--route", "bridge"),
+    ],
+)
+def test_mistakes_are_one_line(clipkit, copied, photo, wrong):
+    words = [str(photo) if word == "PHOTO" else word for word in wrong]
+    output = clipkit(*words, *(() if "--name" in words else ("--name", "turned")))
+    assert output.code == 2 and output.err.startswith("clipkit: ") and output.err.count("\n") == 1, output.err
+
+
+def test_a_library_in_the_space_already_needs_no_bridge(clipkit, copied, spaces):
+    output = clipkit("bridge", "fit", "--to", spaces["turned"], "--name", "turned")
+    assert output.code == 2 and "already" in output.err
+
+
+def test_python_mirrors_it(copied):
+    with Library.open(copied / "turned") as library:
+        fitted = library.fit_bridge("tiny", sample=60)
+        assert fitted.report.pictures == 60 and [b.target for b in library.bridges()] == ["tiny"]
+        assert library.remove_bridges() == 1 and library.bridges() == []
