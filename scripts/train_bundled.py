@@ -359,7 +359,7 @@ def prior(run: Run) -> None:
         pipeline = KandinskyV22Pipeline.from_pretrained(
             run.output / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
         ).to(run.device)
-    referee, count = load_judge(run.judge), 12 if run.quick else 300
+    referee, count = load_judge(run.judge), 12 if run.quick else 160
     encoder, table = run.encoder, {}
     for name, (candidate, recipe, seconds) in priors.items():
         row = {"recipe": recipe, "seconds": seconds}
