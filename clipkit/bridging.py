@@ -10,7 +10,7 @@ import numpy as np
 from clipkit.catalog.stored import sample_of, stored_embeddings
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import files, registry
-from clipkit.generation.bridge import FEWEST, Bridge, fit, listed, save
+from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.spaces.registry import canonical_id, checkpoint_folder
 
@@ -66,18 +66,11 @@ def remove_bridges(library: Library, to: str | None) -> int:
     target = entry.target if entry else canonical_id(to) if to else ""
     removed = 0
     for path in sorted(folder.glob("*.safetensors")):
-        from clipkit.generation.bridge import file_of
-
         names_it = path.name.endswith(file_of(folder, "", target).name)
         if to is None or names_it:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
-
-
-def all_bridges(library: Library) -> list[Bridge]:
-    """The bridges of a library."""
-    return listed(library.path / "bridges")
 
 
 def _decoder(to: str) -> registry.DecoderEntry | None:
@@ -100,8 +93,13 @@ def _image_tower(
     if tower and not (checkpoint_folder(target) and target == tower.space):
         conditions = load_conditions(tower, device)
         return 448, conditions.of_pictures
-    if entry and not entry.space:
+    if entry and entry.folder and not entry.space:
         raise DecoderNotAvailable(f"the decoder {entry.id} has no image tower, and names no space in its clipkit.json")
+    if entry and not checkpoint_folder(target):
+        raise DecoderNotAvailable(
+            f"the image tower of the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` "
+            f"fetches it, or --to {target} takes the model of that name"
+        )
     encoder = load_encoder(target, device)
 
     def encode(pictures: Sequence[Image]) -> np.ndarray:

@@ -39,9 +39,13 @@ def generate(
     route: Which = "auto",
     device: str = "auto",
     say: Callable[[str], None] | None = None,
+    may_fetch: bool = True,
     progress: ProgressCallback | None = None,
 ) -> list[Generated]:
-    """Makes pictures of a query and marks them; see `Library.generate`. Without a library `output` is needed."""
+    """Makes pictures of a query and marks them; see `Library.generate`. Without a library `output` is needed.
+
+    What a decoder lacks is downloaded only if it is named and `may_fetch`.
+    """
     from clipkit.generation import files, routes
     from clipkit.generation.making import make
     from clipkit.generation.making import settings as checked
@@ -56,7 +60,7 @@ def generate(
     if folder is None:
         raise BadQuery("without a library the picture needs a place: give one with -o FILE")
     ground = ground_of(library)
-    plan = plan_of(query, entry, ground, route=route, named=bool(decoder))
+    plan = plan_of(query, entry, ground, route=route, named=bool(decoder) and may_fetch)
     pictures = [picture_of(leg.part.value, size_of(entry)) if routes.needs_picture(leg) else None for leg in plan.legs]
     for line in plan.notes if say else ():
         say(line)  # type: ignore[misc]
@@ -120,7 +124,12 @@ def make_missing(
         return replace(result, notes=(*result.notes, reason))
     before = None if fresh else made_before(library.catalog, result.query.to_json(), entry.id)
     try:
-        made = before or generate(result.query, library=library, device=device, progress=progress)[0]
+        made = (
+            before
+            or generate(
+                result.query, library=library, decoder=entry.id, may_fetch=False, device=device, progress=progress
+            )[0]
+        )
     except DecoderNotAvailable as error:
         if always:
             raise

@@ -99,12 +99,10 @@ class KandinskyDecoder:
 
 
 class _Prior(KandinskyV22PriorPipeline):
-    """The prior pipeline without its image tower, which it asks for one and the same embedding at every call."""
-
-    nothing: Callable[[], np.ndarray]
+    """The prior pipeline without its image tower, which it would ask at every call for an embedding that is cached."""
 
     def get_zero_embed(self, batch_size: int = 1, device=None) -> torch.Tensor:
-        return torch.from_numpy(self.nothing()).repeat(batch_size, 1).to(device, self.prior.dtype)
+        return torch.zeros(batch_size, self.prior.config.embedding_dim, device=device)
 
 
 class KandinskyConditions:
@@ -136,7 +134,6 @@ class KandinskyConditions:
                 low_cpu_mem_usage=False,
                 use_safetensors=True,
             )
-        pipeline.nothing = self.of_nothing
         return place(pipeline, PRIOR_SHARE * self.entry.memory_gb, self.device, self.entry.id)
 
     def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:

@@ -138,11 +138,15 @@ def _space(said: str, folder: Path) -> str:
 def for_spaces(*spaces: str) -> DecoderEntry:
     """The decoder for a library of these spaces, the first before the others.
 
-    One that takes its embeddings and is here, else any that takes them, else the recommended one, by way of the words.
+    One that takes its embeddings and is here, else any that takes them; else, by way of the words, one for photographs
+    that is here, or the recommended one.
     """
     taking = [entry for space in spaces for entry in entries() if space in entry.spaces]
     here = [entry for entry in taking if on_disk(entry)]
-    return next(iter([*here, *taking]), None) or find(RECOMMENDED)
+    if taking:
+        return [*here, *taking][0]
+    recommended = find(RECOMMENDED)
+    return next((e for e in (recommended, *entries()) if not e.folder and on_disk(e)), recommended)
 
 
 def on_disk(entry: DecoderEntry) -> bool:
