@@ -34,7 +34,7 @@ def stored_embeddings(catalog: Catalog, hashes: Sequence[str], space: str) -> di
 def sample_of(catalog: Catalog, space: str, count: int, seed: int = 0) -> list[tuple[str, int]]:
     """At most `count` contents that searches of a space may find, with the id of an embedding of theirs, at random but
     always the same ones."""
-    rows = catalog.db.execute(f"SELECT hash, id FROM embeddings WHERE space = ? AND {LIVE} ORDER BY id", [space])
-    rows = [(row[0], row[1]) for row in rows]
+    sql = f"SELECT hash, id FROM embeddings WHERE space = ? AND {LIVE} ORDER BY id"
+    rows = [(row[0], row[1]) for row in catalog.db.execute(sql, [space])]
     chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
     return [rows[i] for i in sorted(chosen)]

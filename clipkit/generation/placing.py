@@ -47,6 +47,6 @@ def place(pipeline, needed_gb: float, device: str, name: str):
             "pip install 'clipkit[decoders]' lets its parts take turns, or use --device cpu"
         ) from error
     for codec in (getattr(pipeline, "vae", None), getattr(pipeline, "movq", None)):
-        if hasattr(codec, "enable_tiling"):
+        if codec is not None and hasattr(codec, "enable_tiling"):
             codec.enable_tiling()
     return pipeline

@@ -24,7 +24,7 @@ COLUMNS = {
     "spaces": {"id", "dimension", "config", "created_at", "revision"},
     "generations": {
         "id", "query", "path", "hash", "space", "prior", "decoder", "seed", "steps", "guidance", "parents",
-        "created_at",
+        "created_at", "route",
     },
 }  # fmt: skip
 

@@ -76,6 +76,7 @@ def test_a_model_that_is_asked_for_with_yes_comes_from_the_hub(
     assert clipkit("search", "a dog", "--json").code in (0, 1) and clipkit("index").code == 0
     assert len(hub.requests) == asked, "what is here is used without asking the hub"
     shutil.rmtree(tmp_path / "hf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-exports"))  # an export would go on serving
     forget_encoders()  # a later process
     gone = clipkit("search", "a dog")
     assert gone.code == 2 and f"`clipkit models pull {space}`" in gone.err and len(hub.requests) == asked

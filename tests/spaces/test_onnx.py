@@ -373,9 +373,9 @@ def test_a_text_tower_of_transformers_gives_the_vectors_of_torch(tmp_path, cache
     transformers.XLMRobertaConfig(
         vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=40, type_vocab_size=1,
-    ).save_pretrained(folder)  # fmt: skip
+    ).save_pretrained(folder / "text_model")  # fmt: skip
     text = {
-        "hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False,
+        "hf_model_name": str(folder / "text_model"), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False,
         "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler", "context_length": 16,
     }  # fmt: skip
     vision = FAMILIES["ViT with QuickGELU"]["vision_cfg"]

@@ -11,7 +11,7 @@ from spaces.open_clip_reference import CASES, HUB_ONLY, TEXTS
 
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.decoding import open_picture
-from clipkit.spaces.encoder import OpenClipEncoder, forget_encoders, load_encoder, unit
+from clipkit.spaces.encoder import OpenClipEncoder, forget_encoders, load_torch_encoder, unit
 from clipkit.spaces.locating import locate, on_disk
 
 RECOMMENDED = "ViT-B-32-256/datacomp_s34b_b86k"
@@ -40,7 +40,7 @@ def encoded(encoder: OpenClipEncoder, pictures) -> np.ndarray:
 
 @pytest.mark.parametrize("space", [*CASES, HUB_ONLY])
 def test_vectors_are_those_of_open_clip(real_models, space):
-    encoder = load_encoder(space, "cpu")
+    encoder = load_torch_encoder(space, "cpu")
     images, texts = encoded(encoder, real_models.pictures), encoder.encode_texts(TEXTS)
     for what, ours in (("images", images), ("texts", texts)):
         theirs = real_models.vectors[f"{space} {what}"]
@@ -54,8 +54,8 @@ def test_vectors_are_those_of_open_clip(real_models, space):
 
 
 def test_the_recommended_model_has_its_real_size(real_models):
-    encoder = load_encoder(RECOMMENDED, "cpu")
-    assert sum(p.numel() for p in encoder._model.parameters()) == pytest.approx(151.3e6, rel=1e-3)
+    encoder = load_torch_encoder(RECOMMENDED, "cpu")
+    assert sum(p.numel() for p in encoder.model.parameters()) == pytest.approx(151.3e6, rel=1e-3)
     assert (encoder.dimension, encoder.preprocessing.size) == (512, 256)
 
 
@@ -64,19 +64,19 @@ def test_quickgelu_and_preprocessing_are_the_checkpoints_own(real_models):
     from open_clip.transformer import QuickGELU
 
     def activations(space: str) -> int:
-        return sum(isinstance(module, QuickGELU) for module in load_encoder(space, "cpu")._model.modules())
+        return sum(isinstance(module, QuickGELU) for module in load_torch_encoder(space, "cpu").model.modules())
 
     assert activations("ViT-L-14/openai") and activations(HUB_ONLY)
     assert not activations("ViT-L-14/laion2b_s32b_b82k")
-    assert load_encoder("ViT-L-14/laion2b_s32b_b82k", "cpu").preprocessing.mean == (0.5, 0.5, 0.5)
-    own = load_encoder(HUB_ONLY, "cpu").preprocessing
+    assert load_torch_encoder("ViT-L-14/laion2b_s32b_b82k", "cpu").preprocessing.mean == (0.5, 0.5, 0.5)
+    own = load_torch_encoder(HUB_ONLY, "cpu").preprocessing
     assert (own.interpolation, own.resize_mode, own.fill_color, own.mean) == (
         "bilinear",
         "longest",
         127,
         (0.4, 0.5, 0.6),
     )
-    assert load_encoder("ViT-H-14-quickgelu/dfn5b", "cpu").preprocessing.resize_mode == "squash"
+    assert load_torch_encoder("ViT-H-14-quickgelu/dfn5b", "cpu").preprocessing.resize_mode == "squash"
 
 
 def test_a_tag_has_one_spelling():
@@ -103,7 +103,7 @@ def test_a_part_that_is_not_here_is_one_line(real_models, tmp_path, monkeypatch,
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert not on_disk(space)
     with pytest.raises(SpaceNotAvailable) as error:
-        load_encoder(space, "cpu")
+        load_torch_encoder(space, "cpu")
     message = str(error.value)
     assert part in message and "\n" not in message
     assert f"clipkit models pull {space}" in message or "clipkit models import" in message
@@ -115,7 +115,7 @@ def test_without_transformers_the_line_says_what_to_install(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find_spec(name))
     with pytest.raises(SpaceNotAvailable, match=r"pip install 'clipkit\[multilingual\]'"):
-        load_encoder(XLM, "cpu")
+        load_torch_encoder(XLM, "cpu")
 
 
 def test_loading_asks_no_hub(real_models, monkeypatch):
@@ -148,6 +148,6 @@ def test_loading_asks_no_hub(real_models, monkeypatch):
         huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
     )
     for space in ("ViT-L-14/openai", XLM, HUB_ONLY):
-        assert load_encoder(space, "cpu").encode_texts(["a dog"]).shape[0] == 1
+        assert load_torch_encoder(space, "cpu").encode_texts(["a dog"]).shape[0] == 1
     server.shutdown()
     assert asked == []
