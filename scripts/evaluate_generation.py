@@ -70,7 +70,7 @@ class Report:
 
     def row(self, *cells: str) -> None:
         self.rows.append(cells)
-        print("".join(f"{cell:{width}}" for cell, width in zip(cells, (24, 22, 12, 9, 12, 9), strict=True)), flush=True)
+        print("".join(f"{cell:{width}}" for cell, width in zip(cells, (24, 24, 12, 9, 12, 9), strict=True)), flush=True)
 
     def remark(self, text: str) -> None:
         self.remarks.append(text)
@@ -141,7 +141,7 @@ def score(maker: Maker, referee: judging.Judge, report: Report, count: int, titl
     true = scoring.painted(scenes, maker.size)
     from_text = maker.from_embeddings(maker.prior_of(captions))
     sources = {
-        "nothing: true pictures": true,
+        "true picture": true,
         "codec alone": through_codec(maker.pipeline.movq, true),
         "image embedding": maker.from_embeddings(maker.encoder.encode_images(true)),
         "text through the prior": from_text,
@@ -152,9 +152,9 @@ def score(maker: Maker, referee: judging.Judge, report: Report, count: int, titl
         verdict = referee.look(squares)
         row = scoring.judged(verdict, scenes)
         objects, placed = row.get("object", row.get("both")), f"{row['placed']:.3f}" if "placed" in row else ""
-        distance = scoring.frechet(verdict.features, reference)
+        distance = max(0.0, scoring.frechet(verdict.features, reference))
         report.row(
-            title, name[:21], f"{objects:.3f}", placed, f"{row['background']:.3f}", f"{distance:.2f}"
+            title, name, f"{objects:.3f}", placed, f"{row['background']:.3f}", f"{distance:.2f}"
         )  # fmt: skip
     return scoring.grid(from_text[:16], 8)
 
