@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spaces.hub_server import Hub
 from spaces.open_clip_reference import HUB_ONLY, TEXTS
 
 from clipkit.errors import SpaceNotAvailable
 from clipkit.spaces.encoder import forget_encoders, load_encoder
 from clipkit.spaces.importing import import_model, imported, remove_import
 from clipkit.spaces.locating import imported_folder, locate, models_folder, on_disk
+from clipkit.spaces.pulling import pull_model
 
 RN50, XLM = "RN50/openai", "xlm-roberta-large-ViT-H-14/frozen_laion5b_s13b_b90k"
 HERS = "models--somebody--her-own-clip"
@@ -124,6 +126,22 @@ def test_a_folder_or_cache_with_a_pickle_only_is_not_loaded(real_models, tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # an export made before would go on serving
     with pytest.raises(SpaceNotAvailable, match="--allow-pickle"):
         load_encoder(RN50, "cpu")
+
+
+def test_a_pickle_is_pulled_and_kept_as_safetensors_if_it_is_allowed(real_models, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    file = as_pickle(real_models.weights("timm/resnet50_clip.openai"), tmp_path / "open_clip_pytorch_model.bin")
+    hub = Hub({"timm/resnet50_clip.openai": {file.name: file}})
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(SpaceNotAvailable, match="--allow-pickle"):
+        pull_model(RN50)
+    assert pull_model(RN50, allow_pickle=True).converted
+    hub.close()
+    assert locate(RN50).weights.suffix == ".safetensors" and texts_are_open_clips(real_models, RN50, RN50)
 
 
 class Evil:
