@@ -28,7 +28,7 @@ class DecoderRecipe(Schedule):
     of the caption instead of the picture's own, so that the decoder knows what priors give.
     """
 
-    steps: int = 6000
+    steps: int = 7000
     batch: int = 64
     learning_rate: float = 6e-4
     warmup: int = 200
