@@ -8,7 +8,7 @@ from clipkit.spaces import onnx_files, onnx_weightless
 from clipkit.spaces.encoder import Encoder, OpenClipEncoder, choose_device, load_torch_encoder
 from clipkit.spaces.onnx_encoder import OnnxEncoder, exported_encoder
 from clipkit.spaces.onnx_files import Exported
-from clipkit.spaces.registry import canonical_id
+from clipkit.spaces.registry import WEIGHTS, canonical_id, checkpoint_folder
 
 _KEPT = 2
 _kept: dict[tuple, OnnxEncoder] = {}
@@ -49,7 +49,10 @@ def _is_better(exported: Exported | None, search: bool) -> bool:
 
 def _opened(space: str, exported: Exported | None, search: bool) -> OnnxEncoder | None:
     """The encoder in ONNX Runtime, of the export or of graphs beside the checkpoint; None if none can be opened."""
-    key = (space, *exported.files) if exported else (space, onnx_files.source_stamp(space))
+    folder = checkpoint_folder(space)
+    if not exported and not folder:
+        return None
+    key = (space, *exported.files) if exported else (space, onnx_files.stamp(folder / WEIGHTS))  # type: ignore[operator]
     encoder = _kept.get(key) or (exported_encoder(exported) if exported else onnx_weightless.beside(space))
     if not encoder:
         return None

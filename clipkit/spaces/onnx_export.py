@@ -78,7 +78,9 @@ def _make(encoder: OpenClipEncoder, weights: str, made: Path, progress: Progress
 
     step(0)
     blank = Exported(onnx_files.folder_of(encoder.space), encoder.space, weights, {}, {})
-    blank = replace(blank, source=onnx_files.source_stamp(encoder.space), versions=onnx_files.library_versions())
+    blank = replace(
+        blank, source=onnx_files.stamp(onnx_files.weights_file(encoder.space)), versions=onnx_files.library_versions()
+    )
     try:
         facts = _facts(encoder, made)
         with on_cpu(encoder):

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.spaces.registry import WEIGHTS, canonical_id, checkpoint_folder
+from clipkit.spaces.registry import canonical_id
 
 FORMAT = 1
 """Raised whenever exports are made in another way: older ones are then made anew."""
@@ -97,9 +98,10 @@ def find(space: str) -> Exported | None:
         return None
     if exported.refused and exported.versions != library_versions():
         return None  # what one version of torch cannot export, another may
-    now = source_stamp(space)
-    # Where the checkpoint is no longer on disk the export goes on serving: it is of the model that the vectors are of.
-    return exported if now is None or exported.source is None or list(exported.source) == list(now) else None
+    # The file that it was made from is looked at, not looked for: open_clip's table of names is slow to import. Where
+    # it is no longer on disk the export goes on serving: it is of the model that the vectors are of.
+    now = stamp(Path(exported.source[0])) if exported.source else None
+    return exported if now is None or list(exported.source or ()) == list(now) else None
 
 
 def library_versions() -> dict[str, str]:
@@ -108,14 +110,17 @@ def library_versions() -> dict[str, str]:
 
 
 def weights_file(space: str) -> Path | None:
-    """The file that a space is loaded from, where that can be told without loading it."""
-    folder = checkpoint_folder(space)
-    return folder / WEIGHTS if folder else None
+    """The file that a space is loaded from; None if it is not on this disk, or in a form that clipkit does not load."""
+    from clipkit.spaces.locating import locate
+
+    try:
+        return locate(space).weights
+    except SpaceNotAvailable:
+        return None
 
 
-def source_stamp(space: str) -> tuple | None:
-    """Path, size and time of change of the checkpoint: what tells at a glance that it is another one."""
-    path = weights_file(space)
+def stamp(path: Path | None) -> tuple[str, int, int] | None:
+    """Path, size and time of change of a checkpoint: what tells at a glance that it is another one."""
     try:
         status = path.stat() if path else None
     except OSError:

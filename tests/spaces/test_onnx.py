@@ -157,7 +157,7 @@ def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path
     there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
     there.rename(here)
     values = json.loads((here / onnx_files.MANIFEST).read_text())
-    values |= {"space": str(folder), "source": onnx_files.source_stamp(str(folder))}
+    values |= {"space": str(folder), "source": onnx_files.stamp(folder / WEIGHTS)}
     (here / onnx_files.MANIFEST).write_text(json.dumps(values))
     first = onnx_files.find(str(folder))
     assert isinstance(load_encoder(str(folder), search=True), OnnxEncoder)
@@ -383,3 +383,21 @@ def test_a_text_tower_of_transformers_gives_the_vectors_of_torch(tmp_path, cache
     encoder = checkpoint.load(str(folder), "cpu")
     assert onnx_export.export(encoder).refused == ""
     same_vectors(str(folder), encoder)
+
+
+def test_a_space_of_open_clips_own_table_is_found_without_importing_it(made, filled):
+    """Its id leads to its files only through open_clip; the export remembers the file it was made from."""
+    found = onnx_files.find(str(made))
+    space = "ViT-B-16/some_tag"
+    found.folder.rename(onnx_files.folder_of(space))
+    manifest = onnx_files.folder_of(space) / onnx_files.MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "space": space}))
+    code = (
+        "import sys; from pathlib import Path; from clipkit.spaces import onnx_files\n"
+        f"onnx_files.cache = lambda: Path({str(filled)!r})\n"
+        "from clipkit.spaces.encoder import load_encoder\n"
+        f"vectors = load_encoder({space!r}, search=True).encode_texts(['a dog'])\n"
+        "print(vectors.shape, [name for name in ('torch', 'open_clip') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "(1, 32) []"
