@@ -110,8 +110,11 @@ def _named(files: list[HubFile], names: tuple[str, ...]) -> list[HubFile]:
     return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
 
 
+SHOWN_EVERY_S = 0.1
+
+
 class _Meter:
-    """Bytes as progress, in megabytes, at most ten times a second."""
+    """Bytes as progress, in megabytes, at most every `SHOWN_EVERY_S`."""
 
     def __init__(self, space: str, progress: ProgressCallback | None) -> None:
         self.total, self._done, self._progress = 0, 0, progress
@@ -120,7 +123,7 @@ class _Meter:
     def add(self, count: int) -> None:
         self._done += count
         now = time.monotonic()
-        if self._progress and (now - self._shown > 0.1 or self._done >= self.total):
+        if self._progress and (now - self._shown > SHOWN_EVERY_S or self._done >= self.total):
             self._shown = now
             done, total = self._done // MEGABYTE, max(1, self.total // MEGABYTE)
             self._progress(Progress(self._stage, done, total, done / max(1e-9, now - self._started)))
