@@ -283,7 +283,10 @@ def test_opening_while_another_process_publishes_again_and_again(tmp_path):
     process = start(PUBLISHER, tmp_path)
     assert process.stdout.readline() == "ready\n"
     try:
-        assert len({holds(tmp_path) for _ in range(60)}) > 1
+        seen, deadline = {holds(tmp_path) for _ in range(60)}, time.monotonic() + 60
+        while len(seen) < 2 and time.monotonic() < deadline:  # a busy machine may not have let the other one run yet
+            seen.add(holds(tmp_path))
+        assert len(seen) > 1
     finally:
         stop(process)
 
