@@ -47,7 +47,7 @@ def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXP
     else:
         size = encoder.preprocessing.size
         example = torch.zeros((3, 3, size, size))
-    with _quiet(), torch.inference_mode(False), torch.no_grad():
+    with quiet(), torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             tower_module(encoder, tower),
             (example,),
@@ -140,7 +140,7 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter prints its steps and logs its doubts; what fails is raised, what is wrong is found by comparing."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)

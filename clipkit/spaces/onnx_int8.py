@@ -21,6 +21,7 @@ from clipkit.spaces import onnx_files
 from clipkit.spaces.encoder import unit
 from clipkit.spaces.onnx_encoder import OnnxEncoder, exported_encoder
 from clipkit.spaces.onnx_export import measure
+from clipkit.spaces.onnx_graphs import quiet
 
 ENOUGH = 0.98
 """Recall@10 that a tower needs to be kept."""
@@ -106,10 +107,11 @@ def quantise(
 def _quantise(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        source, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"],
-        use_external_data_format=True, extra_options={"MatMulConstBOnly": True},
-    )  # fmt: skip
+    with quiet():
+        quantize_dynamic(
+            source, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"],
+            use_external_data_format=True, extra_options={"MatMulConstBOnly": True},
+        )  # fmt: skip
 
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
