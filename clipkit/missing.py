@@ -49,6 +49,7 @@ def generate(
     from clipkit.generation import files, routes
     from clipkit.generation.making import make
     from clipkit.generation.making import settings as checked
+    from clipkit.marks.writing import clear_unfinished
 
     if not 1 <= count <= MOST:
         raise BadQuery(f"the number of pictures must be from 1 to {MOST}")
@@ -67,6 +68,7 @@ def generate(
     if plan.fetches:
         files.fetch(entry, tower=plan.tower)
     folder.mkdir(parents=True, exist_ok=True)
+    clear_unfinished(folder)
     wishes, nothing = routes.wishes(plan, ground, pictures, device)
     parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
     results = []

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import secrets
+import time
 from pathlib import Path
 
 from PIL import Image
@@ -24,6 +25,7 @@ PNG_KEYWORD = "clipkit"
 """The text chunk of a PNG file that holds the provenance."""
 
 _QUALITY = 95
+_UNFINISHED = ".clipkit-new"
 _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286
 
 
@@ -85,8 +87,16 @@ def _clean(text: str) -> str:
     return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
+def clear_unfinished(folder: Path, older_than_s: float = 3600) -> None:
+    """Deletes what processes that were killed while saving left in a folder; younger files may still be written."""
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > older_than_s:
+                left.unlink()
+
+
 def _write_whole(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.clipkit-new")
+    unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         with unfinished.open("xb") as file:
             file.write(data)

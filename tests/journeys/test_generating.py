@@ -123,6 +123,17 @@ def test_generate_counts_seeds_and_takes_every_option(clipkit, tmp_path, library
         assert image.size == (100, 100) and image.format == "JPEG"
 
 
+def test_what_a_kill_left_is_cleared_away_later(clipkit, library_of_scenes):
+    folder = library_of_scenes / "default" / "generated"
+    folder.mkdir()
+    old, young = folder / ".0123.clipkit-new", folder / ".4567.clipkit-new"
+    for path in (old, young):
+        path.write_bytes(b"half a picture")
+    os.utime(old, (1, 1))
+    assert clipkit("generate", "a whale", "--steps", "1").code == 0
+    assert not old.exists() and young.exists()
+
+
 def test_generated_lists_and_removes(clipkit, library_of_scenes):
     clipkit("generate", "a whale", "-n", "3", "--steps", "2", "--seed", "1")
     rows = json.loads(clipkit("generated", "--json").out)
