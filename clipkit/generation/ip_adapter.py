@@ -20,7 +20,7 @@ from safetensors import safe_open
 from clipkit.errors import ClipkitError, DecoderNotAvailable
 from clipkit.generation import files
 from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
-from clipkit.generation.placing import place, precision
+from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
 
@@ -42,14 +42,7 @@ class IpAdapterDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            folder = files.main_folder(entry)
-            pipeline = DiffusionPipeline.from_pretrained(
-                folder,
-                dtype=precision(self.device),
-                variant=files.variant(folder, self.device),
-                low_cpu_mem_usage=False,
-                use_safetensors=True,
-            )
+            pipeline = load(DiffusionPipeline, files.main_folder(entry), self.device)
             weights = self._adapter()
             pipeline.load_ip_adapter(
                 weights, subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False

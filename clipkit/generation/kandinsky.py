@@ -18,7 +18,7 @@ from PIL import Image
 
 from clipkit.generation import files
 from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
-from clipkit.generation.placing import place, precision
+from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
 from clipkit.spaces.encoder import choose_device
@@ -45,14 +45,7 @@ class KandinskyDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            folder = files.main_folder(entry)
-            pipeline = KandinskyV22Pipeline.from_pretrained(
-                folder,
-                dtype=precision(self.device),
-                variant=files.variant(folder, self.device),
-                low_cpu_mem_usage=False,
-                use_safetensors=True,
-            )
+            pipeline = load(KandinskyV22Pipeline, files.main_folder(entry), self.device)
             self.upsampler = self._upsampler(entry.folder)
         self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
 
@@ -126,14 +119,7 @@ class KandinskyConditions:
             from transformers.utils import logging as transformers_logging
 
             transformers_logging.disable_progress_bar()
-            pipeline = _Prior.from_pretrained(
-                self.folder,
-                image_encoder=None,
-                dtype=precision(self.device),
-                variant=files.variant(self.folder, self.device),
-                low_cpu_mem_usage=False,
-                use_safetensors=True,
-            )
+            pipeline = load(_Prior, self.folder, self.device, image_encoder=None)
         return place(pipeline, PRIOR_SHARE * self.entry.memory_gb, self.device, self.entry.id)
 
     def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:

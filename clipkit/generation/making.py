@@ -68,11 +68,13 @@ def make(
     if progress:
         progress(Progress("loading the decoder", 0, None))
     conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
+    wishes = embedded(wishes, conditions)
+    avoided = [w for w in wishes if w.weight < 0]
+    nowhere = None if avoided else Aim(nothing_of(conditions, nothing))
     for number in range(count):
         chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
         wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
-        avoided = [w for w in wishes if w.weight < 0]
-        away = aim(avoided, conditions, chosen.seed) if avoided else Aim(nothing_of(conditions, nothing))
+        away = nowhere or aim(avoided, conditions, chosen.seed)
         stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
 
         def on_step(step: int, stage: str = stage) -> None:
@@ -80,6 +82,13 @@ def make(
                 progress(Progress(stage, step, first.steps))
 
         yield decoder.generate(decoder.prepare(wanted, away), chosen, on_step), chosen
+
+
+def embedded(wishes: Sequence[Wish], conditions: PictureConditions) -> list[Wish]:
+    """The terms with embeddings in place of pictures: those are the same for every seed."""
+    pictures = [w.value for w in wishes if isinstance(w.value, Image)]
+    found = iter(conditions.of_pictures(pictures) if pictures else ())
+    return [Wish(next(found), w.weight) if isinstance(w.value, Image) else w for w in wishes]
 
 
 def nothing_of(conditions: PictureConditions, instead: np.ndarray | None) -> np.ndarray | None:
@@ -93,21 +102,19 @@ def aim(wishes: Sequence[Wish], conditions: PictureConditions, seed: int) -> Aim
         texts = [w.value for w in wishes if isinstance(w.value, str)]
         made = iter(conditions.of_texts(texts, seed) if texts else ())
         wishes = [Wish(next(made), w.weight) if isinstance(w.value, str) else w for w in wishes]
-        return Aim(joined(wishes, conditions))
+        return Aim(joined(wishes))
     pictures = [w for w in wishes if not isinstance(w.value, str)]
     words = ", ".join(w.value for w in wishes if isinstance(w.value, str))
     share = sum(abs(w.weight) for w in pictures) / sum(abs(w.weight) for w in wishes)
-    return Aim(joined(pictures, conditions) if pictures else None, words, share)
+    return Aim(joined(pictures) if pictures else None, words, share)
 
 
-def joined(wishes: Sequence[Wish], conditions: PictureConditions) -> np.ndarray:
-    """One embedding, float32 (d,), of pictures: their weighted mean direction, as long as they are on average.
+def joined(wishes: Sequence[Wish]) -> np.ndarray:
+    """One embedding, float32 (d,), of several: their weighted mean direction, as long as they are on average.
 
     A plain mean would be shorter than its parts, and decoders take a short embedding for a vague one.
     """
-    pictures = [w.value for w in wishes if isinstance(w.value, Image)]
-    embedded = iter(conditions.of_pictures(pictures) if pictures else ())
-    parts = np.stack([w.value if isinstance(w.value, np.ndarray) else next(embedded) for w in wishes])
+    parts = np.stack([np.asarray(w.value) for w in wishes])
     if len(parts) == 1:
         return parts[0]
     weights = np.abs([w.weight for w in wishes]).astype(np.float32)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from clipkit.errors import DecoderNotAvailable
+from clipkit.generation import files
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,18 @@ def free_gpu_memory(device: str) -> float | None:
     import torch
 
     return torch.cuda.mem_get_info()[0] / 1e9 if device == "cuda" else None
+
+
+def load(pipeline_class, folder: Path, device: str, **parts: Any) -> Any:
+    """A pipeline of diffusers from a folder on disk, in the device's precision; `parts` replace those of the folder."""
+    return pipeline_class.from_pretrained(
+        folder,
+        dtype=precision(device),
+        variant=files.variant(folder, device),
+        low_cpu_mem_usage=False,
+        use_safetensors=True,
+        **parts,
+    )
 
 
 def place(pipeline, needed_gb: float, device: str, name: str):

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import files
 from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
-from clipkit.generation.placing import place, precision
+from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
 
@@ -56,15 +56,7 @@ class StableUnclipDecoder:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
             folder = files.main_folder(entry)
-            pipeline = _FromEmbeddings.from_pretrained(
-                folder,
-                image_encoder=None,
-                feature_extractor=None,
-                dtype=precision(self.device),
-                variant=files.variant(folder, self.device),
-                low_cpu_mem_usage=False,
-                use_safetensors=True,
-            )
+            pipeline = load(_FromEmbeddings, folder, self.device, image_encoder=None, feature_extractor=None)
         self.dimension = pipeline.image_normalizer.mean.shape[1]
         self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
 

@@ -13,6 +13,7 @@ from diffusers import PriorTransformer
 
 from clipkit.generation.prior import DiffusionPrior, MlpPrior, Prior
 from clipkit.training.cache import draw
+from clipkit.training.decoder import Scale
 from clipkit.training.loop import Schedule, fit
 
 
@@ -79,7 +80,7 @@ def train_mlp(
     torch.manual_seed(recipe.seed)
     prior = MlpPrior(text.shape[1], recipe.width, recipe.layers)
     prior.linear.load_state_dict(ridge(text, image).linear.state_dict())
-    std = torch.from_numpy(image[:20000].astype(np.float32)).std(0).clamp_min(1e-6).to(device)
+    std = Scale.of(image).std.to(device)
 
     def loss_of(model: torch.nn.Module, rng: torch.Generator) -> torch.Tensor:
         rows = torch.randint(len(text), (recipe.batch,), generator=rng)
@@ -112,12 +113,11 @@ def train_diffusion(
         encoder_hid_proj_type=None,
         additional_embeddings=4,
     )
-    known = torch.from_numpy(image[:20000].astype(np.float32))
     # The transformer sees embeddings of mean 0 and variance 1; it undoes that itself afterwards.
-    mean, std = known.mean(0), known.std(0).clamp_min(1e-6)
+    scale = Scale.of(image)
     with torch.no_grad():
-        prior.clip_mean.copy_(mean)
-        prior.clip_std.copy_(std)
+        prior.clip_mean.copy_(scale.mean)
+        prior.clip_std.copy_(scale.std)
     prior.clip_mean.requires_grad_(False)
     prior.clip_std.requires_grad_(False)
     noise = DiffusionPrior.noise()
@@ -127,7 +127,7 @@ def train_diffusion(
         x, y = (torch.from_numpy(draw(e, rows)).float() for e in (text, image))
         x = F.normalize(x, dim=-1) * dim**0.5
         x = x * (torch.rand(len(x), 1, generator=rng) >= recipe.unconditional)
-        clean = (y - mean) / std
+        clean = scale(y)
         t = torch.randint(len(noise), (len(x),), generator=rng)
         noisy = noise.add_noise(clean, torch.randn(clean.shape, generator=rng), t)
         out = model(noisy.to(device), t.to(device), proj_embedding=x.to(device)).predicted_image_embedding
