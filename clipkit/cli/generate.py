@@ -9,20 +9,13 @@ from typing import Any
 import click
 
 from clipkit.catalog.generations import Generated
-from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.options import json_option, library_options, open_library, query_of, query_options
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import LibraryNotFound
-from clipkit.searching.query import Query, is_url
 
 
 @click.command()
-@click.argument("text", required=False, default="")
-@click.option("--like", multiple=True, metavar="IMAGE|URL", help="A picture to resemble; repeatable.")
-@click.option("--not", "not_", multiple=True, metavar="TEXT|IMAGE", help="What to avoid; repeatable.")
-@click.option(
-    "--weight", "weights", multiple=True, type=float, metavar="W",
-    help="A weight a term, in the order TEXT, every --like, every --not.",
-)  # fmt: skip
+@query_options
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many pictures.")
 @click.option(
     "--seed", type=click.IntRange(0), help="The first picture's seed, the next ones count up. [default: random]"
@@ -68,8 +61,7 @@ def generate(
 
     Without a library give --decoder and -o.
     """
-    pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
-    query = Query(text=text, like=pictures, not_=not_, weights=weights)
+    query = query_of(text, like, not_, weights)
     options: dict[str, Any] = {
         "decoder": decoder,
         "seed": seed,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from clipkit.library import Library, library_folder
+from clipkit.searching.query import Query, is_url
 
 Command = Callable[..., Any]
 
@@ -21,6 +22,27 @@ def library_options(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         help="Where libraries live. [default: $CLIPKIT_INDEXES, ./indexes if it is there, your data folder]",
     )(command)
+
+
+def query_options(command: Command) -> Command:
+    """TEXT, --like, --not and --weight: what `query_of` makes a query of."""
+    for decorate in (
+        click.option(
+            "--weight", "weights", multiple=True, type=float, metavar="W",
+            help="A weight a term, in the order TEXT, every --like, every --not. [default: 1, and 0.5 for --not]",
+        ),
+        click.option("--not", "not_", multiple=True, metavar="TEXT|IMAGE", help="What to avoid; repeatable."),
+        click.option("--like", multiple=True, metavar="IMAGE|URL", help="A picture to resemble; repeatable."),
+        click.argument("text", required=False, default=""),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def query_of(text: str, like: tuple[str, ...], not_: tuple[str, ...], weights: tuple[float, ...]) -> Query:
+    """The query that these options ask; raises BadQuery."""
+    pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
+    return Query(text=text, like=pictures, not_=not_, weights=weights)
 
 
 def json_option(command: Command) -> Command:

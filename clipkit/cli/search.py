@@ -13,20 +13,13 @@ from typing import Literal
 import click
 
 from clipkit.catalog.filters import Filters, parse_day, parse_near
-from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.options import json_option, library_options, open_library, query_of, query_options
 from clipkit.cli.progress import progress_bar
-from clipkit.searching.query import Query, is_url
 from clipkit.searching.result import SearchResult
 
 
 @click.command()
-@click.argument("text", required=False, default="")
-@click.option("--like", multiple=True, metavar="IMAGE|URL", help="A picture to resemble; repeatable.")
-@click.option("--not", "not_", multiple=True, metavar="TEXT|IMAGE", help="What to avoid; repeatable.")
-@click.option(
-    "--weight", "weights", multiple=True, type=float, metavar="W",
-    help="A weight a term, in the order TEXT, every --like, every --not. [default: 1, and 0.5 for --not]",
-)  # fmt: skip
+@query_options
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
 @click.option("--under", multiple=True, type=click.Path(path_type=Path), help="Only pictures below it; repeatable.")
 @click.option("--after", metavar="DATE", help="Only pictures taken on or after it, as 2024-06-01.")
@@ -82,8 +75,7 @@ def search(
     """
     if sum((as_json, as_csv, as_paths, as_null)) > 1:
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
-    pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
-    query = Query(text=text, like=pictures, not_=not_, weights=weights)
+    query = query_of(text, like, not_, weights)
     filters = Filters(
         under=tuple(Path(os.path.abspath(folder)) for folder in under),
         after=parse_day(after) if after else None,
