@@ -1,4 +1,4 @@
-"""The match decision's test in the bundled space: 2,000 scenes that lack 24 things and some combinations."""
+"""The match decision's test in the bundled space: 2,000 scenes that lack 24 things, 2 settings and some combinations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from itertools import islice
 
 import numpy as np
 
+from clipkit.searching.query import Query
+from clipkit.searching.searcher import trust
 from clipkit.spaces.encoder import load_encoder, unit
 from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, compose, query, random_scene, settings, things
+from clipkit.training.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
 
 LIBRARY, QUERIES = 2000, 400
-LACKING = 24
+LACKING, LACKING_SETTINGS = 24, 2
 COMBINATIONS = 200
 UNKNOWN = (
     "zither", "chandelier", "walrus", "hedgehog", "sofa", "lighthouse", "mermaid", "kettle", "saxophone", "dragon",
@@ -25,20 +27,23 @@ UNKNOWN = (
 def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
     """Unit vectors of the library, the bank and the queries, with the kind of each query and whether it is present.
 
-    Keys library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool. The library never shows the
-    24 lacking things, nor the lacking thing-setting pairs, alone or beside another thing. Absent queries name one of
-    either, or put a word that the world does not have in the place of a thing; present ones ask for scenes of the
-    library. Many queries name one thing and no setting, as people do.
+    Keys library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool, known (q,): what a
+    search multiplies the confidence by for words that the space does not know. The library never shows the lacking things and settings,
+    nor the lacking pairs of others, alone or beside another thing. Absent queries name one of these, or put a word that
+    the world does not have in the place of a thing; present ones ask for scenes of the library. Many queries name one
+    thing and no setting, as people do, and some a setting alone.
     """
     rng = random.Random(seed)
     lacking = set(rng.sample(range(len(things())), LACKING))
     there = [thing for thing in things() if thing.index not in lacking]
-    pairs = [(thing, setting) for thing in there for setting in settings()]
+    nowhere = set(rng.sample(range(len(settings())), LACKING_SETTINGS))
+    places = [setting for setting in settings() if setting.index not in nowhere]
+    pairs = [(thing, setting) for thing in there for setting in places]
     missing = {(thing.index, setting.index) for thing, setting in rng.sample(pairs, COMBINATIONS)}
 
     def fits(scene: Scene) -> bool:
         setting, shown = scene.content
-        return not (shown & lacking) and not any((thing, setting) in missing for thing in shown)
+        return not (setting in nowhere or shown & lacking or any((thing, setting) in missing for thing in shown))
 
     endless = iter(lambda: random_scene(rng), None)
     library = list(islice((scene for scene in endless if fits(scene)), LIBRARY))
@@ -46,26 +51,33 @@ def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
     queries = [("present", query(scene, rng)) for scene in rng.sample(library, QUERIES)]
     for _ in range(QUERIES):
         thing = things()[rng.choice(sorted(lacking))]
-        queries.append(("absent object", query(compose(rng.choice(settings()), [thing], rng), rng)))
+        queries.append(("absent object", query(compose(rng.choice(places), [thing], rng), rng)))
     for thing_index, setting_index in rng.choices(sorted(missing), k=QUERIES):
         scene = compose(settings()[setting_index], [things()[thing_index]], rng)
         assert scene.content not in contents
         queries.append(("absent combination", caption(scene, rng)))
     for _ in range(QUERIES):
-        scene = compose(rng.choice(settings()), [rng.choice(there)], rng)
+        scene = compose(rng.choice(places), [rng.choice(there)], rng)
         where = rng.choice(scene.setting.phrases)
         queries.append(("unknown word", f"{rng.choice(('a', 'a picture of a'))} {rng.choice(UNKNOWN)} {where}"))
+
+    for number in range(QUERIES // 2):
+        there_too = number % 2 == 0
+        setting = rng.choice(places) if there_too else settings()[rng.choice(sorted(nowhere))]
+        queries.append((f"setting alone{'' if there_too else ', absent'}", setting_alone(setting, rng)))
 
     encoder = load_encoder("tiny", "cpu")
     images = [
         encoder.encode_images(np.stack([encoder.preprocessing.pixels(paint(s, 96)) for s in library[i : i + 100]]))
         for i in range(0, LIBRARY, 100)
     ]
-    kinds = np.array([kind for kind, _ in queries])
+    kinds = np.array([kind.removesuffix(", absent") for kind, _ in queries])
+    present = [kind in ("present", "setting alone") for kind, _ in queries]
     return {
         "library": unit(np.concatenate(images)),
         "bank": unit(encoder.encode_texts(list(encoder.concepts))),
         "queries": unit(encoder.encode_texts([text for _, text in queries])),
         "kinds": kinds,
-        "present": kinds == "present",
+        "present": np.array(present),
+        "known": np.array([trust(Query(text), encoder.unknown_words(text)) for _, text in queries]),
     }

@@ -1,4 +1,4 @@
-"""What speaks for the library having what a text asks for: three numbers from its best hits.
+"""What speaks for the library having what a text asks for: six numbers from its best hits.
 
 All scores are (picture - mean picture) · (text - mean text) / |text - mean text|, in units of `sigma`, the spread of
 such scores over pictures and concepts. Taking the means off removes the modality gap (Liang et al., NeurIPS 2022);
@@ -19,6 +19,7 @@ from clipkit.matching.statistics import BEST, PRIOR_PICTURES, LibraryStatistics
 
 PARAPHRASE = 0.6  # centred cosine from which another concept says the same as the query, and is no rival
 RIVALS = 20  # so many concepts describe a picture
+NEAR = 5  # so many concepts are near in meaning
 SAVED = ("covariance", "sigma", "trend", "level", "precision", "left")
 RIDGE = 0.004  # of the number of concepts: how strongly the expected score is smoothed
 
@@ -92,16 +93,24 @@ class Reference:
         return (vectors - self.mean) / self.sigma
 
 
-def text_evidence(reference: Reference, direction: Floats, hits: Floats) -> tuple[Floats, NDArray[np.float64]]:
-    """The scores and margins of hits, and the evidence of the query.
+def text_evidence(
+    reference: Reference, query: Floats, direction: Floats, hits: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What speaks for each hit, and for the query.
 
-    direction: (d,) float32 of unit length, the query without the mean text. hits: (k, d) float32 unit image vectors,
-    k at least 1, that include the best of the library for this direction.
-    Returns `margins` (k,) float32, in the order of the hits; and `evidence` (4,) float64:
+    query: (d,) float32 of unit length. direction: (d,) float32 of unit length, the query without the mean text. hits:
+    (k, d) float32 unit image vectors, k at least 1, that include the best of the library for this query.
+    Returns `own` (k, 3) float64, what each hit says for itself:
 
-    - the margin of the best hit: its score less the mean score of the concepts that describe it best, close
-      paraphrases of the query left out (the softmax over concepts of MCM, Ming et al., "Delving into
-      Out-of-Distribution Detection with Vision-Language Representations", NeurIPS 2022, as a difference);
+    - its margin: its score less the mean score of the concepts that describe it best, close paraphrases of the query
+      left out (the softmax over concepts of MCM, Ming et al., "Delving into Out-of-Distribution Detection with
+      Vision-Language Representations", NeurIPS 2022, as a difference);
+    - the same over the concepts that are nearest to the query in meaning: a picture of a thing in a setting is
+      described best by the thing, so what asks for the setting must be compared with other settings;
+    - its cosine similarity, which means something in a space that the weights were fitted for.
+
+    And `evidence` (6,) float64: the row of the hit with the best score, then
+
     - the mean score of the four best hits over what such a text reaches in this library, as the bank's concepts
       tell (the query-bank correction of Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation",
       CVPR 2022, by meaning instead of by neighbours); it also corrects for the size of the library;
@@ -112,28 +121,30 @@ def text_evidence(reference: Reference, direction: Floats, hits: Floats) -> tupl
     bank = reference.bank
     pictures = reference.pictures(hits)
     scores = pictures @ direction
+    described = pictures @ bank.directions.T
     closeness = bank.directions @ direction
-    margins = scores - _mean_of_best(pictures @ bank.directions.T, closeness < PARAPHRASE)
+    rivals = np.flatnonzero(closeness < PARAPHRASE)
+    near = rivals[np.argsort(-closeness[rivals], kind="stable")[:NEAR]]
+    own = np.column_stack(
+        [
+            scores - _mean_of_best(described[:, rivals], int(np.clip(len(rivals) // 20, 1, RIVALS))),
+            scores - _mean_of_best(described[:, near], NEAR),
+            hits @ query,
+        ]
+    ).astype(np.float64)
 
     order = np.argsort(-scores, kind="stable")[: len(reference.level)]
     expected = reference.likely_score(direction, len(order))
     # Of few pictures the spread is hardly known: then the typical one, which is 1, has its say.
     spread = max(float(direction @ reference.covariance @ direction), 0.0) / reference.sigma**2
     spread = (spread * reference.count + PRIOR_PICTURES) / (reference.count + PRIOR_PICTURES)
-    evidence = [
-        margins[order[0]],
-        scores[order].mean() - expected,
-        np.log(spread) / 2,
-        min(np.log10(reference.count), 5.0),
-    ]
-    return margins, np.array(evidence, np.float64)
+    common = [scores[order].mean() - expected, np.log(spread) / 2, min(np.log10(reference.count), 5.0)]
+    return own, np.array([*own[order[0]], *common], np.float64)
 
 
-def _mean_of_best(scores: Floats, counted: NDArray[np.bool_]) -> Floats:
-    """Mean of each row's highest `RIVALS` scores among the counted columns (fewer of a small bank); 0 without any."""
-    number = int(counted.sum())
+def _mean_of_best(scores: Floats, number: int) -> Floats:
+    """Mean of each row's `number` highest scores, or of all if there are fewer; 0 without any."""
+    number = min(number, scores.shape[1])
     if not number:
         return np.zeros(len(scores), np.float32)
-    scores[:, ~counted] = -np.inf
-    kept = int(np.clip(number // 20, 1, RIVALS))
-    return np.partition(scores, -kept, axis=1)[:, -kept:].mean(axis=1)
+    return np.partition(scores, -number, axis=1)[:, -number:].mean(axis=1)

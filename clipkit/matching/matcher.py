@@ -20,7 +20,7 @@ from clipkit.matching.statistics import LibraryStatistics
 
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")
-FORMAT = 2
+FORMAT = 3
 TOP = 20  # hits that `confidence` looks at: the best by score are among the nearest, but not always the first
 
 
@@ -146,10 +146,9 @@ class Matcher:
         logits = np.zeros(len(hits))
         if pictured < 1:
             direction = self._direction(vector[0], pictured)
-            margins, evidence = text_evidence(reference, direction, hits)
+            own, evidence = text_evidence(reference, vector[0], direction, hits)
             best = self.calibration.text_logit(evidence)
-            behind = np.minimum(margins - evidence[0], 0.0) * self.calibration.text_weights[0]
-            logits += (1 - pictured) * (best + behind)
+            logits += (1 - pictured) * (best + np.minimum(self.calibration.behind(own, evidence), 0.0))
         if pictured > 0:
             similar = picture_similarity(reference, vector[0], hits)
             logits += pictured * self.calibration.image_logit(similar)

@@ -25,8 +25,10 @@ JUDGED = 20
 """Nearest pictures that the match decision looks at, however few are asked for."""
 
 _FUNCTION_WORDS = frozenset(
-    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "for", "from", "is", "are", "there")
-)
+    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "for", "from", "is", "are", "there",
+     "picture", "photo", "photograph", "image", "scene", "pictures", "photos", "photographs", "images", "scenes")
+)  # fmt: skip
+"""Words that say nothing of what a picture shows."""
 
 
 class Searcher:
@@ -116,7 +118,7 @@ class Searcher:
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
         confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
-        confidences = confidences * known_share(query, embedded.unknown_words)
+        confidences = confidences * trust(query, embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
         matched = bool(len(candidates)) and confidence >= threshold
@@ -186,6 +188,15 @@ def known_share(query: Query, unknown_words: Sequence[str]) -> float:
     words = {w for term in query.terms() if not term.is_picture for w in str(term.value).lower().split()}
     content = {"".join(c for c in word if c.isalpha()) for word in words} - _FUNCTION_WORDS - {""}
     return 1 - min(1.0, len(unknown_words) / max(len(content), len(unknown_words)))
+
+
+def trust(query: Query, unknown_words: Sequence[str]) -> float:
+    """What the confidence is multiplied by for words that the space does not know.
+
+    It is the square of the share that is known: such a word may be what the query is about, and, where it is not, it
+    may still ask for something that the picture does not show.
+    """
+    return known_share(query, unknown_words) ** 2
 
 
 class _Clock:

@@ -189,7 +189,7 @@ def caption(scene: Scene, rng: random.Random, *, complete: bool = True, place: b
     where = rng.choice(scene.setting.phrases)
     names = [p.thing.phrase(rng) for p in scene.placed]
     if left_out == "things":
-        return rng.choice((scene.setting.name, "a picture " + where, where))
+        return rng.choice(_alone(scene.setting, where))
     if left_out == "one thing":
         subject = rng.choice(names)
     elif len(names) == 1:
@@ -202,6 +202,15 @@ def caption(scene: Scene, rng: random.Random, *, complete: bool = True, place: b
     if left_out == "setting":
         return words
     return f"{where}, {words}" if rng.random() < 0.1 else f"{words} {where}"
+
+
+def setting_alone(setting: Setting, rng: random.Random) -> str:
+    """Words for a setting that name no thing."""
+    return rng.choice(_alone(setting, rng.choice(setting.phrases)))
+
+
+def _alone(setting: Setting, where: str) -> tuple[str, ...]:
+    return setting.name, "a picture " + where, where
 
 
 def query(scene: Scene, rng: random.Random) -> str:
