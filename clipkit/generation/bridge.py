@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from clipkit.atomic import atomic_write, clear_unfinished
 from clipkit.errors import ClipkitError
 
 FEWEST = 50
@@ -146,12 +145,9 @@ def save(bridge: Bridge, folder: Path) -> Path:
     tensors = {"weight": bridge.weight, "bias": bridge.bias}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=folder, suffix=".new")
-        with os.fdopen(handle, "wb") as file:
+        clear_unfinished(folder)
+        with atomic_write(path) as file:
             file.write(as_bytes(tensors, metadata={"clipkit": json.dumps(facts)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except OSError as error:
         raise ClipkitError(f"cannot write the bridge {path}: {error}") from error
     return path

@@ -159,8 +159,14 @@ def variant(folder: Path, device: str) -> str | None:
     """Which weights of a folder diffusers shall take: half precision on a GPU, or where there are no others."""
     parts = [part for part in folder.iterdir() if part.is_dir()]
     half = [part for part in parts if any(part.glob("*.fp16*.safetensors"))]
-    only = [part for part in half if all(".fp16" in path.name for path in part.glob("*.safetensors"))]
+    only = any(variant_of_part(part) for part in half)
     return "fp16" if only or (half and device == "cuda") else None
+
+
+def variant_of_part(part: Path) -> str | None:
+    """ "fp16" for a folder of weights in half precision only, as `fetch` leaves it; else None."""
+    weights = [path.name for path in part.glob("*.safetensors")]
+    return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
 def nothing_file(entry: DecoderEntry) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clipkit.generation import files, registry
-from clipkit.generation.placing import must_offload
+from clipkit.generation.placing import must_offload, work_in_tiles
 
 FAMILIES = ("adapter_15", "adapter_xl", "unclip", "kandinsky")
 
@@ -163,6 +163,42 @@ def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapt
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
     assert files.variant(adapter_15, "cpu") is None and files.variant(decoder, "cpu") == "fp16"
     assert clipkit("generate", "a dog", "--decoder", decoder, "-o", tmp_path / "a.png").code == 0
+
+
+def test_an_image_tower_in_half_precision_only_is_read_too(clipkit, tmp_path, red, unclip):
+    """As `clipkit decoders pull` leaves it where the hub has both."""
+    decoder = tmp_path / "half"
+    shutil.copytree(unclip, decoder)
+    weights = decoder / "image_encoder" / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    output = clipkit("generate", "--like", red, "--decoder", decoder, "-o", tmp_path / "a.png")
+    assert output.code == 0, output.err
+
+
+def test_kandinsky_in_half_precision_makes_pictures_with_and_without_guidance(kandinsky):
+    """As on a GPU, where its weights are in half precision and the embeddings come in full."""
+    import torch
+
+    from clipkit.generation.decoder import Aim, Settings
+    from clipkit.generation.kandinsky import KandinskyDecoder
+
+    decoder = KandinskyDecoder(registry.find(str(kandinsky)), "cpu")
+    decoder.pipeline.to(torch.float16)
+    rng = np.random.default_rng(0)
+    wanted, away = (Aim(rng.standard_normal(decoder.dimension).astype(np.float32)) for _ in range(2))
+    for guidance in (1.0, 4.0):
+        made = decoder.generate(decoder.prepare(wanted, away), Settings(1, 2, guidance, 32), lambda step: None)
+        assert made.size == (32, 32)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_codecs_that_can_work_in_tiles_do_and_others_are_left_alone(request, family):
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(request.getfixturevalue(family), low_cpu_mem_usage=False)
+    work_in_tiles(pipeline)
+    if family != "kandinsky":
+        assert pipeline.vae.use_tiling
 
 
 def test_parts_take_turns_on_a_gpu_that_is_too_small():
