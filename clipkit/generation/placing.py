@@ -69,5 +69,5 @@ def work_in_tiles(pipeline) -> None:
     for name in ("vae", "movq"):
         codec = getattr(pipeline, name, None)
         # All of diffusers' codecs have `enable_tiling`; those that cannot do it raise there, and lack this switch.
-        if hasattr(codec, "use_tiling"):
+        if codec is not None and hasattr(codec, "use_tiling"):
             codec.enable_tiling()
