@@ -66,7 +66,7 @@ def generate(
     for line in plan.notes if say else ():
         say(line)  # type: ignore[misc]
     if plan.fetches:
-        files.fetch(entry, tower=plan.tower)
+        files.fetch(entry, tower=plan.tower, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
     wishes, nothing = routes.wishes(plan, ground, pictures, device)

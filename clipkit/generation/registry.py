@@ -24,7 +24,8 @@ class DecoderEntry:
     which module of this room runs it. `adapter`: an IP-Adapter's repository, `adapter_file` its weights there, or below
     `folder`; its image tower lies in `image_encoder` beside them. `size`: side of its pictures in pixels; `steps` and
     `guidance`: what it does best with. `native`: the one side in pixels that its UNet makes, which is then enlarged; 0
-    if it makes any. `download_gb` and `memory_gb`, of the GPU in half precision, are about.
+    if it makes any. `download_gb`, of which `tower_gb` for the image tower, and `memory_gb`, of a CUDA device in half
+    precision, are about.
     """
 
     id: str
@@ -43,6 +44,7 @@ class DecoderEntry:
     adapter: str = ""
     adapter_file: str = ""
     download_gb: float = 0.0
+    tower_gb: float = 0.0
     memory_gb: float = 0.0
 
     @property
@@ -59,6 +61,10 @@ class DecoderEntry:
     def reads_words(self) -> bool:
         """Whether words are its own prompt; else a prior makes image embeddings of them."""
         return self.family in ("ip-adapter", "stable-unclip")
+
+    def download(self, *, tower: bool) -> str:
+        """What a download costs, with its image tower or without, for people."""
+        return f"{self.download_gb - (0 if tower else self.tower_gb):.3g} GB"
 
     def to_json(self) -> dict:
         """Plain data, as `clipkit decoders list --json` prints it."""
@@ -167,7 +173,7 @@ def why_not_now(entry: DecoderEntry) -> str:
             return f"the decoder {entry.id} is not installed"
         return (
             f"the decoder {entry.id} would make it, but is not on this machine; "
-            f"`clipkit generate --decoder {entry.id} TEXT` downloads {entry.download_gb:g} GB and does"
+            f"`clipkit generate --decoder {entry.id} TEXT` downloads {entry.download(tower=not entry.reads_words)} and does"
         )
     if entry.memory_gb:
         import torch

@@ -19,6 +19,7 @@ from clipkit.generation import bridge as bridges
 from clipkit.generation import files
 from clipkit.generation.families import has_trained_prior
 from clipkit.generation.registry import DecoderEntry
+from clipkit.spaces.hub import is_offline
 from clipkit.spaces.registry import checkpoint_folder
 
 if TYPE_CHECKING:
@@ -168,9 +169,9 @@ def plan(
     fetches = fetches or tower
     if fetches and not named:
         raise DecoderNotAvailable(f"the decoder {entry.id} is not on this machine: name it with --decoder to fetch it")
-    if fetches and files.is_offline():
+    if fetches and is_offline():
         files.fetch(entry)  # raises, before anything is announced
-    return Plan(entry, tuple(legs), tuple(_costs(entry, fetches)), fetches, tower, nothing)
+    return Plan(entry, tuple(legs), tuple(_costs(entry, fetches, tower)), fetches, tower, nothing)
 
 
 def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device: str) -> tuple[list[Wish], Any]:
@@ -243,12 +244,12 @@ def _how_to_bridge(entry: DecoderEntry) -> str:
     return f"fit a bridge with `clipkit bridge fit --to {entry.id if not entry.folder else entry.folder}`"
 
 
-def _costs(entry: DecoderEntry, fetches: bool) -> list[str]:
+def _costs(entry: DecoderEntry, fetches: bool, tower: bool) -> list[str]:
     lines = []
     if fetches:
-        lines.append(f"the decoder {entry.id} is fetched first, about {entry.download_gb:g} GB")
+        lines.append(f"the decoder {entry.id} is fetched first, about {entry.download(tower=tower)}")
     if entry.memory_gb:
         lines.append(
-            f"the decoder {entry.id} wants about {entry.memory_gb:g} GB of GPU memory, twice that without a GPU"
+            f"the decoder {entry.id} wants about {entry.memory_gb:g} GB of GPU memory on CUDA, twice that elsewhere"
         )
     return lines

@@ -147,13 +147,16 @@ def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_
         "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors",
         "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors",
-        "image_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "image_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors", "unet/openvino/model.safetensors",
     ]  # fmt: skip
-    assert files.pipeline_files(names, tower=False) == [
+    parts = ("unet", "vae", "tokenizer", "image_encoder")
+    index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
+    assert files.pipeline_files(names, index, tower=False) == [
         "model_index.json", "tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json",
         "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
     ]  # fmt: skip
-    assert "image_encoder/model.safetensors" in files.pipeline_files(names, tower=True)
+    assert "image_encoder/model.safetensors" in files.pipeline_files(names, index, tower=True)
 
 
 def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapter_15):
@@ -210,9 +213,7 @@ def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_c
     tmp_path, monkeypatch, adapter_15, clipkit
 ):
     """The layout of the hub's cache: models--OWNER--NAME/{refs/main, snapshots/COMMIT/...}."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     entry = registry.find("ip-adapter-sd15")
     assert not registry.on_disk(entry)
     base = _in_cache(tmp_path / "hub", entry.repository)

@@ -103,7 +103,9 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub):
 
 
 def test_a_pull_that_is_killed_goes_on_where_it_was(hub, monkeypatch):
-    monkeypatch.setattr("clipkit.spaces.pulling.SHOWN_EVERY_S", -1.0)  # or a fast machine is done before it is killed
+    monkeypatch.setattr(
+        "clipkit.spaces.downloading.SHOWN_EVERY_S", -1.0
+    )  # or a fast machine is done before it is killed
 
     def kill(progress):
         if progress.done >= 1:
