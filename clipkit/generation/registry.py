@@ -171,9 +171,10 @@ def why_not_now(entry: DecoderEntry) -> str:
     if not on_disk(entry):
         if entry.folder:
             return f"the decoder {entry.id} is not installed"
+        size = entry.download(tower=not entry.reads_words)
         return (
             f"the decoder {entry.id} would make it, but is not on this machine; "
-            f"`clipkit generate --decoder {entry.id} TEXT` downloads {entry.download(tower=not entry.reads_words)} and does"
+            f"`clipkit generate --decoder {entry.id} TEXT` downloads {size} and does"
         )
     if entry.memory_gb:
         import torch
