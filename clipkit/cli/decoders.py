@@ -32,7 +32,7 @@ def list_(as_json: bool) -> int:
         click.echo(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:29} {row['licence']}")
         click.echo(f"    {row['note']}")
     click.echo(
-        "* is on this machine. Then: download, GPU memory (half precision), the space whose embeddings it takes, licence."
+        "* is on this machine. Then: download, memory of a GPU (half precision), the space that it takes, licence."
     )
     return 0
 

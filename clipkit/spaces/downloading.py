@@ -245,8 +245,8 @@ def in_one_line(what: str, otherwise: str) -> Iterator[None]:
             raise
         cause = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else _first_line(error)
         raise DownloadFailed(
-            f"the {what} cannot be downloaded from {endpoint()} ({cause}); what has come is kept, the same command goes on "
-            f"from there; offline, {otherwise}"
+            f"the {what} does not come from {endpoint()} ({cause}); what has come is kept, the same command goes "
+            f"on from there; offline, {otherwise}"
         ) from error
 
 

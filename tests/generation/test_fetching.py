@@ -75,7 +75,7 @@ def test_nothing_is_fetched_that_nobody_named(hub, clipkit, scene_folder):
 @pytest.mark.parametrize("trouble", ["other bytes", "broken", "dead", "no repository", "offline"])
 def test_what_goes_wrong_is_one_line(hub, clipkit, monkeypatch, trouble):
     hint = {
-        "other bytes": "hash is wrong", "broken": "answers with 503", "dead": "cannot be downloaded",
+        "other bytes": "hash is wrong", "broken": "answers with 503", "dead": "does not come from",
         "no repository": "has no decoder", "offline": "HF_HUB_OFFLINE",
     }[trouble]  # fmt: skip
     if trouble == "other bytes":
