@@ -105,6 +105,11 @@ def find(space: str) -> Exported | None:
     return exported if now is None or list(exported.source or ()) == list(now) else None
 
 
+def remove(space: str) -> None:
+    """Deletes the export of a space, if there is one."""
+    shutil.rmtree(folder_of(space), ignore_errors=True)
+
+
 def library_versions() -> dict[str, str]:
     """Of what exports and runs graphs."""
     return {name: version(name) for name in ("torch", "onnxscript", "onnxruntime")}

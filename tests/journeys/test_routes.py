@@ -179,3 +179,21 @@ def test_python_mirrors_it(copied):
         fitted = library.fit_bridge("tiny", sample=60)
         assert fitted.report.pictures == 60 and [b.target for b in library.bridges()] == ["tiny"]
         assert library.remove_bridges() == 1 and library.bridges() == []
+
+
+def test_the_image_tower_may_be_that_of_a_model_that_was_imported(clipkit, copied, photo, kandinsky, spaces, tmp_path):
+    """The decoder's own is not here, nor is the library in its space; nothing is exported for it either."""
+    from clipkit.spaces import onnx_files
+
+    assert clipkit("models", "import", spaces["small"], "--as", "her-own").code == 0
+    decoder = _towerless(kandinsky, tmp_path / "imported", space="her-own")
+    hidden = decoder / "hidden"
+    hidden.rename(decoder / "prior" / "image_encoder")
+    assert clipkit("generate", "a dog", "--decoder", decoder, "--name", "turned").code == 0  # nothing is cached now
+    shutil.rmtree(decoder / "prior" / "image_encoder")
+    output = clipkit("generate", "--like", photo, "--decoder", decoder, "--name", "turned", "--json")
+    assert output.code == 0, output.err
+    assert _routes(output) == [("encoded again", "the image tower of her-own")]
+    fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "turned", "--sample", "60", "--json")
+    assert fitted.code == 0 and json.loads(fitted.out)["target"] == "her-own", fitted.err
+    assert not onnx_files.folder_of("her-own").exists()

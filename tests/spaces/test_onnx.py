@@ -175,6 +175,26 @@ def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path
     assert agreement(found.encode_texts(["a dog"]), expected) >= 0.9999
 
 
+def test_an_export_goes_on_serving_where_the_checkpoint_is_gone(filled, made, tmp_path):
+    """It is of the model that the library's vectors are of; what comes back in its place is looked at again."""
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(made, folder)
+    there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
+    there.rename(here)
+    values = json.loads((here / onnx_files.MANIFEST).read_text())
+    values |= {"space": str(folder), "source": onnx_files.stamp(folder / WEIGHTS)}
+    (here / onnx_files.MANIFEST).write_text(json.dumps(values))
+    before = load_encoder(str(folder), search=True).encode_texts(["a dog"])
+    choosing.forget()
+    shutil.rmtree(folder)
+    after = load_encoder(str(folder), search=True)
+    assert isinstance(after, OnnxEncoder) and np.array_equal(after.encode_texts(["a dog"]), before)
+    make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
+    assert onnx_files.find(str(folder)) is None
+
+
 def test_a_torn_or_old_export_does_not_count(made, filled):
     found = onnx_files.find(str(made))
     weights = next(found.folder / name for name in found.files if name.endswith(".weights"))
