@@ -235,6 +235,18 @@ def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made
     assert onnx_files.find(str(made)) is None
 
 
+def test_a_mismatch_leaves_index_and_search_to_torch_with_a_line(made, cache, monkeypatch, clipkit, scene_folder):
+    monkeypatch.setattr(onnx_export, "compare", lambda *_: {"text": 1.0, "image": 0.98})
+    monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: ("a dog", "a cat", "a car"))
+    indexed = clipkit("index", scene_folder / "2023", "--model", made, "--workers", "1")
+    assert indexed.code == 0 and indexed.err.count("\n") == 1, indexed.err
+    assert "runs in torch" in indexed.err and "image vectors are not those of torch (cosine 0.98000)" in indexed.err
+    searched = clipkit("search", "a dog", "--min-confidence", "0", "--generate", "never")
+    assert searched.code == 0 and searched.out and "runs in torch" in searched.err
+    exported = clipkit("models", "export", made)
+    assert exported.code == 2 and exported.err.count("\n") == 1 and "stays in torch" in exported.err
+
+
 def test_a_model_that_cannot_be_exported_is_remembered(made, cache, monkeypatch):
     def fails(encoder, tower, path):
         (path.parent / "raw").mkdir()
@@ -355,9 +367,24 @@ def test_eight_bits_are_kept_or_not_by_the_gate(made, filled, tmp_path, monkeypa
         onnx_int8.quantise(str(made), [scene_folder], ["a dog"])
 
 
-def test_too_few_pictures_are_no_judge(made, filled, tmp_path):
+def test_too_few_pictures_are_no_judge(made, filled, tmp_path, clipkit):
     with pytest.raises(ClipkitError, match="50 pictures"):
         onnx_int8.quantise(str(made), [tmp_path], ["a dog"])
+    for arguments, hint in ((("--pictures", tmp_path), "50 pictures"), ((), "--pictures")):
+        output = clipkit("models", "export", made, "--int8", *arguments)
+        assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, output.err
+
+
+def test_the_command_says_which_towers_the_gate_let_pass(made, filled, clipkit, monkeypatch, scene_folder):
+    before = onnx_files.find(str(made))
+    monkeypatch.setattr(onnx_int8, "PICTURES", 60)
+    monkeypatch.setattr(onnx_int8, "ENOUGH", 1.01)
+    output = clipkit("models", "export", made, "--int8", "--pictures", scene_folder)
+    assert output.code == 0
+    said = [line for line in output.out.splitlines() if "in 8 bits" in line]
+    assert len(said) == 2 and all("not kept, recall@10 0." in line or "recall@10 1." in line for line in said), said
+    after = onnx_files.find(str(made))
+    assert after.int8 is None and after.weights == before.weights, "float32 serves on"
 
 
 def test_pictures_that_overflow_half_precision_are_computed_again_in_a_wider_one(made, monkeypatch):
