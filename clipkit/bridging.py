@@ -100,7 +100,7 @@ def _image_tower(
     if entry and not here:
         raise DecoderNotAvailable(
             f"the image tower of the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` "
-            f"fetches it, or --to {target} takes the model of that name"
+            f"fetches it, or `clipkit models pull {target}` the model of its space"
         )
     encoder = load_encoder(target, device, export=False)
 

@@ -29,7 +29,7 @@ def list_(as_json: bool) -> int:
         size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
         memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
         mark = "*" if row["on_disk"] else " "
-        click.echo(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:29} {row['licence']}")
+        click.echo(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:30} {row['licence']}")
         click.echo(f"    {row['note']}")
     click.echo(
         "* is on this machine. Then: download, memory of a GPU (half precision), the space that it takes, licence."

@@ -53,6 +53,11 @@ class DecoderEntry:
         return (*((self.space,) if self.space else ()), *self.also)
 
     @property
+    def name(self) -> str:
+        """What the user calls it: its id, or the folder of one that is not listed."""
+        return self.id if self in entries() else str(self.folder)
+
+    @property
     def target(self) -> str:
         """What bridges to it are called: its space, or its folder if that does not say."""
         return self.space or str(self.folder)

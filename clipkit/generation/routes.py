@@ -252,7 +252,7 @@ def _unstored(part: Part) -> Part:
 
 
 def _how_to_bridge(entry: DecoderEntry) -> str:
-    return f"fit a bridge with `clipkit bridge fit --to {entry.id if not entry.folder else entry.folder}`"
+    return f"fit a bridge with `clipkit bridge fit --to {entry.name}`"
 
 
 def _costs(entry: DecoderEntry, fetches: bool, tower: bool) -> list[str]:

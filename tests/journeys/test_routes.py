@@ -186,6 +186,14 @@ def test_a_library_whose_decoder_is_not_here_says_how_to_get_it(clipkit, copied)
         assert "clipkit generate --decoder kandinsky-2-2" in output.err and "15.9 GB" in output.err
 
 
+def test_a_bridge_that_cannot_be_fitted_or_is_not_there_says_what_to_do(clipkit, copied, photo):
+    fit = clipkit("bridge", "fit", "--to", "kandinsky-2-2", "--name", "turned")
+    assert "`clipkit decoders pull kandinsky-2-2`" in fit.err and "`clipkit models pull ViT-bigG-14/" in fit.err
+    ask = clipkit("generate", "--like", photo, "--decoder", "tiny", "--route", "bridge", "--name", "turned")
+    assert ask.err == "clipkit: this library has no bridge to tiny: fit a bridge with `clipkit bridge fit --to tiny`\n"
+    assert fit.code == ask.code == 2 and fit.err.count("\n") == 1
+
+
 def test_a_library_in_the_space_already_needs_no_bridge(clipkit, copied, spaces):
     output = clipkit("bridge", "fit", "--to", spaces["turned"], "--name", "turned")
     assert output.code == 2 and "already" in output.err
