@@ -12,7 +12,8 @@ from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import files, registry
 from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.spaces.registry import canonical_id, checkpoint_folder
+from clipkit.spaces.locating import is_here
+from clipkit.spaces.registry import canonical_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,17 +91,18 @@ def _image_tower(
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
     tower = next((e for e in takers if not has_trained_prior(e) and files.tower_folder(e)), None)
-    if tower and not (checkpoint_folder(target) and target == tower.space):
+    here = is_here(target)
+    if tower and not (here and target == tower.space):
         conditions = load_conditions(tower, device)
         return 448, conditions.of_pictures
     if entry and entry.folder and not entry.space:
         raise DecoderNotAvailable(f"the decoder {entry.id} has no image tower, and names no space in its clipkit.json")
-    if entry and not checkpoint_folder(target):
+    if entry and not here:
         raise DecoderNotAvailable(
             f"the image tower of the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` "
-            f"fetches it, or --to {target} takes the model of that name"
+            f"fetches it, or `clipkit models pull {target}` the model of its space"
         )
-    encoder = load_encoder(target, device)
+    encoder = load_encoder(target, device, export=False)
 
     def encode(pictures: Sequence[Image]) -> np.ndarray:
         return encoder.encode_images(np.stack([encoder.preprocessing.pixels(picture) for picture in pictures]))

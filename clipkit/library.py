@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -160,6 +161,7 @@ class Library:
         for root in roots:
             groups.setdefault(tuple(exclude) or tuple(known.get(root, ())), []).append(root)
         chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
+        started = time.monotonic()
         with self.catalog.writing():
             report = index_spaces(
                 self.catalog, chosen, groups, library=self.name, prepare=self._prepare, publish=self._publish,
@@ -168,6 +170,7 @@ class Library:
             )  # fmt: skip
         facts = self.info()
         report.images, report.generated = facts.images, facts.marked
+        report.seconds = time.monotonic() - started  # with what is made once for a model that is new
         return report
 
     def _prepare(self, encoder: Encoder) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipkit.atomic import clear_unfinished
 from clipkit.catalog.generations import Generated, made_before, record
 from clipkit.catalog.records import now
 from clipkit.errors import BadQuery, ClipkitError, DecoderNotAvailable
@@ -49,7 +50,6 @@ def generate(
     from clipkit.generation import files, routes
     from clipkit.generation.making import make
     from clipkit.generation.making import settings as checked
-    from clipkit.marks.writing import clear_unfinished
 
     if not 1 <= count <= MOST:
         raise BadQuery(f"the number of pictures must be from 1 to {MOST}")
@@ -66,7 +66,7 @@ def generate(
     for line in plan.notes if say else ():
         say(line)  # type: ignore[misc]
     if plan.fetches:
-        files.fetch(entry, tower=plan.tower)
+        files.fetch(entry, tower=plan.tower, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
     wishes, nothing = routes.wishes(plan, ground, pictures, device)

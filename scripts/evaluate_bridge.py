@@ -2,10 +2,11 @@
 
     python scripts/evaluate_bridge.py --work DIR --judge JUDGE.safetensors
 
-Trains a second `tiny` from another seed (resumable, in DIR), embeds painted scenes in both spaces, fits the bridge from
-the second to the first, and has the bundled decoder make pictures from image embeddings directly and across the bridge.
-The judge (`python scripts/train_bundled.py judge`) says which show their object. The aim: at least 0.8 of the direct
-route's object accuracy. `--steps` shortens the training, to see that the script runs.
+Trains a second `tiny` from another seed (resumable, in DIR), embeds painted scenes in both spaces, fits the bridge
+from the second to the first, and has the bundled decoder make pictures from image embeddings of new scenes, directly
+and across the bridge, with the same seeds. The judge (`python scripts/train_bundled.py judge`) says which show their
+object. The aim: at least 0.8 of the direct route's object accuracy, over all scenes of one thing. A model that
+DIR/second holds is taken as it is. `--steps` shortens the training, to see that the script runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = HERE.parent / "clipkit" / "bundled"
-GROUPS = (("one thing, seen", 1, False), ("one thing, held out", 1, True), ("two things, seen", 2, False))
+GROUPS = (("one thing, seen", 1, False), ("one thing, held out", 1, True), ("both of two things", 2, False))
 AIM = 0.8
 
 
@@ -52,14 +53,19 @@ def main(
     if not (second / "open_clip_config.json").is_file():
         model = clip.train(recipe, work, device=device, report=_report)
         clip.export(model.cpu(), recipe, second)
-    first_encoder, second_encoder = load_encoder(str(BUNDLED / "clip"), "cpu"), load_encoder(str(second), "cpu")
+    first_encoder, second_encoder = (load_encoder(str(f), "cpu", export=False) for f in (BUNDLED / "clip", second))
     size = first_encoder.preprocessing.size
 
     per_group = -(-sample // 2)
     scenes = [s for n in (1, 2) for s in scoring.scenes_to_judge(per_group, things=n, held_out=False, seed=11)]
     x, y = (np.concatenate(parts) for parts in zip(*_both(scenes, size, second_encoder, first_encoder), strict=True))
     fitted = bridge.fit("second tiny", "tiny", x, y)
-    print(json.dumps(fitted.to_json()))
+    r = fitted.report
+    print(
+        f"bridge fitted on {r.pictures:,} scenes; of {r.held_out:,} held out: cosine {r.cosine:.3f}, recall@1 "
+        f"{r.recall_1:.3f}, recall@10 {r.recall_10:.3f}, norms off by {r.norm_error:.1%}",
+        flush=True,
+    )
 
     facts = json.loads((BUNDLED / "decoder" / "clipkit.json").read_text())
     with quiet_diffusers():
@@ -67,8 +73,8 @@ def main(
             BUNDLED / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
         )
     referee, side = judging.load(judge), pipeline.unet.config.sample_size * pipeline.movq_scale_factor
-    print(f"{'scenes':22} {'direct':>8} {'bridge':>8} {'share':>7}")
-    worst = np.inf
+    print(f"{'object accuracy':22} {'direct':>8} {'bridge':>8} {'share':>7}   {count} pictures a row and route")
+    singles = []
     for title, things, held_out in GROUPS:
         judged = scoring.scenes_to_judge(count, things=things, held_out=held_out)
         x, y = (
@@ -82,10 +88,16 @@ def main(
             )  # fmt: skip
             row = scoring.judged(referee.look(made), judged)
             scores.append(row.get("object", row.get("both")))
-        share = scores[1] / max(scores[0], 1e-9)
-        worst = min(worst, share)
-        print(f"{title:22} {scores[0]:8.3f} {scores[1]:8.3f} {share:7.3f}", flush=True)
-    print(f"at least {AIM} of the direct route everywhere: {'yes' if worst >= AIM else 'no'}")
+        print(_row(title, *scores), flush=True)
+        if things == 1:
+            singles.append(scores)
+    direct, bridged = np.mean(singles, axis=0)
+    print(_row("one thing, all", direct, bridged))
+    print(f"at least {AIM} of the direct route's object accuracy: {'yes' if bridged >= AIM * direct else 'no'}")
+
+
+def _row(title: str, direct: float, bridged: float) -> str:
+    return f"{title:22} {direct:8.3f} {bridged:8.3f} {bridged / max(direct, 1e-9):7.3f}"
 
 
 def _both(scenes, size: int, *encoders):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,17 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees or leaves libraries and caches in the home of the user."""
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor what tests of a module or of the session share, sees or leaves libraries and caches in the home of
+    the user."""
     home = tmp_path_factory.getbasetemp() / "home"
-    for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
-        monkeypatch.setenv(variable, str(home / variable))
-    for variable in ("CLIPKIT_INDEXES", "CLIPKIT_MODELS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
-        monkeypatch.delenv(variable, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
+            patch.setenv(variable, str(home / variable))
+        for variable in ("CLIPKIT_INDEXES", "CLIPKIT_MODELS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
+            patch.delenv(variable, raising=False)
+        yield
 
 
 @dataclass(frozen=True)

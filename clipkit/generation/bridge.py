@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from clipkit.atomic import atomic_write, clear_unfinished
 from clipkit.errors import ClipkitError
+from clipkit.generation.ridge import ridge_regression
 
 FEWEST = 50
 """Pictures without which no bridge is fitted."""
@@ -20,7 +20,7 @@ HELD_OUT = 0.2
 """The share of the pictures that the scores come from."""
 
 PENALTIES = 10.0 ** np.arange(-8, 3)
-"""Candidates for ridge's penalty, in units of the mean variance of the inputs' directions."""
+"""Candidates for ridge's penalty, in units of the mean variance of the inputs' coordinates."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def fit(source: str, target: str, x: np.ndarray, y: np.ndarray, *, seed: int = 0
     order = np.random.default_rng(seed).permutation(n)
     held, used = order[: max(1, round(HELD_OUT * n))], order[max(1, round(HELD_OUT * n)) :]
     penalty = _best_penalty(x[used], y[used])
-    weight, bias = _ridge(x[used], y[used], penalty)
+    weight, bias = ridge_regression(x[used], y[used], penalty)
     predicted = x[held] @ weight + bias
     true_norms, norms = np.linalg.norm(y[held], axis=1), np.linalg.norm(predicted, axis=1)
     scale = float(true_norms @ norms / max(norms @ norms, 1e-12))
@@ -95,16 +95,8 @@ def fit(source: str, target: str, x: np.ndarray, y: np.ndarray, *, seed: int = 0
         norm_error=float(np.abs(scale * norms / np.maximum(true_norms, 1e-12) - 1).mean()),
         penalty=float(penalty),
     )
-    weight, bias = _ridge(x, y, penalty)
+    weight, bias = ridge_regression(x, y, penalty)
     return Bridge(source, target, weight.astype(np.float32), bias.astype(np.float32), scale, report)
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (d, e) and bias (e,) of the centred problem; the bias bears no penalty."""
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    u, s, v = np.linalg.svd(x - mean_x, full_matrices=False)
-    weight = v.T @ ((s / (s**2 + _absolute(penalty, s, len(x))))[:, None] * (u.T @ (y - mean_y)))
-    return weight, mean_y - mean_x @ weight
 
 
 def _best_penalty(x: np.ndarray, y: np.ndarray) -> float:
@@ -114,15 +106,11 @@ def _best_penalty(x: np.ndarray, y: np.ndarray) -> float:
     outside = max(0.0, float((centred**2).sum() - (inside**2).sum()))
     errors = []
     for penalty in PENALTIES:
-        absolute = _absolute(penalty, s, len(x))
+        absolute = penalty * max(float((s**2).sum()) / x.shape[1], 1e-12)
         kept = absolute / (s**2 + absolute)
         freedom = len(x) - 1 - (1 - kept).sum()  # the mean takes one degree
         errors.append((outside + float(((kept[:, None] * inside) ** 2).sum())) / max(freedom, 1e-9) ** 2)
     return float(PENALTIES[int(np.argmin(errors))])
-
-
-def _absolute(penalty: float, singular: np.ndarray, n: int) -> float:
-    return penalty * max(float((singular**2).mean()), 1e-12)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -146,12 +134,9 @@ def save(bridge: Bridge, folder: Path) -> Path:
     tensors = {"weight": bridge.weight, "bias": bridge.bias}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=folder, suffix=".new")
-        with os.fdopen(handle, "wb") as file:
+        clear_unfinished(folder)
+        with atomic_write(path) as file:
             file.write(as_bytes(tensors, metadata={"clipkit": json.dumps(facts)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except OSError as error:
         raise ClipkitError(f"cannot write the bridge {path}: {error}") from error
     return path

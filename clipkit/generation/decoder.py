@@ -54,6 +54,19 @@ class Decoder(Protocol):
         ...
 
 
+def embedding_of(aim: Aim, dimension: int, decoder: str) -> np.ndarray:
+    """An aim's image embedding, float32 (dimension,), zeros where it has none.
+
+    Raises DecoderNotAvailable if it is of another length: of another space than the decoder takes.
+    """
+    embedding = np.zeros(dimension) if aim.embedding is None else np.asarray(aim.embedding)
+    if embedding.shape != (dimension,):
+        raise DecoderNotAvailable(
+            f"the decoder {decoder} takes embeddings of {dimension} values, not {embedding.shape[-1]}"
+        )
+    return embedding.astype(np.float32)
+
+
 def picture(values: np.ndarray, size: int) -> Image.Image:
     """An RGB picture of side `size` from float (h, w, 3) in [0, 1]."""
     image = Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))

@@ -51,7 +51,9 @@ def load_conditions(entry: DecoderEntry, device: str = "auto") -> PictureConditi
                     "clipkit.json"
                 )
             return TrainedConditions(
-                load_encoder(entry.space, device), load_trained_prior(files.prior_folder(entry)), entry.id
+                load_encoder(entry.space, device, export=False),
+                load_trained_prior(files.prior_folder(entry)),
+                entry.id,
             )
         from clipkit.generation.kandinsky import KandinskyConditions
 

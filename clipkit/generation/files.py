@@ -9,13 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from clipkit.errors import DecoderNotAvailable
+from clipkit.errors import DecoderNotAvailable, DownloadFailed
 from clipkit.generation.registry import DecoderEntry
+from clipkit.progress import ProgressCallback
+from clipkit.spaces.hub import is_offline, snapshot
 
 ENDS = 1 << 20
 """Bytes at each end of a file of weights that tell it from others: its header of names and shapes, and some weights."""
 
 NO_FOLDER = Path("no-such-folder")
+
+INDEX = "model_index.json"
+"""diffusers' list of the parts of a pipeline."""
 
 _WITH_WEIGHTS = {
     "kandinsky-2-2": ("unet", "movq"),
@@ -76,10 +81,10 @@ def tower_folder(entry: DecoderEntry) -> Path | None:
 def missing(entry: DecoderEntry) -> list[str]:
     """The parts without which no picture can be made of words; empty if all are here."""
     if entry.folder:
-        return [] if (entry.folder / "model_index.json").is_file() else ["model_index.json"]
+        return [] if (entry.folder / INDEX).is_file() else [INDEX]
     try:
         main = main_folder(entry)
-        index = json.loads((main / "model_index.json").read_text("utf-8"))
+        index = json.loads((main / INDEX).read_text("utf-8"))
         lacking = [p for p in _WITH_WEIGHTS[entry.family] if index.get(p) and not _has_weights(main / p)]
         if entry.family == "kandinsky-2-2":
             prior = prior_folder(entry)
@@ -93,14 +98,13 @@ def missing(entry: DecoderEntry) -> list[str]:
     return lacking
 
 
-def fetch(entry: DecoderEntry, *, tower: bool = True) -> None:
-    """Downloads what is not here yet, of weights the half precision where there is one; resumes what broke off.
+def fetch(entry: DecoderEntry, *, tower: bool = True, progress: ProgressCallback | None = None) -> None:
+    """Downloads what is not here yet, of weights the half precision where there is one.
 
-    Without `tower` the image tower stays where it is. Raises DecoderNotAvailable.
+    What broke off goes on, every file is checked by its hash. Without `tower` the image tower stays where it is. Raises
+    DecoderNotAvailable.
     """
-    import sys
-
-    from huggingface_hub import HfApi, snapshot_download, utils
+    from clipkit.spaces.downloading import download, download_all, in_one_line, listing
 
     if entry.folder:
         return
@@ -108,40 +112,40 @@ def fetch(entry: DecoderEntry, *, tower: bool = True) -> None:
         raise DecoderNotAvailable(
             f"the decoder {entry.id} is not on this machine and the hub is switched off (HF_HUB_OFFLINE): name a FOLDER"
         )
-    wanted = {entry.repository: "", entry.prior: "", entry.adapter: entry.adapter_file}
-    if not sys.stderr.isatty():
-        utils.disable_progress_bars()
+    wanted = []
     try:
-        for repository, weights in wanted.items():
-            if repository:
-                names = HfApi().list_repo_files(repository)
-                needed = adapter_files(names, weights, tower) if weights else pipeline_files(names, tower)
-                snapshot_download(repository, allow_patterns=needed)
-    except Exception as error:  # of the hub, of the network below it, of the disk: they have no common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DecoderNotAvailable(
-            f"the decoder {entry.id} cannot be downloaded ({reason}): try again to go on, or name a FOLDER"
-        ) from error
+        with in_one_line(f"decoder {entry.id}", "name a FOLDER with its files"):
+            for repository in filter(None, (entry.repository, entry.prior)):
+                there = {file.name: file for file in listing(repository)}
+                if INDEX not in there:
+                    raise DecoderNotAvailable(f"{repository} has no {INDEX}: it is no pipeline of diffusers'")
+                index = json.loads(download(there[INDEX]).read_text("utf-8"))
+                wanted += [there[name] for name in pipeline_files(there, index, tower)]
+            if entry.adapter:
+                there = {file.name: file for file in listing(entry.adapter)}
+                if entry.adapter_file not in there:
+                    raise DecoderNotAvailable(f"{entry.adapter} has no {entry.adapter_file}")
+                wanted += [there[name] for name in adapter_files(there, entry.adapter_file, tower)]
+            download_all(wanted, f"the decoder {entry.id}", progress)
+    except (DownloadFailed, ValueError) as error:
+        raise DecoderNotAvailable(str(error)) from error
 
 
-def is_offline() -> bool:
-    """Whether the user has told the hub's client to stay off the network."""
-    from huggingface_hub import constants
+def pipeline_files(names: Iterable[str], index: dict, tower: bool) -> list[str]:
+    """Of a repository's files those that a pipeline loads: of every part the texts, and one set of safetensors.
 
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def pipeline_files(names: Iterable[str], tower: bool) -> list[str]:
-    """Of a repository's files those that a pipeline loads: of every part the texts, and one set of safetensors."""
+    `index`: what its model_index.json holds, which names the parts; repositories have others beside them.
+    """
     folders: dict[str, list[str]] = {}
     for name in names:
-        folder, _, last = name.rpartition("/")
-        if "/" not in folder and (folder or last == "model_index.json"):
-            folders.setdefault(folder, []).append(name)
-    chosen: list[str] = []
-    for folder, members in folders.items():
-        if folder == "image_encoder" and not tower:
+        folder, _, _ = name.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
+    chosen = [INDEX]
+    for part in parts:
+        if part == "image_encoder" and not tower:
             continue
+        members = folders.get(part, ())
         chosen += [name for name in members if name.endswith(_TEXT_FILES)]
         weights = [name for name in members if name.endswith(".safetensors") and ".non_ema." not in name]
         half = [name for name in weights if ".fp16." in name or ".fp16-" in name]
@@ -159,8 +163,14 @@ def variant(folder: Path, device: str) -> str | None:
     """Which weights of a folder diffusers shall take: half precision on a GPU, or where there are no others."""
     parts = [part for part in folder.iterdir() if part.is_dir()]
     half = [part for part in parts if any(part.glob("*.fp16*.safetensors"))]
-    only = [part for part in half if all(".fp16" in path.name for path in part.glob("*.safetensors"))]
+    only = any(variant_of_part(part) for part in half)
     return "fp16" if only or (half and device == "cuda") else None
+
+
+def variant_of_part(part: Path) -> str | None:
+    """ "fp16" for a folder of weights in half precision only, as `fetch` leaves it; else None."""
+    weights = [path.name for path in part.glob("*.safetensors")]
+    return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
 def nothing_file(entry: DecoderEntry) -> Path:
@@ -169,7 +179,7 @@ def nothing_file(entry: DecoderEntry) -> Path:
 
     folder = prior_folder(entry)
     if entry.folder:
-        digest = hashlib.sha256((folder / "model_index.json").read_bytes())
+        digest = hashlib.sha256((folder / INDEX).read_bytes())
         for path in sorted((folder / "prior").iterdir()) if (folder / "prior").is_dir() else ():
             digest.update(f"{path.name} {path.stat().st_size}".encode())
             with path.open("rb") as file:
@@ -195,14 +205,12 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _cached(repository: str, name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(repository, name) if repository else None
-    return Path(path) if isinstance(path, str) else None
+    folder = snapshot(repository)
+    return folder / name if folder and (folder / name).is_file() else None
 
 
 def _snapshot(entry: DecoderEntry, repository: str) -> Path:
-    index = _cached(repository, "model_index.json")
+    index = _cached(repository, INDEX)
     if not index:
         raise _not_here(entry)
     return index.parent
@@ -211,5 +219,5 @@ def _snapshot(entry: DecoderEntry, repository: str) -> Path:
 def _not_here(entry: DecoderEntry) -> DecoderNotAvailable:
     return DecoderNotAvailable(
         f"the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` downloads "
-        f"{entry.download_gb:g} GB"
+        f"{entry.download(tower=True)}"
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL.Image import Image
@@ -19,7 +18,7 @@ from safetensors import safe_open
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
 from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
@@ -64,12 +63,8 @@ class IpAdapterDecoder:
 
     def prepare(self, wanted: Aim, away: Aim) -> Prompted:
         def tensor(aim: Aim) -> torch.Tensor:
-            embedding = np.zeros(self.dimension) if aim.embedding is None else aim.embedding
-            if embedding.shape != (self.dimension,):
-                raise DecoderNotAvailable(
-                    f"the decoder {self.entry.id} takes embeddings of {self.dimension} values, not {len(embedding)}"
-                )
-            return torch.from_numpy(np.asarray(embedding, np.float32))[None, None].to(self.device, self._dtype)
+            embedding = torch.from_numpy(embedding_of(aim, self.dimension, self.entry.id))
+            return embedding[None, None].to(self.device, self._dtype)
 
         scale = 0.0 if wanted.embedding is None else wanted.share
         return Prompted(wanted.words, away.words, tensor(wanted), tensor(away), scale)

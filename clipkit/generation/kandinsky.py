@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +14,9 @@ import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 from PIL import Image
 
+from clipkit.atomic import atomic_write
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
 from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
@@ -47,6 +46,7 @@ class KandinskyDecoder:
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
             pipeline = load(KandinskyV22Pipeline, files.main_folder(entry), self.device)
             self.upsampler = self._upsampler(entry.folder)
+        self.dimension = pipeline.unet.config.encoder_hid_dim
         self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
 
     def _upsampler(self, folder: Path | None):
@@ -58,8 +58,9 @@ class KandinskyDecoder:
         return model.to(self.device).eval()
 
     def prepare(self, wanted: Aim, away: Aim) -> ImageEmbeds:
-        both = (torch.from_numpy(np.asarray(aim.embedding, np.float32))[None] for aim in (wanted, away))
-        return ImageEmbeds(*(embedding.to(self.device) for embedding in both))
+        both = (torch.from_numpy(embedding_of(aim, self.dimension, self.entry.id)) for aim in (wanted, away))
+        # The pipeline itself casts them only where it guides.
+        return ImageEmbeds(*(embedding[None].to(self.device, self.pipeline.unet.dtype) for embedding in both))
 
     def generate(self, conditioning: ImageEmbeds, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
         def stepped(pipeline, step: int, timestep, values: dict) -> dict:
@@ -145,8 +146,6 @@ class KandinskyConditions:
         path = files.nothing_file(self.entry)
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".npy")
-            with os.fdopen(handle, "wb") as file:
+            with atomic_write(path) as file:
                 np.save(file, embedding)
-            os.replace(unfinished, path)
         return embedding

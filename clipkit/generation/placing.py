@@ -60,7 +60,14 @@ def place(pipeline, needed_gb: float, device: str, name: str):
             f"the decoder {name} wants {needed_gb:g} GB of GPU memory and {free:.1f} GB are free: "
             "pip install 'clipkit[decoders]' lets its parts take turns, or use --device cpu"
         ) from error
-    for codec in (getattr(pipeline, "vae", None), getattr(pipeline, "movq", None)):
-        if codec is not None and hasattr(codec, "enable_tiling"):
-            codec.enable_tiling()
+    work_in_tiles(pipeline)
     return pipeline
+
+
+def work_in_tiles(pipeline) -> None:
+    """Has a pipeline's codec decode in tiles, which takes less memory, if it can: Kandinsky's cannot."""
+    for name in ("vae", "movq"):
+        codec = getattr(pipeline, name, None)
+        # All of diffusers' codecs have `enable_tiling`; those that cannot do it raise there, and lack this switch.
+        if codec is not None and hasattr(codec, "use_tiling"):
+            codec.enable_tiling()

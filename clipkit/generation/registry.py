@@ -24,7 +24,8 @@ class DecoderEntry:
     which module of this room runs it. `adapter`: an IP-Adapter's repository, `adapter_file` its weights there, or below
     `folder`; its image tower lies in `image_encoder` beside them. `size`: side of its pictures in pixels; `steps` and
     `guidance`: what it does best with. `native`: the one side in pixels that its UNet makes, which is then enlarged; 0
-    if it makes any. `download_gb` and `memory_gb`, of the GPU in half precision, are about.
+    if it makes any. `download_gb`, of which `tower_gb` for the image tower, and `memory_gb`, of a CUDA device in half
+    precision, are about.
     """
 
     id: str
@@ -43,12 +44,18 @@ class DecoderEntry:
     adapter: str = ""
     adapter_file: str = ""
     download_gb: float = 0.0
+    tower_gb: float = 0.0
     memory_gb: float = 0.0
 
     @property
     def spaces(self) -> tuple[str, ...]:
         """The spaces whose image embeddings it takes; none if a folder does not say."""
         return (*((self.space,) if self.space else ()), *self.also)
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: its id, or the folder of one that is not listed."""
+        return self.id if self in entries() else str(self.folder)
 
     @property
     def target(self) -> str:
@@ -59,6 +66,10 @@ class DecoderEntry:
     def reads_words(self) -> bool:
         """Whether words are its own prompt; else a prior makes image embeddings of them."""
         return self.family in ("ip-adapter", "stable-unclip")
+
+    def download(self, *, tower: bool) -> str:
+        """What a download costs, with its image tower or without, for people."""
+        return f"{self.download_gb - (0 if tower else self.tower_gb):.3g} GB"
 
     def to_json(self) -> dict:
         """Plain data, as `clipkit decoders list --json` prints it."""
@@ -165,9 +176,10 @@ def why_not_now(entry: DecoderEntry) -> str:
     if not on_disk(entry):
         if entry.folder:
             return f"the decoder {entry.id} is not installed"
+        size = entry.download(tower=not entry.reads_words)
         return (
             f"the decoder {entry.id} would make it, but is not on this machine; "
-            f"`clipkit generate --decoder {entry.id} TEXT` downloads {entry.download_gb:g} GB and does"
+            f"`clipkit generate --decoder {entry.id} TEXT` downloads {size} and does"
         )
     if entry.memory_gb:
         import torch

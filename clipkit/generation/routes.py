@@ -19,7 +19,8 @@ from clipkit.generation import bridge as bridges
 from clipkit.generation import files
 from clipkit.generation.families import has_trained_prior
 from clipkit.generation.registry import DecoderEntry
-from clipkit.spaces.registry import checkpoint_folder
+from clipkit.spaces.hub import is_offline
+from clipkit.spaces.locating import is_here
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from clipkit.generation.making import Wish
 
 Which = Literal["auto", "bridge"]
-How = Literal["prompt", "prior", "stored", "own tower", "decoder's tower", "bridge"]
+How = Literal["prompt", "prior", "stored", "own tower", "model's tower", "decoder's tower", "bridge"]
 
 SAME, AGAIN, BRIDGE, PROMPT = "same space", "encoded again", "bridge", "prompt"
 
@@ -65,7 +66,9 @@ class Leg:
             return PROMPT
         if self.how == "bridge":
             return BRIDGE
-        return SAME if self.how in ("stored", "own tower") or self.space else AGAIN
+        if self.how in ("model's tower", "decoder's tower"):
+            return AGAIN
+        return SAME if self.space else AGAIN
 
     @property
     def through(self) -> str:
@@ -78,6 +81,7 @@ class Leg:
             "prior": "the decoder's text tower and prior",
             "stored": f"its embedding in the library, in {self.space}",
             "own tower": f"the image tower of {self.space}",
+            "model's tower": f"the image tower of {self.space}",
             "decoder's tower": "the decoder's own image tower",
         }[self.how]
 
@@ -139,6 +143,7 @@ def plan(
     """
     fetches, tower = bool(files.missing(entry)), False
     has_tower = has_image_tower(entry)
+    model = "" if has_tower else model_here(entry)
     bridge = ground.bridge_to(entry)
     if route == "bridge" and bridge is None:
         raise DecoderNotAvailable(f"this library has no bridge to {entry.target}: {_how_to_bridge(entry)}")
@@ -149,9 +154,11 @@ def plan(
             legs.append(Leg(part, "prompt") if entry.reads_words else Leg(part, "prior", own))
         elif route == "auto" and own:
             legs.append(Leg(part, "stored" if _is_stored(ground, part, own) else "own tower", own))
-        elif bridge and (route == "bridge" or not has_tower):
+        elif bridge and (route == "bridge" or not (has_tower or model)):
             known = _is_stored(ground, part, bridge.source)
             legs.append(Leg(part if known else _unstored(part), "bridge", bridge.source, bridge))
+        elif model:
+            legs.append(Leg(part, "model's tower", model))
         elif has_tower or (named and not entry.folder):
             legs.append(Leg(part, "decoder's tower"))
             tower = tower or not has_tower
@@ -168,9 +175,9 @@ def plan(
     fetches = fetches or tower
     if fetches and not named:
         raise DecoderNotAvailable(f"the decoder {entry.id} is not on this machine: name it with --decoder to fetch it")
-    if fetches and files.is_offline():
+    if fetches and is_offline():
         files.fetch(entry)  # raises, before anything is announced
-    return Plan(entry, tuple(legs), tuple(_costs(entry, fetches)), fetches, tower, nothing)
+    return Plan(entry, tuple(legs), tuple(_costs(entry, fetches, tower)), fetches, tower, nothing)
 
 
 def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device: str) -> tuple[list[Wish], Any]:
@@ -182,13 +189,13 @@ def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device:
     from clipkit.spaces.encoder import load_encoder
 
     def encoded(space: str, picture: Image) -> np.ndarray:
-        encoder = load_encoder(space, device)
+        encoder = load_encoder(space, device, export=False)
         return encoder.encode_images(encoder.preprocessing.pixels(picture)[None])[0]
 
     made = []
     for leg, picture in zip(plan.legs, pictures, strict=True):
         value: Any = leg.part.value if picture is None else picture
-        if leg.how in ("stored", "own tower", "bridge"):
+        if leg.space and leg.part.is_picture:
             value = encoded(leg.space, picture) if picture else _stored(ground, leg.part, leg.space)
         if leg.bridge:
             value = leg.bridge.cross(value[None])[0]
@@ -197,7 +204,7 @@ def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device:
     if plan.nothing:
         from PIL import Image as images
 
-        encoder = load_encoder(plan.nothing.source, device)
+        encoder = load_encoder(plan.nothing.source, device, export=False)
         colour = tuple(round(255 * value) for value in encoder.preprocessing.mean)
         nothing = plan.nothing.cross(encoded(plan.nothing.source, images.new("RGB", (64, 64), colour))[None])[0]
     return made, nothing
@@ -209,10 +216,15 @@ def needs_picture(leg: Leg) -> bool:
 
 
 def has_image_tower(entry: DecoderEntry) -> bool:
-    """Whether the decoder's image tower is on this machine."""
+    """Whether the image tower that goes with the decoder is on this machine."""
     if has_trained_prior(entry):
-        return bool(entry.space) and checkpoint_folder(entry.space) is not None
+        return bool(entry.space) and is_here(entry.space)
     return files.tower_folder(entry) is not None
+
+
+def model_here(entry: DecoderEntry) -> str:
+    """A space that the decoder takes and whose model is on this machine, or empty."""
+    return next((space for space in entry.spaces if is_here(space)), "")
 
 
 def content_of(value: object) -> str:
@@ -240,15 +252,15 @@ def _unstored(part: Part) -> Part:
 
 
 def _how_to_bridge(entry: DecoderEntry) -> str:
-    return f"fit a bridge with `clipkit bridge fit --to {entry.id if not entry.folder else entry.folder}`"
+    return f"fit a bridge with `clipkit bridge fit --to {entry.name}`"
 
 
-def _costs(entry: DecoderEntry, fetches: bool) -> list[str]:
+def _costs(entry: DecoderEntry, fetches: bool, tower: bool) -> list[str]:
     lines = []
     if fetches:
-        lines.append(f"the decoder {entry.id} is fetched first, about {entry.download_gb:g} GB")
+        lines.append(f"the decoder {entry.id} is fetched first, about {entry.download(tower=tower)}")
     if entry.memory_gb:
         lines.append(
-            f"the decoder {entry.id} wants about {entry.memory_gb:g} GB of GPU memory, twice that without a GPU"
+            f"the decoder {entry.id} wants about {entry.memory_gb:g} GB of GPU memory on CUDA, twice that elsewhere"
         )
     return lines

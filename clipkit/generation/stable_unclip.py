@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
 from PIL.Image import Image
 
-from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
 from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
@@ -62,16 +60,13 @@ class StableUnclipDecoder:
 
     def prepare(self, wanted: Aim, away: Aim) -> Noised:
         most = self.pipeline.image_noising_scheduler.config.num_train_timesteps - 1
-        aim = self._tensor(np.zeros(self.dimension) if wanted.embedding is None else wanted.embedding)
-        unwanted = None if away.embedding is None else self._tensor(away.embedding)
-        return Noised(wanted.words, away.words, aim, most if wanted.embedding is None else 0, unwanted)
+        unwanted = None if away.embedding is None else self._tensor(away)
+        noise = most if wanted.embedding is None else 0
+        return Noised(wanted.words, away.words, self._tensor(wanted), noise, unwanted)
 
-    def _tensor(self, embedding: np.ndarray) -> torch.Tensor:
-        if embedding.shape != (self.dimension,):
-            raise DecoderNotAvailable(
-                f"the decoder {self.entry.id} takes embeddings of {self.dimension} values, not {len(embedding)}"
-            )
-        return torch.from_numpy(np.asarray(embedding, np.float32))[None].to(self.device, self.pipeline.unet.dtype)
+    def _tensor(self, aim: Aim) -> torch.Tensor:
+        embedding = torch.from_numpy(embedding_of(aim, self.dimension, self.entry.id))
+        return embedding[None].to(self.device, self.pipeline.unet.dtype)
 
     def generate(self, conditioning: Noised, settings: Settings, on_step: Callable[[int], None]) -> Image:
         step = 8 * self.pipeline.vae_scale_factor

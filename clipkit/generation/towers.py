@@ -12,6 +12,7 @@ import torch
 from PIL.Image import Image
 
 from clipkit.generation.decoder import one_line_if_it_fails
+from clipkit.generation.files import variant_of_part
 from clipkit.generation.placing import must_offload, precision
 
 
@@ -36,7 +37,7 @@ class ImageTower:
 
             transformers_logging.disable_progress_bar()
             tower = CLIPVisionModelWithProjection.from_pretrained(
-                self.folder, dtype=precision(device), use_safetensors=True
+                self.folder, dtype=precision(device), use_safetensors=True, variant=variant_of_part(self.folder)
             )
             if (self.processor / "preprocessor_config.json").is_file():
                 processor = CLIPImageProcessor.from_pretrained(self.processor)

@@ -12,8 +12,9 @@ class IndexReport:
     `added` files are new and `changed` ones have other bytes than before; `moved` were known under another path;
     `duplicates` (among the added) hold the same bytes as another file; `embedded` counts pictures that went through
     the image tower; `images` is how many files of the library searches show now, `generated` how many have marks that
-    say that a model made them, which searches leave out unless they were included. `space` is the first of the `spaces`
-    that were brought up to date; `notes` say which could not be, and why.
+    say that a model made them, which searches leave out unless they were included. `seconds` is how long it took, with
+    the loading of the model and the search index. `space` is the first of the `spaces` that were brought up to date;
+    `notes` say which could not be, and why.
     """
 
     library: str

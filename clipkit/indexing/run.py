@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def index(
     Batches are committed as they are done. Files that have vanished are taken out at the end, once the scan has seen
     every root; a root that is itself not there (a drive that is away) loses nothing.
     """
-    started = time.monotonic()
     report = IndexReport(library, encoder.space, spaces=[encoder.space])
     present = [root for root in roots if root.exists()]
     catalog.begin_scan()
@@ -62,7 +60,6 @@ def index(
     report.removed = removed - report.moved
     report.added -= report.moved
     report.duplicates -= report.moved
-    report.seconds = time.monotonic() - started
     return report
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import secrets
-import time
 from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from clipkit.atomic import atomic_write
 from clipkit.errors import ClipkitError
 from clipkit.marks.credentials import Certificate, sign
 from clipkit.marks.provenance import Provenance
@@ -25,7 +22,6 @@ PNG_KEYWORD = "clipkit"
 """The text chunk of a PNG file that holds the provenance."""
 
 _QUALITY = 95
-_UNFINISHED = ".clipkit-new"
 _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286
 
 
@@ -47,7 +43,8 @@ def save_marked(
     certificate = certificate or Certificate.from_environment()
     if certificate:
         data = sign(data, format_name, provenance, certificate)
-    _write_whole(path, data)
+    with atomic_write(path) as file:
+        file.write(data)
 
 
 def format_for(path: Path) -> str:
@@ -85,31 +82,3 @@ def _exif(provenance: Provenance) -> Image.Exif:
 def _clean(text: str) -> str:
     """Without NULs, which end a text in both formats, and without halves of characters, which no encoding has."""
     return text.replace("\0", " ").encode("utf-8", "replace").decode()
-
-
-def clear_unfinished(folder: Path, older_than_s: float = 3600) -> None:
-    """Deletes what processes that were killed while saving left in a folder; younger files may still be written."""
-    for left in folder.glob(f".*{_UNFINISHED}"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > older_than_s:
-                left.unlink()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # Windows syncs no folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

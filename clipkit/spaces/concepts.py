@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from clipkit.atomic import atomic_write
 from clipkit.spaces.encoder import Encoder, unit
 
 CHUNK = 64
@@ -39,10 +38,8 @@ def concept_vectors(
     vectors = unit(np.concatenate(parts))
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".npy")
-        with os.fdopen(handle, "wb") as file:
+        with atomic_write(path) as file:
             np.save(file, vectors)
-        os.replace(unfinished, path)
     return vectors
 
 

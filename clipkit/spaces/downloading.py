@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,16 @@ from typing import BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
-from clipkit.errors import DownloadFailed
+from clipkit.errors import ClipkitError, DownloadFailed
+from clipkit.progress import Progress, ProgressCallback
 from clipkit.spaces.hub import endpoint, hub_cache, repository_folder
 
 Report = Callable[[int], None]
 """Told how many bytes more are there; less than nothing if some had to be thrown away."""
 
 BLOCK = 1 << 20
+MEGABYTE = 1_000_000
+SHOWN_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,18 @@ def download(file: HubFile, report: Report = lambda count: None) -> Path:
             return _link(file)
     except Timeout:
         raise DownloadFailed(f"another process is downloading {file.name} of {file.repository}; wait for it") from None
+
+
+def download_all(files: Sequence[HubFile], what: str, progress: ProgressCallback | None = None) -> None:
+    """Downloads files, and then makes their commits what the cache takes for the main branches. Raises as `download`.
+
+    Progress is told in megabytes of `what`.
+    """
+    meter = _Meter(what, sum(file.size for file in files), progress)
+    for file in files:
+        download(file, meter.add)
+    for repository, commit in {file.repository: file.commit for file in files}.items():
+        _set_main(repository, commit)
 
 
 def digest_of(path: Path, like: str) -> str:
@@ -179,10 +194,69 @@ def _link(file: HubFile) -> Path:
     return file.path
 
 
-def set_main(repository: str, commit: str) -> None:
+def _set_main(repository: str, commit: str) -> None:
     """Makes a commit, all of whose wanted files are there, what the cache takes for the main branch."""
     refs = repository_folder(repository) / "refs"
     refs.mkdir(parents=True, exist_ok=True)
     unfinished = refs / f"main.{os.getpid()}.{time.monotonic_ns()}"
     unfinished.write_text(commit, "utf-8")
     os.replace(unfinished, refs / "main")
+
+
+class _Meter:
+    """Bytes as progress, in megabytes, at most every `SHOWN_EVERY_S`."""
+
+    def __init__(self, what: str, total: int, progress: ProgressCallback | None) -> None:
+        self._total, self._done, self._progress = total, 0, progress
+        self._stage, self._started, self._shown = f"downloading {what}, MB", time.monotonic(), 0.0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if self._progress and (now - self._shown > SHOWN_EVERY_S or self._done >= self._total):
+            self._shown = now
+            done, total = self._done // MEGABYTE, max(1, self._total // MEGABYTE)
+            self._progress(Progress(self._stage, done, total, done / max(1e-9, now - self._started)))
+
+
+@contextmanager
+def in_one_line(what: str, otherwise: str) -> Iterator[None]:
+    """What huggingface_hub and its HTTP client raise over `what`, as a DownloadFailed of one line that says what to do;
+    `otherwise` is the way on without the hub."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        yield
+    except ClipkitError:
+        raise
+    except GatedRepoError as error:
+        raise DownloadFailed(
+            f"the {what} is given only to who has accepted its terms: do so on {endpoint()}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise DownloadFailed(f"{endpoint()} has no {what}, or it is private: check the name") from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "an error")
+        raise DownloadFailed(
+            f"{endpoint()} answers with {status} for the {what}; what has come is kept, try again later, or {otherwise}"
+        ) from error
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
+        cause = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else _first_line(error)
+        raise DownloadFailed(
+            f"the {what} does not come from {endpoint()} ({cause}); what has come is kept, the same command goes "
+            f"on from there; offline, {otherwise}"
+        ) from error
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """The HTTP client differs by version of huggingface_hub (requests, httpx), and their errors have no common base."""
+    clients = ("requests", "urllib3", "httpx", "httpcore", "huggingface_hub", "h11")
+    return isinstance(error, OSError) or any(
+        kind.__module__.partition(".")[0].startswith(clients) for kind in type(error).__mro__
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipkit.errors import SpaceNotAvailable
+from clipkit.spaces import onnx_files
 from clipkit.spaces.hub import snapshot, snapshot_in
 from clipkit.spaces.locating import (
     PICKLE_SUFFIXES,
@@ -79,11 +80,13 @@ def import_model(path: str | Path, space: str = "", *, allow_pickle: bool = Fals
 
 
 def remove_import(space: str) -> bool:
-    """Deletes an imported model; False if there is none of that id."""
-    folder = imported_folder(in_open_clips_spelling(space))
+    """Deletes an imported model, and its ONNX form, which would go on serving; False if there is none of that id."""
+    space = in_open_clips_spelling(space)
+    folder = imported_folder(space)
     if not (folder / CONFIG).is_file():
         return False
     shutil.rmtree(folder)
+    onnx_files.remove(space)
     return True
 
 

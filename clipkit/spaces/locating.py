@@ -118,6 +118,11 @@ def on_disk(space: str) -> bool:
     """Whether a space can be loaded without a download. Raises SpaceNotAvailable for one that does not exist."""
     if not known_to_exist(space):
         raise SpaceNotAvailable(unknown(space))
+    return is_here(space)
+
+
+def is_here(space: str) -> bool:
+    """As `on_disk`, but False for a space that does not exist."""
     try:
         locate(space)
     except SpaceNotAvailable:

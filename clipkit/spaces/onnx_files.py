@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from clipkit.atomic import atomic_write
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.spaces.registry import canonical_id
@@ -104,6 +105,11 @@ def find(space: str) -> Exported | None:
     return exported if now is None or list(exported.source or ()) == list(now) else None
 
 
+def remove(space: str) -> None:
+    """Deletes the export of a space, if there is one."""
+    shutil.rmtree(folder_of(space), ignore_errors=True)
+
+
 def library_versions() -> dict[str, str]:
     """Of what exports and runs graphs."""
     return {name: version(name) for name in ("torch", "onnxscript", "onnxruntime")}
@@ -172,10 +178,8 @@ def publish(exported: Exported, made: Path) -> Exported:
     for name in files:
         _sync(made / name)
         os.replace(made / name, folder / name)
-    unfinished = folder / f"{MANIFEST}.new"
-    unfinished.write_text(json.dumps(exported.to_json(), indent=1), "utf-8")
-    _sync(unfinished)
-    os.replace(unfinished, folder / MANIFEST)
+    with atomic_write(folder / MANIFEST) as file:
+        file.write(json.dumps(exported.to_json(), indent=1).encode())
     for path in folder.iterdir():
         if path.name not in exported.files and path.name not in (MANIFEST, "lock") and path.is_file():
             with contextlib.suppress(OSError):  # Windows keeps what a reader has mapped; the next export sweeps it

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from clipkit.errors import DownloadFailed, SpaceNotAvailable
-from clipkit.progress import Progress, ProgressCallback
-from clipkit.spaces.downloading import HubFile, download, listing, set_main
-from clipkit.spaces.hub import endpoint, is_offline
+from clipkit.progress import ProgressCallback
+from clipkit.spaces.downloading import HubFile, download, download_all, in_one_line, listing
+from clipkit.spaces.hub import is_offline
 from clipkit.spaces.locating import (
     PICKLES,
     TEXT_CONFIG,
@@ -25,8 +22,6 @@ from clipkit.spaces.locating import (
     unknown,
 )
 from clipkit.spaces.registry import CONFIG, HUB_PREFIX, WEIGHTS, canonical_id, checkpoint_folder, entry, recommended
-
-MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +54,11 @@ def pull_model(space: str = "", *, allow_pickle: bool = False, progress: Progres
         return PullReport(space)  # imported under a name of its own: there is nowhere to pull it from
     if is_offline():
         raise DownloadFailed(f"HF_HUB_OFFLINE forbids to download {space}: {offline_ways(space)}")
-    with _in_one_line(space):
+    with in_one_line(f"model {space}", offline_ways(space)):
         return _pull(space, allow_pickle, progress)
 
 
 def _pull(space: str, allow_pickle: bool, progress: ProgressCallback | None) -> PullReport:
-    meter = _Meter(space, progress)
     if space.startswith(HUB_PREFIX):
         repository, file = space.removeprefix(HUB_PREFIX), WEIGHTS
         files = listing(repository)
@@ -92,11 +86,7 @@ def _pull(space: str, allow_pickle: bool, progress: ProgressCallback | None) -> 
         if extra:
             there = files if extra == repository else listing(extra)
             wanted += [f for f in _named(there, (*TOKENIZER_FILES, TEXT_CONFIG)) if f not in wanted]
-    meter.total = sum(f.size for f in wanted)
-    for f in wanted:
-        download(f, meter.add)
-    for repository_, commit in {f.repository: f.commit for f in wanted}.items():
-        set_main(repository_, commit)
+    download_all(wanted, space, progress)
     if not safe:
         from clipkit.spaces.importing import import_model
 
@@ -108,66 +98,6 @@ def _named(files: list[HubFile], names: tuple[str, ...]) -> list[HubFile]:
     """Those of the files that have one of the names, in the order of the names."""
     by_name = {f.name: f for f in files}
     return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
-
-
-SHOWN_EVERY_S = 0.1
-
-
-class _Meter:
-    """Bytes as progress, in megabytes, at most every `SHOWN_EVERY_S`."""
-
-    def __init__(self, space: str, progress: ProgressCallback | None) -> None:
-        self.total, self._done, self._progress = 0, 0, progress
-        self._stage, self._started, self._shown = f"downloading {space}, MB", time.monotonic(), 0.0
-
-    def add(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if self._progress and (now - self._shown > SHOWN_EVERY_S or self._done >= self.total):
-            self._shown = now
-            done, total = self._done // MEGABYTE, max(1, self.total // MEGABYTE)
-            self._progress(Progress(self._stage, done, total, done / max(1e-9, now - self._started)))
-
-
-@contextmanager
-def _in_one_line(space: str) -> Iterator[None]:
-    """What huggingface_hub and its HTTP client raise, as one line that says what to do."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    try:
-        yield
-    except (DownloadFailed, SpaceNotAvailable):
-        raise
-    except GatedRepoError as error:
-        raise DownloadFailed(f"{space} is given only to who has accepted its terms: do so on {endpoint()}") from error
-    except RepositoryNotFoundError as error:
-        raise DownloadFailed(f"{endpoint()} has no model {space}, or it is private: check the name") from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "an error")
-        raise DownloadFailed(
-            f"{endpoint()} answers with {status} for {space}; what has come is kept, try again later, or "
-            f"{offline_ways(space)}"
-        ) from error
-    except Exception as error:
-        if not _is_of_the_network(error):
-            raise
-        cause = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else _first_line(error)
-        raise DownloadFailed(
-            f"{space} cannot be downloaded from {endpoint()} ({cause}); what has come is kept, the same command goes "
-            f"on from there; offline, {offline_ways(space)}"
-        ) from error
-
-
-def _is_of_the_network(error: BaseException) -> bool:
-    """The HTTP client differs by version of huggingface_hub (requests, httpx), and their errors have no common base."""
-    clients = ("requests", "urllib3", "httpx", "httpcore", "huggingface_hub", "h11")
-    return isinstance(error, OSError) or any(
-        kind.__module__.partition(".")[0].startswith(clients) for kind in type(error).__mro__
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
 
 
 def download_size(space: str) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import PriorTransformer
 
 from clipkit.generation.prior import DiffusionPrior, MlpPrior, Prior
+from clipkit.generation.ridge import ridge_regression
 from clipkit.training.cache import draw
 from clipkit.training.decoder import Scale
 from clipkit.training.loop import Schedule, fit
@@ -49,20 +50,15 @@ class DiffusionPriorRecipe(Schedule):
 def ridge(text: np.ndarray, image: np.ndarray, strength: float = 1e-3) -> MlpPrior:
     """The linear prior: ridge regression in closed form from unit text embeddings (n, d) to image embeddings (n, d).
 
-    `strength` is relative to the mean variance of the inputs.
+    `strength` is its penalty, relative to the mean variance of the inputs.
     """
     dim = text.shape[1]
     x = F.normalize(torch.from_numpy(np.asarray(text, np.float32)), dim=-1).double() * dim**0.5
-    y = torch.from_numpy(np.asarray(image, np.float32)).double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x, y = x - x_mean, y - y_mean
-    gram = x.T @ x / len(x)
-    gram += strength * gram.diagonal().mean() * torch.eye(dim, dtype=gram.dtype)
-    weight = torch.linalg.solve(gram, x.T @ y / len(x)).T
+    weight, bias = ridge_regression(x.numpy(), image, strength)
     prior = MlpPrior(dim, layers=0)
     with torch.no_grad():
-        prior.linear.weight.copy_(weight)
-        prior.linear.bias.copy_(y_mean - weight @ x_mean)
+        prior.linear.weight.copy_(torch.from_numpy(weight.T))
+        prior.linear.bias.copy_(torch.from_numpy(bias))
     return prior.eval()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit.generation import files, registry
-from clipkit.generation.placing import must_offload
+from clipkit.generation import files, placing, registry
+from clipkit.generation.placing import must_offload, work_in_tiles
 
 FAMILIES = ("adapter_15", "adapter_xl", "unclip", "kandinsky")
 
@@ -147,13 +147,16 @@ def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_
         "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors",
         "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors",
-        "image_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "image_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors", "unet/openvino/model.safetensors",
     ]  # fmt: skip
-    assert files.pipeline_files(names, tower=False) == [
+    parts = ("unet", "vae", "tokenizer", "image_encoder")
+    index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
+    assert files.pipeline_files(names, index, tower=False) == [
         "model_index.json", "tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json",
         "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
     ]  # fmt: skip
-    assert "image_encoder/model.safetensors" in files.pipeline_files(names, tower=True)
+    assert "image_encoder/model.safetensors" in files.pipeline_files(names, index, tower=True)
 
 
 def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapter_15):
@@ -165,18 +168,80 @@ def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapt
     assert clipkit("generate", "a dog", "--decoder", decoder, "-o", tmp_path / "a.png").code == 0
 
 
+def test_an_image_tower_in_half_precision_only_is_read_too(clipkit, tmp_path, red, unclip):
+    """As `clipkit decoders pull` leaves it where the hub has both."""
+    decoder = tmp_path / "half"
+    shutil.copytree(unclip, decoder)
+    weights = decoder / "image_encoder" / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    output = clipkit("generate", "--like", red, "--decoder", decoder, "-o", tmp_path / "a.png")
+    assert output.code == 0, output.err
+
+
+def test_kandinsky_in_half_precision_makes_pictures_with_and_without_guidance(kandinsky):
+    """As on a GPU, where its weights are in half precision and the embeddings come in full."""
+    import torch
+
+    from clipkit.generation.decoder import Aim, Settings
+    from clipkit.generation.kandinsky import KandinskyDecoder
+
+    decoder = KandinskyDecoder(registry.find(str(kandinsky)), "cpu")
+    decoder.pipeline.to(torch.float16)
+    rng = np.random.default_rng(0)
+    wanted, away = (Aim(rng.standard_normal(decoder.dimension).astype(np.float32)) for _ in range(2))
+    for guidance in (1.0, 4.0):
+        made = decoder.generate(decoder.prepare(wanted, away), Settings(1, 2, guidance, 32), lambda step: None)
+        assert made.size == (32, 32)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_codecs_that_can_work_in_tiles_do_and_others_are_left_alone(request, family):
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(request.getfixturevalue(family), low_cpu_mem_usage=False)
+    work_in_tiles(pipeline)
+    if family != "kandinsky":
+        assert pipeline.vae.use_tiling
+
+
 def test_parts_take_turns_on_a_gpu_that_is_too_small():
     assert must_offload(11.0, 8.0) and must_offload(7.5, 8.0)
     assert not must_offload(4.0, 8.0) and not must_offload(11.0, None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_are_the_same_where_parts_take_turns(clipkit, tmp_path, red, request, family, monkeypatch):
+    """The CPU stands in for a GPU with no room, which diffusers allows: models come and go by accelerate's hooks."""
+    pytest.importorskip("accelerate")
+    from clipkit.generation.families import load_conditions, load_decoder
+
+    decoder = tmp_path / "large"
+    shutil.copytree(request.getfixturevalue(family), decoder)
+    facts = json.loads((decoder / "clipkit.json").read_text())
+    (decoder / "clipkit.json").write_text(json.dumps(facts | {"memory_gb": 100}))
+
+    def made() -> np.ndarray:
+        for load in (load_decoder, load_conditions):
+            load.cache_clear()
+        query = ("a dog", "--like", red, "--decoder", decoder, "--seed", "3", "--device", "cpu")
+        output = clipkit("generate", *query, "-o", tmp_path / "made.png")
+        assert output.code == 0 and "wants about 100 GB of GPU memory" in output.err, output.err
+        return np.asarray(Image.open(tmp_path / "made.png")).astype(int)
+
+    whole = made()
+    monkeypatch.setattr(placing, "free_gpu_memory", lambda device: 0.001)
+    assert np.abs(made() - whole).max() <= 2  # the hooks change the last bits
+    load_decoder.cache_clear()
+    monkeypatch.setattr("diffusers.pipelines.pipeline_utils.is_accelerate_available", lambda: False)
+    output = clipkit("generate", "a dog", "--decoder", decoder, "-o", tmp_path / "made.png")
+    assert output.code == 2 and "clipkit[decoders]" in output.err.splitlines()[-1]
 
 
 def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_complete(
     tmp_path, monkeypatch, adapter_15, clipkit
 ):
     """The layout of the hub's cache: models--OWNER--NAME/{refs/main, snapshots/COMMIT/...}."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     entry = registry.find("ip-adapter-sd15")
     assert not registry.on_disk(entry)
     base = _in_cache(tmp_path / "hub", entry.repository)

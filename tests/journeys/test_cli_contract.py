@@ -45,6 +45,21 @@ def test_errors_are_one_line_on_stderr_and_exit_with_2(clipkit, case):
     assert "Traceback" not in output.err
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_one_line(clipkit, scene_folder, tmp_path, device):
+    import torch
+
+    if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]:
+        pytest.skip("it is there")
+    made = tmp_path / "made.png"
+    for arguments in (
+        ("index", scene_folder / "2023", "--model", "tiny", "--device", device),
+        ("generate", "a dog", "--decoder", "tiny", "-o", made, "--device", device),
+    ):
+        output = clipkit(*arguments)
+        assert output.code == 2 and output.err.count("\n") == 1 and f"no device '{device}'" in output.err, output.err
+
+
 QUERIES = {
     "weight": (["--weight", "-1"], "above 0"),
     "too many weights": (["--weight", "1", "--weight", "2"], "weights"),

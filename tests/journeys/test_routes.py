@@ -159,7 +159,9 @@ def test_words_are_encoded_again_by_the_decoders_own_tower(clipkit, copied):
         ("bridge", "fit", "--to", "kandinsky-2-2"),
         ("bridge", "fit", "--to", "tiny", "--from", "ViT-L-14/openai"),
         ("bridge", "fit", "--to", "tiny", "--name", "nobody"),
+        ("bridge", "fit", "--to", "tiny", "--sample", "49"),
         ("bridge", "remove"),
+        ("bridge", "remove", "--to", "tiny", "--all"),
         ("generate", "--like", "PHOTO", "--decoder", "tiny", "--route", "bridge"),
     ],
 )
@@ -167,6 +169,29 @@ def test_mistakes_are_one_line(clipkit, copied, photo, wrong):
     words = [str(photo) if word == "PHOTO" else word for word in wrong]
     output = clipkit(*words, *(() if "--name" in words else ("--name", "turned")))
     assert output.code == 2 and output.err.startswith("clipkit: ") and output.err.count("\n") == 1, output.err
+
+
+def test_a_bridge_on_too_few_pictures_is_refused(clipkit, photo):
+    from clipkit.spaces.registry import BUNDLED
+
+    assert clipkit("index", photo.parent.parent / "2023", "--exclude", "*[0-8].jpg", "--model", "tiny").code == 0
+    output = clipkit("bridge", "fit", "--to", BUNDLED / "clip")
+    assert output.code == 2 and "at least 50 pictures" in output.err and output.err.count("\n") == 1, output.err
+
+
+def test_a_library_whose_decoder_is_not_here_says_how_to_get_it(clipkit, copied):
+    for ask in (("generate", "a dog"), ("search", "a dog", "--generate", "always")):
+        output = clipkit(*ask, "--name", "small")
+        assert output.code == 2 and output.err.count("\n") == 1, output.err
+        assert "clipkit generate --decoder kandinsky-2-2" in output.err and "15.9 GB" in output.err
+
+
+def test_a_bridge_that_cannot_be_fitted_or_is_not_there_says_what_to_do(clipkit, copied, photo):
+    fit = clipkit("bridge", "fit", "--to", "kandinsky-2-2", "--name", "turned")
+    assert "`clipkit decoders pull kandinsky-2-2`" in fit.err and "`clipkit models pull ViT-bigG-14/" in fit.err
+    ask = clipkit("generate", "--like", photo, "--decoder", "tiny", "--route", "bridge", "--name", "turned")
+    assert ask.err == "clipkit: this library has no bridge to tiny: fit a bridge with `clipkit bridge fit --to tiny`\n"
+    assert fit.code == ask.code == 2 and fit.err.count("\n") == 1
 
 
 def test_a_library_in_the_space_already_needs_no_bridge(clipkit, copied, spaces):
@@ -179,3 +204,24 @@ def test_python_mirrors_it(copied):
         fitted = library.fit_bridge("tiny", sample=60)
         assert fitted.report.pictures == 60 and [b.target for b in library.bridges()] == ["tiny"]
         assert library.remove_bridges() == 1 and library.bridges() == []
+
+
+def test_the_image_tower_may_be_that_of_a_model_that_was_imported(
+    clipkit, copied, photo, kandinsky, spaces, tmp_path, monkeypatch
+):
+    """The decoder's own is not here, nor is the library in its space; nothing is exported for it either."""
+    from clipkit.spaces import onnx_files
+
+    monkeypatch.setenv("CLIPKIT_MODELS", str(tmp_path / "models"))
+    assert clipkit("models", "import", spaces["small"], "--as", "her-own").code == 0
+    decoder = _towerless(kandinsky, tmp_path / "imported", space="her-own")
+    hidden = decoder / "hidden"
+    hidden.rename(decoder / "prior" / "image_encoder")
+    assert clipkit("generate", "a dog", "--decoder", decoder, "--name", "turned").code == 0  # nothing is cached now
+    shutil.rmtree(decoder / "prior" / "image_encoder")
+    output = clipkit("generate", "--like", photo, "--decoder", decoder, "--name", "turned", "--json")
+    assert output.code == 0, output.err
+    assert _routes(output) == [("encoded again", "the image tower of her-own")]
+    fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "turned", "--sample", "60", "--json")
+    assert fitted.code == 0 and json.loads(fitted.out)["target"] == "her-own", fitted.err
+    assert not onnx_files.folder_of("her-own").exists()

@@ -51,6 +51,25 @@ def test_a_picture_and_something_to_avoid(library: Path, scene_folder: Path):
     assert code in (0, 1) and loaded == []
 
 
+def test_words_in_a_real_architecture(tmp_path: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """ViT-B-32 with QuickGELU as open_clip saves it, made small, from the first search in a process on."""
+    import open_clip
+    from spaces.test_onnx import make_checkpoint
+
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")
+    config["embed_dim"] = 64
+    config["vision_cfg"] |= {"layers": 2, "width": 64, "head_width": 32, "image_size": 64, "patch_size": 16}
+    config["text_cfg"] |= {"layers": 2, "width": 64, "heads": 2}
+    model = make_checkpoint(tmp_path / "model", config)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture, library = next(scene_folder.rglob("*.jpg")), tmp_path / "indexes"
+    code, loaded = run("index", picture, "--model", model, "--device", "cpu", "--indexes", library, "--workers", "1")
+    assert code == 0 and "torch" in loaded, "it is exported by torch, once"
+    for words in ("a dog", "a café — 犬"):
+        code, loaded = run("search", words, "--indexes", library)
+        assert code in (0, 1) and loaded == []
+
+
 def test_indexing_with_the_bundled_model(tmp_path: Path, scene_folder: Path):
     picture = next(scene_folder.rglob("*.jpg"))
     code, loaded = run("index", picture, "--model", "tiny", "--device", "cpu", "--indexes", tmp_path, "--workers", "1")

@@ -13,6 +13,7 @@ from spaces.hub_server import Hub
 from spaces.open_clip_reference import HUB_ONLY, TEXTS
 
 from clipkit.errors import SpaceNotAvailable
+from clipkit.spaces import onnx_files
 from clipkit.spaces.encoder import forget_encoders, load_encoder
 from clipkit.spaces.importing import import_model, imported, remove_import
 from clipkit.spaces.locating import imported_folder, locate, models_folder, on_disk
@@ -62,7 +63,10 @@ def test_a_repository_of_a_hubs_cache(real_models, clipkit):
     assert shown.code == 0 and HUB_ONLY in shown.out
     assert imported() == [HUB_ONLY] and texts_are_open_clips(real_models, HUB_ONLY, HUB_ONLY)
     assert any(row["id"] == HUB_ONLY and row["on_disk"] for row in json.loads(clipkit("models", "list", "--json").out))
+    exported = onnx_files.folder_of(HUB_ONLY)
+    assert exported.is_dir()
     assert clipkit("models", "forget", HUB_ONLY).code == 0 and not on_disk(HUB_ONLY)
+    assert not exported.exists(), "it would go on serving, and take its room on the disk"
     assert clipkit("models", "forget", HUB_ONLY).code == 2
 
 

@@ -175,6 +175,26 @@ def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path
     assert agreement(found.encode_texts(["a dog"]), expected) >= 0.9999
 
 
+def test_an_export_goes_on_serving_where_the_checkpoint_is_gone(filled, made, tmp_path):
+    """It is of the model that the library's vectors are of; what comes back in its place is looked at again."""
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(made, folder)
+    there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
+    there.rename(here)
+    values = json.loads((here / onnx_files.MANIFEST).read_text())
+    values |= {"space": str(folder), "source": onnx_files.stamp(folder / WEIGHTS)}
+    (here / onnx_files.MANIFEST).write_text(json.dumps(values))
+    before = load_encoder(str(folder), search=True).encode_texts(["a dog"])
+    choosing.forget()
+    shutil.rmtree(folder)
+    after = load_encoder(str(folder), search=True)
+    assert isinstance(after, OnnxEncoder) and np.array_equal(after.encode_texts(["a dog"]), before)
+    make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
+    assert onnx_files.find(str(folder)) is None
+
+
 def test_a_torn_or_old_export_does_not_count(made, filled):
     found = onnx_files.find(str(made))
     weights = next(found.folder / name for name in found.files if name.endswith(".weights"))
@@ -213,6 +233,18 @@ def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made
         assert "cosine 0.99" in load_encoder(str(made), search=True).note
     monkeypatch.setattr(onnx_files, "library_versions", lambda: {"torch": "a later one"})
     assert onnx_files.find(str(made)) is None
+
+
+def test_a_mismatch_leaves_index_and_search_to_torch_with_a_line(made, cache, monkeypatch, clipkit, scene_folder):
+    monkeypatch.setattr(onnx_export, "compare", lambda *_: {"text": 1.0, "image": 0.98})
+    monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: ("a dog", "a cat", "a car"))
+    indexed = clipkit("index", scene_folder / "2023", "--model", made, "--workers", "1")
+    assert indexed.code == 0 and indexed.err.count("\n") == 1, indexed.err
+    assert "runs in torch" in indexed.err and "image vectors are not those of torch (cosine 0.98000)" in indexed.err
+    searched = clipkit("search", "a dog", "--min-confidence", "0", "--generate", "never")
+    assert searched.code == 0 and searched.out and "runs in torch" in searched.err
+    exported = clipkit("models", "export", made)
+    assert exported.code == 2 and exported.err.count("\n") == 1 and "stays in torch" in exported.err
 
 
 def test_a_model_that_cannot_be_exported_is_remembered(made, cache, monkeypatch):
@@ -335,9 +367,24 @@ def test_eight_bits_are_kept_or_not_by_the_gate(made, filled, tmp_path, monkeypa
         onnx_int8.quantise(str(made), [scene_folder], ["a dog"])
 
 
-def test_too_few_pictures_are_no_judge(made, filled, tmp_path):
+def test_too_few_pictures_are_no_judge(made, filled, tmp_path, clipkit):
     with pytest.raises(ClipkitError, match="50 pictures"):
         onnx_int8.quantise(str(made), [tmp_path], ["a dog"])
+    for arguments, hint in ((("--pictures", tmp_path), "50 pictures"), ((), "--pictures")):
+        output = clipkit("models", "export", made, "--int8", *arguments)
+        assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, output.err
+
+
+def test_the_command_says_which_towers_the_gate_let_pass(made, filled, clipkit, monkeypatch, scene_folder):
+    before = onnx_files.find(str(made))
+    monkeypatch.setattr(onnx_int8, "PICTURES", 60)
+    monkeypatch.setattr(onnx_int8, "ENOUGH", 1.01)
+    output = clipkit("models", "export", made, "--int8", "--pictures", scene_folder)
+    assert output.code == 0
+    said = [line for line in output.out.splitlines() if "in 8 bits" in line]
+    assert len(said) == 2 and all("not kept, recall@10 0." in line or "recall@10 1." in line for line in said), said
+    after = onnx_files.find(str(made))
+    assert after.int8 is None and after.weights == before.weights, "float32 serves on"
 
 
 def test_pictures_that_overflow_half_precision_are_computed_again_in_a_wider_one(made, monkeypatch):

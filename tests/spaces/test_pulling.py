@@ -103,7 +103,9 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub):
 
 
 def test_a_pull_that_is_killed_goes_on_where_it_was(hub, monkeypatch):
-    monkeypatch.setattr("clipkit.spaces.pulling.SHOWN_EVERY_S", -1.0)  # or a fast machine is done before it is killed
+    monkeypatch.setattr(
+        "clipkit.spaces.downloading.SHOWN_EVERY_S", -1.0
+    )  # or a fast machine is done before it is killed
 
     def kill(progress):
         if progress.done >= 1:
@@ -200,6 +202,51 @@ def test_the_command(hub, clipkit, monkeypatch):
     assert failed.code == 2 and failed.err.count("\n") == 1 and failed.err.startswith("clipkit: ")
 
 
+TROUBLES = {
+    "offline": (RECOMMENDED, "HF_HUB_OFFLINE"),
+    "dead": (RECOMMENDED, "clipkit models import PATH --as"),
+    "broken": (RECOMMENDED, "answers with 503"),
+    "broken off": (RECOMMENDED, "what has come is kept"),
+    "other bytes": (RECOMMENDED, "hash is wrong"),
+    "private": ("hf-hub:somebody/secret", "private"),
+    "no repository": ("hf-hub:nobody/nothing", "no model hf-hub:nobody/nothing"),
+    "pickle": (XLM, "--allow-pickle"),
+    "unknown": ("no-such-model", "clipkit models list"),
+    "another process": (RECOMMENDED, "another process is downloading"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("command", ["pull", "index"])
+def test_every_failure_is_one_line_on_stderr_and_exit_code_2(hub, clipkit, monkeypatch, scene_folder, trouble, command):
+    """Of `clipkit models pull`, and of `clipkit index --yes`, which pulls what it lacks."""
+    from filelock import FileLock
+
+    space, hint = TROUBLES[trouble]
+    hub.broken = trouble == "broken"
+    hub.private.add("somebody/secret")
+    if trouble == "offline":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        hint = hint if command == "pull" else "clipkit models import PATH --as"
+    elif trouble == "dead":
+        hub.close()
+    elif trouble == "broken off":
+        hub.cut_after = 1_000_000
+    elif trouble == "other bytes":
+        hub.other_bytes[WEIGHTS] = bytes(len(BYTES))
+    locks = hub_cache() / ".locks" / f"models--{REPOSITORY.replace('/', '--')}"
+    locks.mkdir(parents=True)
+    lock = FileLock(locks / f"{hub.digest(REPOSITORY, WEIGHTS)}.clipkit.lock")
+    if trouble == "another process":
+        lock.acquire()
+    ask = ("models", "pull", space) if command == "pull" else ("index", scene_folder, "--model", space, "--yes")
+    output = clipkit(*ask)
+    lock.release()
+    assert (output.code, output.out) == (2, "")
+    assert output.err.startswith("clipkit: ") and output.err.count("\n") == 1 and hint in output.err, output.err
+    assert clipkit("info").code == 2, "no library was made"
+
+
 # --- a model that nobody chose ---
 
 
@@ -211,6 +258,15 @@ def test_a_new_library_never_gets_tiny_in_silence(hub, clipkit, scene_folder):
     named = clipkit("index", scene_folder, "--model", SIGLIP2)
     assert named.code == 2 and f"`clipkit models pull {SIGLIP2}`" in named.err and hub.requests == []
     assert clipkit("info").code == 2, "no library was made"
+
+
+def test_nor_does_one_that_is_offline(hub, clipkit, scene_folder, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for arguments in ((), ("--yes",)):
+        output = clipkit("index", scene_folder, *arguments)
+        assert output.code == 2 and output.err.count("\n") == 1
+        assert "`clipkit models pull`" in output.err and "--model tiny" in output.err
+    assert hub.requests == [] and clipkit("info").code == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals to open")

@@ -36,6 +36,31 @@ def test_what_it_says_is_what_open_clip_has(space):
     assert config["text_cfg"].get("hf_model_name", "") == space.text_model
 
 
+@pytest.mark.parametrize("space", [e for e in REAL if not e.text_model], ids=lambda e: e.id)
+def test_parameters_and_size_are_those_of_the_architecture(space):
+    """Built without memory for its weights; a text tower of transformers would need the hub for its configuration."""
+    import open_clip
+    import torch
+
+    from clipkit.spaces.checkpoint import _quiet
+
+    with _quiet(), torch.device("meta"):
+        model = open_clip.create_model(space.open_clip_name, load_weights=False, device="meta")
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(space.parameters_millions, abs=0.05)
+    assert model.visual.image_size in (space.image_size, (space.image_size, space.image_size))
+
+
+def test_spaces_and_decoders_name_each_other():
+    from clipkit.generation import registry as decoders
+
+    for space in entries():
+        assert set(space.decoders) == {d.id for d in decoders.entries() if space.id in d.spaces}, space.id
+    for decoder in decoders.entries():
+        assert all(entry(space) for space in decoder.spaces), decoder.id
+        if decoder.repository:
+            assert decoder.licence and 0 < decoder.tower_gb < decoder.download_gb and decoder.memory_gb, decoder.id
+
+
 def test_entries_are_frozen_and_plain_data():
     with pytest.raises(AttributeError):
         entries()[0].dimension = 1  # type: ignore[misc]

@@ -1,0 +1,48 @@
+"""Files that are whole or not there at all, whenever the process or the machine stops."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_UNFINISHED = ".clipkit-new"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write to, which takes the place of `path` when the block ends and leaves no trace if it raises.
+
+    It is written beside `path`, whose folder must exist, synced to the disk and renamed; readers see the old file or
+    the new one. Raises OSError.
+    """
+    unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # Windows syncs no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def clear_unfinished(folder: Path, older_than_s: float = 3600) -> None:
+    """Deletes what processes that were killed while writing left in a folder; younger files may still be written."""
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > older_than_s:
+                left.unlink()

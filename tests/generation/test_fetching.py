@@ -1,0 +1,95 @@
+"""Decoders from a hub that is a real server on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from spaces.hub_server import Hub
+
+from clipkit.generation import files, registry
+
+ENTRY = registry.find("ip-adapter-sd15")
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def tree(folder: Path) -> dict[str, Path]:
+    """The files of a folder by their names in a repository."""
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def hub(adapter_15, tmp_path, monkeypatch):
+    """Serves a small Stable Diffusion 1.5 and its adapter, with files beside them that nothing needs."""
+    import huggingface_hub.constants
+
+    base = {name: path for name, path in tree(adapter_15).items() if not name.startswith(("models/", "words/"))}
+    adapter = {name: path for name, path in tree(adapter_15).items() if name.startswith("models/")}
+    adapter[ENTRY.adapter_file] = adapter.pop("models/ip-adapter_random.safetensors")
+    server = Hub(
+        {
+            ENTRY.repository: {**base, "v1-5-pruned.safetensors": b"the same again", "README.md": b"# A card"},
+            ENTRY.adapter: {**adapter, "models/ip-adapter-plus_sd15.safetensors": b"another"},
+        }
+    )
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    yield server
+    server.close()
+
+
+def small(*query: str | Path, path: Path) -> tuple[str | Path, ...]:
+    return ("generate", *query, "--decoder", ENTRY.id, "--size", "32", "--steps", "2", "-o", path)
+
+
+def test_a_decoder_is_pulled_whole_and_then_works_without_the_hub(hub, clipkit, tmp_path):
+    pulled = clipkit("decoders", "pull", ENTRY.id)
+    assert pulled.code == 0 and f"about {ENTRY.download_gb:g} GB" in pulled.err and ENTRY.id in pulled.out
+    asked = len(hub.requests)
+    assert "nothing to download" in clipkit("decoders", "pull", ENTRY.id).out
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    made = clipkit(*small("a dog", "--like", tmp_path / "red.png", path=tmp_path / "a.png"))
+    assert made.code == 0, made.err
+    assert len(hub.requests) == asked, "what is here is used without asking the hub"
+    assert not hub.fetched("v1-5-pruned") and not hub.fetched("plus") and not hub.fetched("README")
+
+
+def test_for_words_alone_the_image_tower_is_not_fetched_and_the_size_is_said_before(hub, clipkit, tmp_path):
+    made = clipkit(*small("a dog", path=tmp_path / "a.png"))
+    assert made.code == 0, made.err
+    assert "is fetched first, about 2.8 GB" in made.err
+    assert not hub.fetched("image_encoder") and files.tower_folder(ENTRY) is None
+
+
+def test_nothing_is_fetched_that_nobody_named(hub, clipkit, scene_folder):
+    assert clipkit("index", scene_folder / "2023", "--model", "tiny").code == 0
+    hub.requests.clear()
+    assert clipkit("search", "a dog", "--generate", "never").code in (0, 1)
+    clipkit("generate", "a dog", "--steps", "1")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("trouble", ["other bytes", "broken", "dead", "no repository", "offline"])
+def test_what_goes_wrong_is_one_line(hub, clipkit, monkeypatch, trouble):
+    hint = {
+        "other bytes": "hash is wrong", "broken": "answers with 503", "dead": "does not come from",
+        "no repository": "has no decoder", "offline": "HF_HUB_OFFLINE",
+    }[trouble]  # fmt: skip
+    if trouble == "other bytes":
+        hub.other_bytes[UNET] = bytes(len(hub.content(ENTRY.repository, UNET)))
+    elif trouble == "broken":
+        hub.broken = True
+    elif trouble == "dead":
+        hub.close()
+    elif trouble == "no repository":
+        del hub.repositories[ENTRY.adapter]
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    output = clipkit("decoders", "pull", ENTRY.id)
+    line = output.err.splitlines()[-1]
+    assert output.code == 2 and line.startswith("clipkit: ") and hint in line, output.err
+    assert len(output.err.splitlines()) == (1 if trouble == "offline" else 2), "the size, and what went wrong"
+    assert not registry.on_disk(ENTRY)

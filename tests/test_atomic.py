@@ -1,0 +1,52 @@
+"""A file that is written is the old one or the new one, at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clipkit.atomic import atomic_write, clear_unfinished
+
+
+def test_the_new_file_appears_when_it_is_whole(tmp_path: Path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_one_and_no_trace(tmp_path: Path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="midway"), atomic_write(path) as file:
+        file.write(b"ne")
+        raise ValueError("midway")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError), atomic_write(tmp_path / "nowhere" / "a.bin"):
+        pass
+
+
+def test_what_a_killed_process_left_is_cleared_once_it_is_old(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from clipkit.atomic import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); print('ready', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.bin")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("."), "it was never there under its name"
+    clear_unfinished(tmp_path)
+    assert left.exists(), "it may be that somebody is writing it"
+    os.utime(left, (1, 1))
+    clear_unfinished(tmp_path)
+    assert not list(tmp_path.iterdir())
