@@ -240,7 +240,9 @@ def calibration_error(confidence: np.ndarray, present: np.ndarray, bins: int = 1
 def chance_error(confidence: np.ndarray, draws: int = 200) -> float:
     """The calibration error that confidences would show over so many answers if they were exactly right."""
     rng = np.random.default_rng(0)
-    return float(np.mean([calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)]))
+    return float(
+        np.mean([calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)])
+    )
 
 
 def report(name: str, confidence: np.ndarray, present: np.ndarray, refused: np.ndarray) -> None:

@@ -14,9 +14,9 @@ class Calibration:
     """The weights of the decision.
 
     `text_weights`: of the six numbers of `text_evidence` (the best hit's margin, margin over near concepts, and cosine
-    similarity; lead of the four best; spread of the words; number of pictures), and `text_offset`. `image_slope`, `image_middle`: of the similarity of two pictures.
-    `threshold`: the confidence from which a hit is a match, chosen so that at most one in ten queries that a library
-    can answer is turned away.
+    similarity; lead of the four best; spread of the words; number of pictures), and `text_offset`. `image_slope`,
+    `image_middle`: of the similarity of two pictures. `threshold`: the confidence from which a hit is a match, chosen
+    so that at most one in ten queries that a library can answer is turned away.
     """
 
     text_weights: tuple[float, ...]

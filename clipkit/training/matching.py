@@ -61,9 +61,7 @@ def trial(size: int, rng: random.Random) -> Trial:
     library = list(islice((s for s in iter(lambda: random_scene(rng), None) if fits(s)), size))
     shown = [rng.choice(library) for _ in range(QUERIES)]
     third, quarter = QUERIES // 3, QUERIES // 4
-    absent_things = [
-        compose(rng.choice(places), [things()[rng.choice(sorted(lacking))]], rng) for _ in range(third)
-    ]
+    absent_things = [compose(rng.choice(places), [things()[rng.choice(sorted(lacking))]], rng) for _ in range(third)]
     pairs = rng.choices(sorted(missing), k=third)
     absent_pairs = [compose(settings()[s], [things()[t]], rng) for t, s in pairs]
     absent_settings = [settings()[rng.choice(sorted(nowhere))] for _ in range(quarter)]
