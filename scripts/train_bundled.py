@@ -276,10 +276,11 @@ def decoder(run: Run) -> None:
     held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
     texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
     referee = load_judge(run.judge) if run.judge.exists() else None
-    start = None
+    start, before = None, {}
     if run.further:
         from diffusers import UNet2DConditionModel
 
+        before = json.loads((run.output / "decoder" / "scores.json").read_text())
         start = UNet2DConditionModel.from_pretrained(run.output / "decoder" / "unet", low_cpu_mem_usage=False)
 
     def evaluate(unet) -> dict:
@@ -324,7 +325,14 @@ def decoder(run: Run) -> None:
     (folder / "clipkit.json").write_text(json.dumps(says, indent=1) + "\n")
     trained = run.work / "codec" / "scores.json"
     scores = facts(recipe, reporter, run.device) | {"pictures": len(latents)}
-    leave(run, "", scores | ({"codec": json.loads(trained.read_text())} if trained.exists() else {}))
+    if before:
+        past = before.get("earlier", {"steps": 0, "seconds": 0})
+        scores["earlier"] = {
+            "steps": past["steps"] + before["recipe"]["steps"],
+            "seconds": past["seconds"] + before["seconds"],
+        }
+    codec_scores = json.loads(trained.read_text()) if trained.exists() else before.get("codec")
+    leave(run, "", scores | ({"codec": codec_scores} if codec_scores else {}))
 
 
 def prior(run: Run) -> None:

@@ -95,8 +95,7 @@ Which of two things is on the left is told right in {s["placement"]:.0%} of {s["
 (the caption against the same caption with the sides swapped).
 
 The match decision is calibrated on scenes of its own (`clipkit/training/matching.py`) and judged on others by
-`scripts/evaluate_match.py`. It wants a thing to be named: of a setting alone ("at night") it mostly says that nothing
-matches, though the pictures found are right.
+`scripts/evaluate_match.py`.
 
 Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, and change it
 little); counts, sizes and colours mean nothing to it.
@@ -106,6 +105,8 @@ little); counts, sizes and colours mean nothing to it.
 
 def _decoder_sections(s: dict, folder: Path) -> str:
     recipe, codec = s["recipe"], s.get("codec")
+    past = s.get("earlier")
+    earlier = f"It began with the weights of {past['steps']} earlier steps ({past['seconds']:,.0f} s). " if past else ""
     size = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size / 1e6
     text = ""
     if codec:
@@ -128,7 +129,7 @@ on the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR
 embedding that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
 from {s["pictures"]:,}
 scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
-{s["seconds"]:,.0f} s on {s["hardware"]}. `python scripts/train_bundled.py decoder`.
+{s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}`python scripts/train_bundled.py decoder`.
 
 """
     )

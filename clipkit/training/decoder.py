@@ -34,7 +34,7 @@ class DecoderRecipe(Schedule):
     transformers", ICML 2024): shapes are decided at medium noise, where uniform ones spend half of the training.
     """
 
-    steps: int = 7000
+    steps: int = 12000
     batch: int = 64
     learning_rate: float = 6e-4
     warmup: int = 200
