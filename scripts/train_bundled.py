@@ -386,7 +386,9 @@ def prior(run: Run) -> None:
     winner = priors[best][0]
     model = winner.model if isinstance(winner, DiffusionPrior) else winner
     model.half().save_pretrained(run.output / "decoder" / "prior")
-    leave(run, "prior", {"table": table, "best": best, "pictures": count})
+    trained = json.loads((run.output / "decoder" / "scores.json").read_text())
+    steps = trained["recipe"]["steps"] + trained.get("earlier", {"steps": 0})["steps"]
+    leave(run, "prior", {"table": table, "best": best, "pictures": count, "decoder_steps": steps})
     print("kept:", best)
 
 

@@ -145,8 +145,8 @@ def _prior_section(s: dict) -> str:
     rows = "\n".join(f"| {name} | {cells(row)} |" for name, row in s["table"].items())
     return f"""## Prior
 
-From text embeddings to image embeddings, compared by what the decoder makes of {s["pictures"]} captions each (the judge
-is `scripts/judge.safetensors`); kept: {s["best"]}. `python scripts/train_bundled.py prior`.
+From text embeddings to image embeddings, compared by what the decoder, after {s["decoder_steps"]} steps, makes of
+{s["pictures"]} captions each (the judge is `scripts/judge.safetensors`); kept: {s["best"]}. `python scripts/train_bundled.py prior`.
 
 | prior | object, seen | object, held out | both of two | background | cosine to the true embedding | seconds |
 |---|---|---|---|---|---|---|
