@@ -9,6 +9,7 @@ from PIL import Image
 from spaces.hub_server import Hub
 
 from clipkit.generation import files, registry
+from clipkit.generation.families import load_conditions, load_decoder
 
 ENTRY = registry.find("ip-adapter-sd15")
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -37,6 +38,9 @@ def hub(adapter_15, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    # What was loaded for this decoder lies in another test's hub.
+    load_decoder.cache_clear()
+    load_conditions.cache_clear()
     yield server
     server.close()
 
