@@ -129,7 +129,8 @@ on the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR
 embedding that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
 from {s["pictures"]:,}
 scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
-{s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}`python scripts/train_bundled.py decoder`.
+{s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}
+`python scripts/train_bundled.py decoder`.
 
 """
     )
@@ -146,7 +147,8 @@ def _prior_section(s: dict) -> str:
     return f"""## Prior
 
 From text embeddings to image embeddings, compared by what the decoder, after {s["decoder_steps"]} steps, makes of
-{s["pictures"]} captions each (the judge is `scripts/judge.safetensors`); kept: {s["best"]}. `python scripts/train_bundled.py prior`.
+{s["pictures"]} captions each (the judge is `scripts/judge.safetensors`); kept: {s["best"]}.
+`python scripts/train_bundled.py prior`.
 
 | prior | object, seen | object, held out | both of two | background | cosine to the true embedding | seconds |
 |---|---|---|---|---|---|---|
