@@ -34,8 +34,17 @@ AIM = 0.8
 @click.option("--count", default=300, show_default=True, help="Pictures in each row.")
 @click.option("--denoising", default=20, show_default=True, help="Denoising steps.")
 @click.option("--device", default="cpu", show_default=True, help="Where the second model is trained.")
+@click.option("--compiled", is_flag=True, help="Compile the second model for its training.")
 def main(
-    work: Path, judge: Path, seed: int, steps: int | None, sample: int, count: int, denoising: int, device: str
+    work: Path,
+    judge: Path,
+    seed: int,
+    steps: int | None,
+    sample: int,
+    count: int,
+    denoising: int,
+    device: str,
+    compiled: bool,
 ) -> None:
     """Print the bridge's scores and a table of object accuracies."""
     from diffusers import KandinskyV22Pipeline
@@ -51,7 +60,7 @@ def main(
         recipe = replace(recipe, parts=tuple(replace(part, steps=steps) for part in recipe.parts))
     second = work / "second"
     if not (second / "open_clip_config.json").is_file():
-        model = clip.train(recipe, work, device=device, report=_report)
+        model = clip.train(recipe, work, device=device, report=_report, compiled=compiled)
         clip.export(model.cpu(), recipe, second)
     first_encoder, second_encoder = (load_encoder(str(f), "cpu", export=False) for f in (BUNDLED / "clip", second))
     size = first_encoder.preprocessing.size

@@ -7,7 +7,6 @@ from itertools import islice
 
 import numpy as np
 
-from clipkit.searching.query import Query
 from clipkit.searching.searcher import trust
 from clipkit.spaces.encoder import load_encoder, unit
 from clipkit.training.painting import paint
@@ -79,5 +78,5 @@ def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
         "queries": unit(encoder.encode_texts([text for _, text in queries])),
         "kinds": kinds,
         "present": np.array(present),
-        "known": np.array([trust(Query(text), encoder.unknown_words(text)) for _, text in queries]),
+        "known": np.array([trust(encoder.unknown_words(text)) for _, text in queries]),
     }

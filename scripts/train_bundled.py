@@ -156,7 +156,9 @@ def command(run_stage: Callable[[Run], None]) -> click.Command:
         ),
         click.option("--steps", type=int, help="Train for so many steps in all instead of the recipe's number."),
         click.option(
-            "--compiled", is_flag=True, help="Compile the decoder's UNet: a tenth faster, after a minute or two."
+            "--compiled",
+            is_flag=True,
+            help="Compile CLIP's towers or the decoder's UNet: faster, after a minute or two.",
         ),
         click.option("--further", is_flag=True, help="Begin the decoder with the weights in the output folder."),
     )
@@ -193,7 +195,7 @@ def clip(run: Run) -> None:
     quick, device = run.quick, run.device
     recipe = ClipRecipe(parts=(Part(8, 1e-3, 0.15), Part(4, 4e-4, 1.0)), batch=64) if quick else ClipRecipe()
     with Reporter("clip") as reporter:
-        model = train(recipe, run.work, device=device, report=reporter.step)
+        model = train(recipe, run.work, device=device, report=reporter.step, compiled=run.compiled)
     count = 100 if quick else 1000
     retrieval = {
         name: {"scenes": count} | evaluate(model, recipe, count=count, seed=seed, held_out=held_out, device=device)
@@ -323,16 +325,18 @@ def decoder(run: Run) -> None:
         "guidance": GUIDANCE,
     }
     (folder / "clipkit.json").write_text(json.dumps(says, indent=1) + "\n")
-    trained = run.work / "codec" / "scores.json"
+    fresh = run.work / "codec" / "scores.json"
     scores = facts(recipe, reporter, run.device) | {"pictures": len(latents)}
     if before:
-        past = before.get("earlier", {"steps": 0, "seconds": 0})
-        scores["earlier"] = {
-            "steps": past["steps"] + before["recipe"]["steps"],
-            "seconds": past["seconds"] + before["seconds"],
-        }
-    codec_scores = json.loads(trained.read_text()) if trained.exists() else before.get("codec")
+        scores["earlier"] = trained(before)
+    codec_scores = json.loads(fresh.read_text()) if fresh.exists() else before.get("codec")
     leave(run, "", scores | ({"codec": codec_scores} if codec_scores else {}))
+
+
+def trained(scores: dict) -> dict:
+    """Steps and seconds of a decoder's trainings, this one and those it began with."""
+    past = scores.get("earlier", {"steps": 0, "seconds": 0})
+    return {"steps": past["steps"] + scores["recipe"]["steps"], "seconds": past["seconds"] + scores["seconds"]}
 
 
 def prior(run: Run) -> None:
@@ -386,8 +390,7 @@ def prior(run: Run) -> None:
     winner = priors[best][0]
     model = winner.model if isinstance(winner, DiffusionPrior) else winner
     model.half().save_pretrained(run.output / "decoder" / "prior")
-    trained = json.loads((run.output / "decoder" / "scores.json").read_text())
-    steps = trained["recipe"]["steps"] + trained.get("earlier", {"steps": 0})["steps"]
+    steps = trained(json.loads((run.output / "decoder" / "scores.json").read_text()))["steps"]
     leave(run, "prior", {"table": table, "best": best, "pictures": count, "decoder_steps": steps})
     print("kept:", best)
 

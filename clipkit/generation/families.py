@@ -33,11 +33,10 @@ def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
 def load_conditions(entry: DecoderEntry, device: str = "auto") -> PictureConditions:
     """What goes with a decoder. Raises DecoderNotAvailable if the prior, or the space it stands on, is not here."""
     if entry.reads_words:
-        folder = files.tower_folder(entry)
         # Where the tower is not here the routes lead around it; should they not, it is the tower that says so.
         return TowerConditions(
             ImageTower(
-                folder or files.main_folder(entry) / "image_encoder",
+                lambda: files.tower_folder(entry) or files.main_folder(entry) / "image_encoder",
                 files.main_folder(entry) / "feature_extractor" if entry.family == "stable-unclip" else files.NO_FOLDER,
                 choose_device(device),
                 entry.id,

@@ -112,7 +112,9 @@ class KandinskyConditions:
         self.entry, self.device = entry, choose_device(device)
         self.folder = files.prior_folder(entry)
         self.name = entry.prior or entry.id
-        self.tower = ImageTower(self.folder / "image_encoder", self.folder / "image_processor", self.device, entry.id)
+        self.tower = ImageTower(
+            lambda: self.folder / "image_encoder", self.folder / "image_processor", self.device, entry.id
+        )
 
     @cached_property
     def pipeline(self) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,21 @@ from clipkit.generation.placing import must_offload, precision
 
 
 class ImageTower:
-    """A `CLIPVisionModelWithProjection` in `folder`, and how it wants its pictures.
+    """A `CLIPVisionModelWithProjection`, and how it wants its pictures.
 
+    `find` tells its folder, and is asked again after a failure, since it may have been fetched by then.
     `processor`: the folder of its preprocessing; without one, CLIP's usual at the tower's own size.
     """
 
-    def __init__(self, folder: Path, processor: Path, device: str, name: str) -> None:
-        self.folder, self.processor, self.device, self.name = folder, processor, device, name
+    def __init__(self, find: Callable[[], Path], processor: Path, device: str, name: str) -> None:
+        self.find, self.processor, self.device, self.name = find, processor, device, name
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from clipkit.generation.placing import free_gpu_memory
 
-        weights = sum(path.stat().st_size for path in self.folder.glob("*.safetensors")) / 1e9
+        folder = self.find()
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9
         device = "cpu" if must_offload(weights, free_gpu_memory(self.device)) else self.device
         with one_line_if_it_fails(f"the image tower of the decoder {self.name}"):
             from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -37,7 +39,7 @@ class ImageTower:
 
             transformers_logging.disable_progress_bar()
             tower = CLIPVisionModelWithProjection.from_pretrained(
-                self.folder, dtype=precision(device), use_safetensors=True, variant=variant_of_part(self.folder)
+                folder, dtype=precision(device), use_safetensors=True, variant=variant_of_part(folder)
             )
             if (self.processor / "preprocessor_config.json").is_file():
                 processor = CLIPImageProcessor.from_pretrained(self.processor)

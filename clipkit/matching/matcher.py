@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clipkit.atomic import atomic_write
 from clipkit.matching.bank import ConceptBank, Floats, unit
 from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, probability
 from clipkit.matching.evidence import PARAPHRASE, Reference, text_evidence
@@ -175,29 +175,21 @@ class Matcher:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one .npz file: statistics and bank, O(c d + d^2) whatever n is. It is whole or not there at all."""
-        statistics, path = self._statistics, Path(path)
+        statistics = self._statistics
         derived: dict[str, Any] = self._current().arrays()
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(
-                    file,
-                    format=np.int64(FORMAT),
-                    count=np.int64(statistics.count),
-                    total=statistics.total,
-                    outer=statistics.outer,
-                    best=statistics.best,
-                    mean_text=self._bank.mean,
-                    directions=self._bank.directions,
-                    **derived,
-                    calibration=json.dumps(self.calibration.to_json()),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_write(Path(path)) as file:
+            np.savez(
+                file,
+                format=np.int64(FORMAT),
+                count=np.int64(statistics.count),
+                total=statistics.total,
+                outer=statistics.outer,
+                best=statistics.best,
+                mean_text=self._bank.mean,
+                directions=self._bank.directions,
+                **derived,
+                calibration=json.dumps(self.calibration.to_json()),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Matcher:

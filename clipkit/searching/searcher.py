@@ -30,6 +30,9 @@ _FUNCTION_WORDS = frozenset(
 )  # fmt: skip
 """Words that say nothing of what a picture shows."""
 
+WORD_DOES_NOT_MATTER = 0.1
+"""How likely a picture that shows the rest of a query shows all of it, with a word that the space does not know."""
+
 
 class Searcher:
     """Made for the state of the catalog at one moment; `is_stale` tells when that has passed."""
@@ -118,7 +121,7 @@ class Searcher:
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
         confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
-        confidences = confidences * trust(query, embedded.unknown_words)
+        confidences = confidences * trust(embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
         matched = bool(len(candidates)) and confidence >= threshold
@@ -190,13 +193,10 @@ def known_share(query: Query, unknown_words: Sequence[str]) -> float:
     return 1 - min(1.0, len(unknown_words) / max(len(content), len(unknown_words)))
 
 
-def trust(query: Query, unknown_words: Sequence[str]) -> float:
-    """What the confidence is multiplied by for words that the space does not know.
-
-    It is the square of the share that is known: such a word may be what the query is about, and, where it is not, it
-    may still ask for something that the picture does not show.
-    """
-    return known_share(query, unknown_words) ** 2
+def trust(unknown_words: Sequence[str]) -> float:
+    """What the confidence, which speaks of the other words alone, is multiplied by for words that the space does not
+    know: mostly such a word names what no picture that the space understands can show."""
+    return WORD_DOES_NOT_MATTER ** len(set(unknown_words))
 
 
 class _Clock:

@@ -168,10 +168,12 @@ def train(
     report: Callable[[dict], None] = lambda line: None,
     save_every: int = 50,
     evaluate_every: int = 200,
+    compiled: bool = False,
 ) -> CLIP:
     """Trains, or goes on from the checkpoint in `work`; returns the model in evaluation mode.
 
     `report` gets a dict for each step: step, steps, loss, seconds (of all sessions together), and scores now and then.
+    `compiled` compiles both towers first: a minute or more at the start, a fifth less for every step.
     """
     work.mkdir(parents=True, exist_ok=True)
     model = build(recipe).to(device, memory_format=torch.channels_last)
@@ -186,6 +188,9 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
     captions, loss_of = Captions(recipe), ClipLoss()
+    if compiled:
+        model.visual.compile()
+        model.transformer.compile()
     model.train()
     while step < recipe.steps:
         started = time.perf_counter()

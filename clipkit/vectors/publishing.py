@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipkit.atomic import atomic_write, clear_unfinished
 from clipkit.errors import LibraryDamaged
 from clipkit.vectors.manifest import MANIFEST, Manifest, checksum, head_digest, manifest_text, read_manifest
 from clipkit.vectors.store import FaissStore, exact_index
@@ -73,19 +74,15 @@ def _write(
     files = {path.name: (path.stat().st_size, checksum(path)) for path in (index_file, ids_file)}
     head = head_digest(index_file, index.ntotal, dimension)
     manifest = Manifest(space, dimension, index.ntotal, watermark, revision, files, head)
-    unfinished = folder / f"{MANIFEST}.new"
-    with unfinished.open("w", encoding="utf-8") as text:
-        text.write(manifest_text(manifest))
-        text.flush()
-        os.fsync(text.fileno())
-    os.replace(unfinished, folder / MANIFEST)
-    _fsync_folder(folder)
+    with atomic_write(folder / MANIFEST) as file:
+        file.write(manifest_text(manifest).encode())
     return manifest
 
 
 def _sweep(folder: Path, kept: Sequence[str]) -> None:
     """Deletes the files of stores that are no longer, or never were, published."""
-    for path in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"), folder / f"{MANIFEST}.new"):
+    clear_unfinished(folder, 0)
+    for path in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy")):
         if path.name not in kept:
             with contextlib.suppress(OSError):  # Windows keeps a file that a reader has mapped; the next publish sweeps
                 path.unlink(missing_ok=True)
@@ -121,13 +118,3 @@ def _torn_file(folder: Path, manifest: Manifest) -> str:
 def _next_version(folder: Path) -> int:
     versions = [p.stem.rpartition("-")[2] for p in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy"))]
     return 1 + max((int(v) for v in versions if v.isdigit()), default=0)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Makes the rename durable, where folders can be synced (not on Windows)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

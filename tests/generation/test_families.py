@@ -91,6 +91,18 @@ def test_adapters_of_hidden_states_are_refused_in_one_line(clipkit, tmp_path, ad
     assert output.code == 2 and "hidden states" in output.err and output.err.count("\n") == 1
 
 
+def test_an_image_tower_that_comes_later_is_seen_by_the_same_process(clipkit, tmp_path, red, adapter_15):
+    decoder = tmp_path / "adapter"
+    shutil.copytree(adapter_15, decoder)
+    query = ("generate", "--like", red, "--decoder", decoder, "-o", tmp_path / "made.png")
+    tower = decoder / "models" / "image_encoder"
+    hidden = tower.rename(tmp_path / "hidden")
+    refused = clipkit(*query)
+    assert refused.code == 2 and refused.err.count("\n") == 1, refused.err
+    hidden.rename(tower)
+    assert clipkit(*query).code == 0
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_torn_part_is_one_line(clipkit, tmp_path, request, family):
     decoder = tmp_path / "torn"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,9 +150,9 @@ def test_where_torch_is_the_faster_one_it_indexes_and_onnx_searches(made, filled
     assert isinstance(load_encoder(str(made), search=True), OnnxEncoder)
 
 
-def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path, made):
-    import shutil
-
+@pytest.fixture
+def moved(filled, made, tmp_path):
+    """A copy of the checkpoint, whose export is the one that was made of the original."""
     folder = tmp_path / "model"
     shutil.copytree(made, folder)
     there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
@@ -159,6 +160,11 @@ def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path
     values = json.loads((here / onnx_files.MANIFEST).read_text())
     values |= {"space": str(folder), "source": onnx_files.stamp(folder / WEIGHTS)}
     (here / onnx_files.MANIFEST).write_text(json.dumps(values))
+    return folder
+
+
+def test_another_checkpoint_in_the_same_folder_is_exported_anew(moved):
+    folder = moved
     first = onnx_files.find(str(folder))
     assert isinstance(load_encoder(str(folder), search=True), OnnxEncoder)
     make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
@@ -175,17 +181,9 @@ def test_another_checkpoint_in_the_same_folder_is_exported_anew(filled, tmp_path
     assert agreement(found.encode_texts(["a dog"]), expected) >= 0.9999
 
 
-def test_an_export_goes_on_serving_where_the_checkpoint_is_gone(filled, made, tmp_path):
+def test_an_export_goes_on_serving_where_the_checkpoint_is_gone(moved):
     """It is of the model that the library's vectors are of; what comes back in its place is looked at again."""
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(made, folder)
-    there, here = onnx_files.find(str(made)).folder, onnx_files.folder_of(str(folder))
-    there.rename(here)
-    values = json.loads((here / onnx_files.MANIFEST).read_text())
-    values |= {"space": str(folder), "source": onnx_files.stamp(folder / WEIGHTS)}
-    (here / onnx_files.MANIFEST).write_text(json.dumps(values))
+    folder = moved
     before = load_encoder(str(folder), search=True).encode_texts(["a dog"])
     choosing.forget()
     shutil.rmtree(folder)

@@ -171,7 +171,7 @@ def test_leftovers_are_swept_and_strangers_are_not(tmp_path):
     put(tmp_path, np.array([1]), np.eye(1, 4, dtype=np.float32))
     (tmp_path / "index-77.faiss").write_bytes(b"half")
     (tmp_path / "ids-x.npy").write_bytes(b"")
-    (tmp_path / "manifest.json.new").write_text("{")
+    (tmp_path / ".0123456789abcdef.clipkit-new").write_text("{")
     (tmp_path / "matcher.npz").write_bytes(b"mine")
     put(tmp_path, np.array([1, 2]), np.eye(2, 4, dtype=np.float32))
     assert files(tmp_path) == WHOLE | {"matcher.npz"} and len(list(tmp_path.iterdir())) == 4
