@@ -273,7 +273,7 @@ def decoder(run: Run) -> None:
     recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 64))
     image, text = run.embeddings()
     linear = ridge(text, image)
-    codec, encoder = run.codec, run.encoder
+    source, codec, encoder = run.source, run.codec, run.encoder
     held = scoring.scenes_to_judge(48, things=1, held_out=False, seed=2)
     held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
     texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
@@ -299,10 +299,11 @@ def decoder(run: Run) -> None:
 
     with Reporter("decoder", run.work / "decoder.jsonl") as reporter:
         latents = cache.latents(
-            run.source, codec, run.cache, codec.config.sample_size, device=run.device, progress=reporter.prepared
+            source, codec, run.cache, codec.config.sample_size, device=run.device, progress=reporter.prepared
         )
         with Reporter("guesses"):
             guesses = cache.guesses(linear, text, run.cache)
+        things = np.array([source.things(i) for i in range(len(latents))])
         unet = recipes.train(
             recipe,
             latents,
@@ -314,6 +315,7 @@ def decoder(run: Run) -> None:
             evaluate=evaluate,
             start=start,
             compiled=run.compiled,
+            things=things,
         )
     folder = run.output / "decoder"
     recipes.pipeline(unet, recipe, codec).to(dtype=torch.float16).save_pretrained(folder)

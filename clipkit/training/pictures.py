@@ -30,6 +30,10 @@ class CaptionedPictures(Protocol):
 
     def caption(self, index: int) -> str: ...
 
+    def things(self, index: int) -> int:
+        """How many things the picture shows, as far as that is known, else 1."""
+        ...
+
 
 class EmojiWorld:
     """`count` painted scenes of the seed; of combinations that training may see, or of held-out ones only."""
@@ -54,6 +58,9 @@ class EmojiWorld:
 
     def caption(self, index: int) -> str:
         return caption(self.scene(index), random.Random(f"caption {self.seed} {index}"), place=False)
+
+    def things(self, index: int) -> int:
+        return len(self.scene(index).placed)
 
 
 class CaptionedFolder:
@@ -96,3 +103,6 @@ class CaptionedFolder:
 
     def caption(self, index: int) -> str:
         return self._rows[index][1]
+
+    def things(self, index: int) -> int:
+        return 1
