@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,10 @@ import numpy as np
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.progress import ProgressCallback
+from clipkit.spaces.text_tower import encode_tokens, looks_back_only, without_padding
+
+TEXTS = 256
+"""Texts that go through the text tower at once."""
 
 
 class Encoder(Protocol):
@@ -67,6 +72,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer, self.vocabulary = model, tokenizer, vocabulary
         self.note = ""
         self._precisions: list = []
+        self._text_lock = threading.Lock()
         self.move(next(model.parameters()).device)
         self.dimension = int(self.encode_texts(["a"]).shape[1])
 
@@ -112,9 +118,15 @@ class OpenClipEncoder:
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
-            batches = [self.tokenizer(texts[i : i + 256]).to(self._device) for i in range(0, len(texts), 256)]
-            return torch.cat([self.model.encode_text(tokens).float().cpu() for tokens in batches]).numpy()
+        parts = []
+        for start in range(0, len(texts), TEXTS):
+            tokens = self.tokens(texts[start : start + TEXTS])
+            if looks_back_only(self.model):
+                tokens = without_padding(tokens)
+            with self._text_lock, torch.inference_mode():
+                vectors = encode_tokens(self.model, torch.from_numpy(tokens).to(self._device))
+                parts.append(vectors.float().cpu().numpy())
+        return np.concatenate(parts)
 
     def unknown_words(self, text: str) -> list[str]:
         return words_outside(self.vocabulary, text)

@@ -14,6 +14,7 @@ from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.spaces.encoder import words_outside
 from clipkit.spaces.onnx_files import Exported
+from clipkit.spaces.text_tower import without_padding
 from clipkit.spaces.tokenizing import Tokenizer, tokenizer_from
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ TEXTS = 64
 class OnnxEncoder:
     """The `Encoder` of a space in ONNX Runtime.
 
-    `text` and `image` open the towers, each when it is first used: "tokens" int64 (n, length) or "pixels" float32
+    `text` and `image` open the towers, each when it is first used: "tokens" int64 (n, length), where the graph takes
+    any length without the padding, or "pixels" float32
     (n, 3, size, size) to float32 (n, dimension).
     """
 
@@ -75,8 +77,11 @@ class OnnxEncoder:
         return self._image.run(None, {"pixels": self.preprocessing.normalise(pixels)})[0]
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        tokens = self._tokenizer(texts)
-        parts = [self._text.run(None, {"tokens": tokens[i : i + TEXTS]})[0] for i in range(0, len(tokens), TEXTS)]
+        any_length = isinstance(self._text.get_inputs()[0].shape[1], str)
+        parts = []
+        for start in range(0, len(texts), TEXTS):
+            tokens = self._tokenizer(texts[start : start + TEXTS])
+            parts.append(self._text.run(None, {"tokens": without_padding(tokens) if any_length else tokens})[0])
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 
     def unknown_words(self, text: str) -> list[str]:

@@ -24,7 +24,7 @@ from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.spaces.registry import canonical_id
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever exports are made in another way: older ones are then made anew."""
 MANIFEST = "manifest.json"
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from clipkit.spaces.text_tower import encode_tokens, looks_back_only, without_padding
+
 if TYPE_CHECKING:
     import torch
     from torch.onnx import ONNXProgram
@@ -32,18 +34,25 @@ def tower_module(encoder: OpenClipEncoder, tower: Tower) -> torch.nn.Module:
             self.model = encoder.model
 
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            encode = self.model.encode_text if tower == "text" else self.model.encode_image
-            return encode(batch).float()
+            if tower == "image":
+                return self.model.encode_image(batch).float()
+            return encode_tokens(self.model, batch).float()
 
     return Tower().eval()
 
 
 def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXProgram:
-    """The graph of one tower, on the CPU, for batches of any size; errors are those of torch's exporter."""
+    """The graph of one tower, on the CPU, for batches of any size, and of texts of any length where what follows a
+    text does not count; errors are those of torch's exporter."""
     import torch
 
+    sizes = {0: torch.export.Dim("n")}
     if tower == "text":
-        example = torch.from_numpy(encoder.tokens(["a dog", "a cat on the beach", ""]))
+        tokens = encoder.tokens(["a dog", "a cat on the beach", ""])
+        if looks_back_only(encoder.model):
+            sizes[1] = torch.export.Dim("length", max=tokens.shape[1])
+            tokens = without_padding(tokens)
+        example = torch.from_numpy(tokens)
     else:
         size = encoder.preprocessing.size
         example = torch.zeros((3, 3, size, size))
@@ -54,7 +63,7 @@ def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXP
             dynamo=True,
             input_names=[INPUTS[tower]],
             output_names=["vectors"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamic_shapes=(sizes,),
             optimize=optimize,
             verbose=False,
         )
