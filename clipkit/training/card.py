@@ -126,7 +126,8 @@ def _decoder_sections(s: dict, folder: Path) -> str:
 diffusers' `UNet2DConditionModel` in a stock `KandinskyV22Pipeline`: channels {tuple(recipe["channels"])}, conditioned
 on the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR + 1 clipped at {recipe["snr_clip"]:g},
 {recipe["unconditional"]:.0%} without embedding for classifier-free guidance, {recipe["from_text"]:.0%} with the
-embedding that ridge regression makes of the caption. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
+embedding that ridge regression makes of the caption; pictures of several things are drawn {recipe["crowded"]:g} times
+as often as others. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
 from {s["pictures"]:,}
 scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
 {s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}
