@@ -97,8 +97,8 @@ Which of two things is on the left is told right in {s["placement"]:.0%} of {s["
 The match decision is calibrated on scenes of its own (`clipkit/training/matching.py`) and judged on others by
 `scripts/evaluate_match.py`.
 
-Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, and change it
-little); counts, sizes and colours mean nothing to it.
+Limits: drawn scenes only; English words of its vocabulary only (other words are named in the result, change
+its order little, and make a match unlikely); counts, sizes and colours mean nothing to it.
 
 """
 

@@ -35,6 +35,13 @@ def test_the_gpu_extra_holds_both_builds_at_one_version():
     assert str(gpu["faiss-gpu"].marker) == 'sys_platform == "linux" and platform_machine == "x86_64"'
 
 
+def test_the_core_has_all_that_diffusers_wants_for_the_bundled_decoder():
+    from diffusers.utils.dummy_torch_and_transformers_objects import KandinskyV22Pipeline
+
+    wanted = KandinskyV22Pipeline._backends
+    assert "transformers" in wanted and set(wanted) <= set(requirements(PROJECT["dependencies"]))
+
+
 def test_no_upper_pins_in_the_core():
     for requirement in requirements(PROJECT["dependencies"]).values():
         assert all(spec.operator == ">=" for spec in requirement.specifier), requirement
