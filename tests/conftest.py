@@ -76,7 +76,6 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small Kandinsky 2.2 checkpoint of random weights."""
-    pytest.importorskip("transformers", reason="Kandinsky's own prior needs transformers")
     from kandinsky_checkpoint import write_checkpoint
 
     folder = tmp_path_factory.mktemp("kandinsky") / "kandinsky-random"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -44,10 +43,6 @@ def load_files(files: ModelFiles, device: str) -> OpenClipEncoder:
         preprocess = open_clip.get_pretrained_cfg(files.name, files.tag)
         quick_gelu = bool(preprocess.get("quick_gelu"))
     text = dict(model_cfg["text_cfg"])
-    if (files.tokenizer or files.text_model) and not importlib.util.find_spec("transformers"):
-        raise SpaceNotAvailable(
-            f"the text tower of {files.space} needs transformers: pip install 'clipkit[multilingual]'"
-        )
     overrides = {}
     if files.text_model:
         overrides["text_cfg"] = {**text, "hf_model_name": str(files.text_model), "hf_model_pretrained": False}

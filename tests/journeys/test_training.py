@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 
 from clipkit.generation import registry
 from clipkit.generation.making import Wish, make, settings
+from clipkit.spaces.encoder import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +30,11 @@ def test_every_stage_in_quick(tmp_path):
     for heading in ("## CLIP", "## Codec", "## Decoder", "## Prior"):
         assert heading in card
     clip, folder = tmp_path / "model" / "clip", tmp_path / "model" / "decoder"
+    assert "recall@1" in done.stdout and "| held-out combinations | 100 |" in card
+    assert json.loads((clip / "scores.json").read_text())["retrieval"]["seen combinations"]["scenes"] == 100
+    encoder = load_encoder(str(clip), "cpu")
+    assert np.isfinite(encoder.encode_texts(["a dog on the beach"])).all()
+    assert len(encoder.concepts) == 112 and encoder.unknown_words("a zither") == ["zither"]
     says = folder / "clipkit.json"
     says.write_text(says.read_text().replace('"tiny"', f'"{clip}"'))
     entry = registry.find(str(folder))

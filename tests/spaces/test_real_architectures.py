@@ -109,15 +109,6 @@ def test_a_part_that_is_not_here_is_one_line(real_models, tmp_path, monkeypatch,
     assert f"clipkit models pull {space}" in message or "clipkit models import" in message
 
 
-def test_without_transformers_the_line_says_what_to_install(monkeypatch):
-    import importlib.util
-
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find_spec(name))
-    with pytest.raises(SpaceNotAvailable, match=r"pip install 'clipkit\[multilingual\]'"):
-        load_torch_encoder(XLM, "cpu")
-
-
 def test_loading_asks_no_hub(real_models, monkeypatch):
     """With the network allowed, and a hub that would be seen to be asked."""
     import threading
