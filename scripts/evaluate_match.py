@@ -38,7 +38,7 @@ from clipkit.matching.statistics import LibraryStatistics  # noqa: E402
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real_clip" / "development.npz"
 AMBIGUOUS = {"orange", "bat", "log", "mat", "box", "slide", "locker", "table", "woman", "cape"}
 SIZES = (1, 10, 100)
-COSINE, SIZE = 2, 5  # columns of the evidence
+COSINE, SIZE = 1, 6  # columns of the evidence
 SHIPPED = np.append(calibration.PHOTOGRAPHS.text_weights, calibration.PHOTOGRAPHS.text_offset)
 
 
@@ -192,7 +192,7 @@ def clipkit_score(cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Evidence (m, 6), presence (m,), groups (m,) and weights (m,) of queries."""
+    """Evidence (m, 7), presence (m,), groups (m,) and weights (m,) of queries."""
 
     evidence: np.ndarray
     present: np.ndarray
@@ -224,7 +224,7 @@ def examples(cases: Iterable[Case], weight: float = 1.0) -> Examples:
 
 
 def fit(train: Examples) -> np.ndarray:
-    """The weights of the six numbers, and the offset. That of the cosine is 0: other spaces' lie elsewhere."""
+    """The weights of the seven numbers, and the offset. That of the cosine is 0: other spaces' lie elsewhere."""
     evidence = train.evidence * (np.arange(train.evidence.shape[1]) != COSINE)
     return calibration.fit_logistic(evidence, train.present, train.weight)
 

@@ -181,6 +181,13 @@ def margin(library: Floats, bank: Floats, query: Floats) -> float:
     return best @ direction - mean_of_best(rivals, int(np.clip(len(rivals) // 20, 1, 20)))
 
 
+def rank_of_the_mean(library: Floats, bank: Floats, query: Floats) -> float:
+    """How few concepts describe the mean of the four best pictures better than the query does."""
+    pictures, (_, others, direction) = library - library.mean(0), centre(library, bank, query)
+    mean = pictures[np.argsort(-(pictures @ direction))[:4]].mean(0)
+    return -np.log1p((others[others @ direction < CLOSE] @ mean > direction @ mean).sum())
+
+
 METHODS: dict[str, tuple[str, Method]] = {
     "top-1 cosine": ("Radford et al. 2021 (CLIP)", raw),
     "z-score over the library": ("standard score", z_score),
@@ -201,4 +208,5 @@ METHODS: dict[str, tuple[str, Method]] = {
     "pursuit residual": ("Bhalla et al. 2024 (SpLiCE)", pursuit_residual),
     "over near concepts": ("Bogolin et al. 2022, by meaning", near_concepts),
     "margin": ("clipkit, one number", margin),
+    "rank for the mean of the best": ("clipkit, one number", rank_of_the_mean),
 }

@@ -12,6 +12,9 @@ from real_models import RealModels, make_real_models
 
 from clipkit.cli.main import main
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    # Torch reads it when it is imported. More threads than cores make it many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is first imported: no test may wait for a network
 
 SHARED = Path(__file__).parents[2] / "shared"

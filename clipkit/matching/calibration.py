@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 class Calibration:
     """The weights of the decision.
 
-    `text_weights`: of the six numbers of `text_evidence` (the best hit's margin, margin over near concepts, and cosine
-    similarity; lead of the four best; spread of the words; number of pictures), and `text_offset`. `image_slope`,
-    `image_middle`: of the similarity of two pictures. `threshold`: the confidence from which a hit is a match, chosen
-    so that at most one in ten queries that a library can answer is turned away.
+    `text_weights`: of the seven numbers of `text_evidence` (the best hit's margin and cosine similarity; lead, margin
+    over near concepts and rank of the four best; spread of the words; number of pictures), and `text_offset`.
+    `image_slope`, `image_middle`: of the similarity of two pictures. `threshold`: the confidence from which a hit is a
+    match, chosen so that at most one in ten queries that a library can answer is turned away.
     """
 
     text_weights: tuple[float, ...]
@@ -30,7 +30,7 @@ class Calibration:
         return float(evidence @ np.array(self.text_weights)) + self.text_offset
 
     def behind(self, own: NDArray[np.float64], evidence: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far the log odds of each hit lie from those of the best: `own` (k, 3), `evidence` (6,) to (k,)."""
+        """How far the log odds of each hit lie from those of the best: `own` (k, 2), `evidence` (7,) to (k,)."""
         return (own - evidence[: own.shape[1]]) @ np.array(self.text_weights[: own.shape[1]])
 
     def image_logit(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,7 +51,7 @@ class Calibration:
         return cls(text_weights=weights, **numbers)
 
 
-PHOTOGRAPHS = Calibration((0.68, 0.37, 0.0, 0.73, -2.4, -0.8), 0.58, 5.8, 0.55, 0.267)
+PHOTOGRAPHS = Calibration((0.69, 0.0, 0.67, 0.47, -0.77, -2.98, -1.29), -0.33, 5.8, 0.55, 0.272)
 """For CLIP models of photographs.
 
 The weights were fitted on public research vectors (`scripts/evaluate_match.py --fit`), on libraries of one to a

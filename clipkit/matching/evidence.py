@@ -1,4 +1,4 @@
-"""What speaks for the library having what a text asks for: six numbers from its best hits.
+"""What speaks for the library having what a text asks for: seven numbers from its best hits.
 
 All scores are (picture - mean picture) · (text - mean text) / |text - mean text|, in units of `sigma`, the spread of
 such scores over pictures and concepts. Taking the means off removes the modality gap (Liang et al., NeurIPS 2022);
@@ -100,20 +100,22 @@ def text_evidence(
 
     query: (d,) float32 of unit length. direction: (d,) float32 of unit length, the query without the mean text. hits:
     (k, d) float32 unit image vectors, k at least 1, that include the best of the library for this query.
-    Returns `own` (k, 3) float64, what each hit says for itself:
+    Returns `own` (k, 2) float64, what each hit says for itself:
 
     - its margin: its score less the mean score of the concepts that describe it best, close paraphrases of the query
       left out (the softmax over concepts of MCM, Ming et al., "Delving into Out-of-Distribution Detection with
       Vision-Language Representations", NeurIPS 2022, as a difference);
-    - the same over the concepts that are nearest to the query in meaning: a picture of a thing in a setting is
-      described best by the thing, so what asks for the setting must be compared with other settings;
     - its cosine similarity, which means something in a space that the weights were fitted for.
 
-    And `evidence` (6,) float64: the row of the hit with the best score, then
+    And `evidence` (7,) float64: the row of the hit with the best score, then
 
     - the mean score of the four best hits over what such a text reaches in this library, as the bank's concepts
       tell (the query-bank correction of Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation",
       CVPR 2022, by meaning instead of by neighbours); it also corrects for the size of the library;
+    - the margin of the four best over the concepts that are nearest to the query in meaning: a picture of a thing in a
+      setting is described best by the thing, so what asks for the setting must be compared with other settings;
+    - the logarithm (base 10) of the share of concepts that describe the mean of the four best better than the query
+      does: what they show by the way differs and goes under in the mean, what they were found for does not;
     - the logarithm of the spread of the query's scores over the whole library, in `sigma`: words that vary much
       over all pictures reach high scores by chance;
     - the logarithm (base 10) of the number of pictures, at most 5: the best of many scores higher by chance.
@@ -125,21 +127,23 @@ def text_evidence(
     closeness = bank.directions @ direction
     rivals = np.flatnonzero(closeness < PARAPHRASE)
     near = rivals[np.argsort(-closeness[rivals], kind="stable")[:NEAR]]
-    own = np.column_stack(
-        [
-            scores - _mean_of_best(described[:, rivals], int(np.clip(len(rivals) // 20, 1, RIVALS))),
-            scores - _mean_of_best(described[:, near], NEAR),
-            hits @ query,
-        ]
-    ).astype(np.float64)
+    best_rivals = _mean_of_best(described[:, rivals], int(np.clip(len(rivals) // 20, 1, RIVALS)))
+    own = np.column_stack([scores - best_rivals, hits @ query]).astype(np.float64)
 
-    order = np.argsort(-scores, kind="stable")[: len(reference.level)]
-    expected = reference.likely_score(direction, len(order))
+    best = np.argsort(-scores, kind="stable")[: len(reference.level)]
+    score = scores[best].mean()
+    ahead = np.count_nonzero(described[best][:, rivals].mean(axis=0) > score)
     # Of few pictures the spread is hardly known: then the typical one, which is 1, has its say.
     spread = max(float(direction @ reference.covariance @ direction), 0.0) / reference.sigma**2
     spread = (spread * reference.count + PRIOR_PICTURES) / (reference.count + PRIOR_PICTURES)
-    common = [scores[order].mean() - expected, np.log(spread) / 2, min(np.log10(reference.count), 5.0)]
-    return own, np.array([*own[order[0]], *common], np.float64)
+    common = [
+        score - reference.likely_score(direction, len(best)),
+        score - described[best][:, near].mean() if len(near) else score,
+        np.log10((ahead + 1) / (len(rivals) + 1)),
+        np.log(spread) / 2,
+        min(np.log10(reference.count), 5.0),
+    ]
+    return own, np.array([*own[best[0]], *common], np.float64)
 
 
 def _mean_of_best(scores: Floats, number: int) -> Floats:

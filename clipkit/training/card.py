@@ -133,6 +133,9 @@ scenes whose latents and embeddings were computed once, exponential moving avera
 {s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}
 `python scripts/train_bundled.py decoder`.
 
+Limits: settings come out well. Some things can be told by a person, others are patches of their colours that the judge
+below still names, so its scores flatter; of two things one is often a patch.
+
 """
     )
 
