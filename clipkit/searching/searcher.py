@@ -41,6 +41,7 @@ class Searcher:
         self.catalog, self.encoder, self.folder = catalog, encoder, folder
         self._state = self._catalog_state()
         self.concepts: Sequence[str] = encoder.concepts or concepts()
+        self._file = folder / "matcher.npz"
         self._matcher: Matcher | None = None
 
     def is_stale(self) -> bool:
@@ -60,15 +61,24 @@ class Searcher:
     def matcher(self) -> Matcher:
         """The match decision for the library as it is: read from disk and brought up to date, or fitted anew."""
         if self._matcher is None:
-            try:
-                matcher = Matcher.load(self.folder / "matcher.npz")
-                if matcher.count != self.vectors.stored:
-                    raise ValueError("it is of another state of the index")
-                matcher.update(self.vectors.newer)
-            except (OSError, ValueError):
-                matcher = self._fit()
-            self._matcher = matcher
+            saved = self._saved()
+            if saved and saved.count == self.vectors.stored:
+                self._matcher = saved.update(self.vectors.newer)
+            else:
+                self._matcher = self._fit()
         return self._matcher
+
+    @property
+    def _weights(self) -> Calibration:
+        return Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
+
+    def _saved(self) -> Matcher | None:
+        """What is on disk, unless another clipkit wrote it, with weights of its own."""
+        try:
+            matcher = Matcher.load(self._file)
+        except (OSError, ValueError):
+            return None
+        return matcher if matcher.calibration == self._weights else None
 
     def _fit(self, progress: ProgressCallback | None = None) -> Matcher:
         def report(done: int, total: int) -> None:
@@ -77,20 +87,19 @@ class Searcher:
 
         bank = concept_vectors(self.encoder, self.concepts, report)
         none = np.zeros((0, self.encoder.dimension), np.float32)
-        weights = Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
-        matcher = Matcher.fit(none, bank, keep_images=False, calibration=weights)
+        matcher = Matcher.fit(none, bank, keep_images=False, calibration=self._weights)
         for _, vectors in self.catalog.live_embeddings(self.encoder.space):
             matcher.update(vectors)
         return matcher
 
     def publish_if_needed(self, *, always: bool = False, progress: ProgressCallback | None = None) -> bool:
         """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
-        space, saved = self.encoder.space, self.folder / "matcher.npz"
-        if not (always or not saved.exists() or is_behind(self.folder, space, self.catalog)):
+        space = self.encoder.space
+        if not (always or is_behind(self.folder, space, self.catalog) or self._saved() is None):
             return False
         publish_current(self.folder, space, self.catalog)
         self._matcher = self._fit(progress)
-        self._matcher.save(saved)
+        self._matcher.save(self._file)
         return True
 
     def search(

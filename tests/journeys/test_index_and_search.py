@@ -6,12 +6,14 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from clipkit.matching import Matcher
 from clipkit.training.painting import paint
 from clipkit.training.samples import MISSING, sample_scenes
 from clipkit.training.world import caption, scenes
@@ -224,3 +226,16 @@ def test_a_folder_that_cannot_be_read_loses_nothing(clipkit, scene_folder, tmp_p
     assert str(photos / "2024") in clipkit("failures").out
     monkeypatch.setattr(os, "scandir", scandir)
     assert json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)["unchanged"] == count
+
+
+def test_a_match_decision_that_cannot_be_used_is_made_anew(library, clipkit, tmp_path):
+    expected = json.loads(clipkit("search", "a cat", "--json").out)["confidence"]
+    (file,) = (tmp_path / "indexes").rglob("matcher.npz")
+    ours = Matcher.load(file).calibration
+    theirs = Matcher.load(file)
+    theirs.calibration = replace(ours, text_offset=ours.text_offset - 3)
+    for spoil in (lambda: theirs.save(file), lambda: file.write_bytes(b"torn"), file.unlink):
+        spoil()
+        assert json.loads(clipkit("search", "a cat", "--json").out)["confidence"] == pytest.approx(expected, abs=1e-3)
+        clipkit("index")
+        assert Matcher.load(file).calibration == ours
