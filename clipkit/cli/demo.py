@@ -68,4 +68,4 @@ def demo(folder: Path | None, scenes: int) -> int:
         "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
     ):
         click.echo(f"  {command}")
-    return 0
+    return 0 if result.generated else 2  # a note has said why no picture could be made

@@ -106,7 +106,7 @@ its order little, and make a match unlikely); counts, sizes and colours mean not
 def _decoder_sections(s: dict, folder: Path) -> str:
     recipe, codec = s["recipe"], s.get("codec")
     past = s.get("earlier")
-    earlier = f"It began with the weights of {past['steps']} earlier steps ({past['seconds']:,.0f} s). " if past else ""
+    earlier = f"It began with the weights of {past['steps']:,} earlier steps ({past['seconds']:,.0f} s).\n" if past else ""
     size = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size / 1e6
     text = ""
     if codec:
@@ -127,11 +127,9 @@ diffusers' `UNet2DConditionModel` in a stock `KandinskyV22Pipeline`: channels {t
 on the CLIP image embedding, {size:.1f} MB in fp16. v-prediction, weights of SNR + 1 clipped at {recipe["snr_clip"]:g},
 {recipe["unconditional"]:.0%} without embedding for classifier-free guidance, {recipe["from_text"]:.0%} with the
 embedding that ridge regression makes of the caption; pictures of several things are drawn {recipe["crowded"]:g} times
-as often as others. AdamW, {recipe["steps"]} steps of {recipe["batch"]}
-from {s["pictures"]:,}
-scenes whose latents and embeddings were computed once, exponential moving average {recipe["ema"]};
-{s["seconds"]:,.0f} s on {s["hardware"]}. {earlier}
-`python scripts/train_bundled.py decoder`.
+as often as others. AdamW, {recipe["steps"]:,} steps of {recipe["batch"]} from {s["pictures"]:,} scenes whose latents
+and embeddings were computed once, exponential moving average {recipe["ema"]}; {s["seconds"]:,.0f} s on
+{s["hardware"]}. {earlier}`python scripts/train_bundled.py decoder`.
 
 Limits: settings come out well. Some things can be told by a person, others are patches of their colours that the judge
 below still names, so its scores flatter; of two things one is often a patch.
@@ -150,7 +148,7 @@ def _prior_section(s: dict) -> str:
     rows = "\n".join(f"| {name} | {cells(row)} |" for name, row in s["table"].items())
     return f"""## Prior
 
-From text embeddings to image embeddings, compared by what the decoder, after {s["decoder_steps"]} steps, makes of
+From text embeddings to image embeddings, compared by what the decoder, after {s["decoder_steps"]:,} steps, makes of
 {s["pictures"]} captions each (the judge is `scripts/judge.safetensors`); kept: {s["best"]}.
 `python scripts/train_bundled.py prior`.
 
