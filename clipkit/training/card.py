@@ -106,7 +106,9 @@ its order little, and make a match unlikely); counts, sizes and colours mean not
 def _decoder_sections(s: dict, folder: Path) -> str:
     recipe, codec = s["recipe"], s.get("codec")
     past = s.get("earlier")
-    earlier = f"It began with the weights of {past['steps']:,} earlier steps ({past['seconds']:,.0f} s).\n" if past else ""
+    earlier = (
+        f"It began with the weights of {past['steps']:,} earlier steps ({past['seconds']:,.0f} s).\n" if past else ""
+    )
     size = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size / 1e6
     text = ""
     if codec:
