@@ -127,18 +127,19 @@ def text_evidence(
     closeness = bank.directions @ direction
     rivals = np.flatnonzero(closeness < PARAPHRASE)
     near = rivals[np.argsort(-closeness[rivals], kind="stable")[:NEAR]]
-    best_rivals = _mean_of_best(described[:, rivals], int(np.clip(len(rivals) // 20, 1, RIVALS)))
-    own = np.column_stack([scores - best_rivals, hits @ query]).astype(np.float64)
+    by_rivals = described[:, rivals]
+    margins = scores - _mean_of_best(by_rivals, int(np.clip(len(rivals) // 20, 1, RIVALS)))
+    own = np.column_stack([margins, hits @ query]).astype(np.float64)
 
     best = np.argsort(-scores, kind="stable")[: len(reference.level)]
     score = scores[best].mean()
-    ahead = np.count_nonzero(described[best][:, rivals].mean(axis=0) > score)
+    ahead = np.count_nonzero(by_rivals[best].mean(axis=0) > score)
     # Of few pictures the spread is hardly known: then the typical one, which is 1, has its say.
     spread = max(float(direction @ reference.covariance @ direction), 0.0) / reference.sigma**2
     spread = (spread * reference.count + PRIOR_PICTURES) / (reference.count + PRIOR_PICTURES)
     common = [
         score - reference.likely_score(direction, len(best)),
-        score - described[best][:, near].mean() if len(near) else score,
+        score - _mean_of_best(described[best][:, near], NEAR).mean(),
         np.log10((ahead + 1) / (len(rivals) + 1)),
         np.log(spread) / 2,
         min(np.log10(reference.count), 5.0),

@@ -73,12 +73,13 @@ class Searcher:
         return Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
 
     def _saved(self) -> Matcher | None:
-        """What is on disk, unless another clipkit wrote it, with weights of its own."""
+        """What is on disk, unless it is of another encoder, or another clipkit wrote it with weights of its own."""
         try:
             matcher = Matcher.load(self._file)
         except (OSError, ValueError):
             return None
-        return matcher if matcher.calibration == self._weights else None
+        fits = matcher.calibration == self._weights and len(matcher.text_mean) == self.encoder.dimension
+        return matcher if fits else None
 
     def _fit(self, progress: ProgressCallback | None = None) -> Matcher:
         def report(done: int, total: int) -> None:
