@@ -1,7 +1,7 @@
 """Train the bundled model. Killed runs go on where they stopped; the result goes to clipkit/bundled/.
 
     python scripts/train_bundled.py all [--quick]
-    python scripts/train_bundled.py clip | judge | codec | decoder | prior | upsampler
+    python scripts/train_bundled.py clip | judge | sketch | decoder | prior | upsampler
 
 `--quick` goes through everything in a minute or two and gives a loadable, poor model: for tests. The stages after
 `clip` also train on pictures of your own: `--data FOLDER` with captions in `metadata.jsonl`,
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     import numpy as np
 
-    from clipkit.generation.codec import PatchCodec
     from clipkit.spaces.encoder import Encoder
+    from clipkit.training.conditioning import Conditions
     from clipkit.training.pictures import CaptionedPictures
 
-BUNDLED = Path(__file__).resolve().parent.parent / "clipkit" / "bundled"
-JUDGE = Path(__file__).resolve().parent / "judge.safetensors"
-PICTURES, QUICK_PICTURES = 120_000, 1_500
-GUIDANCE = 3.0
+HERE = Path(__file__).resolve().parent
+BUNDLED = HERE.parent / "clipkit" / "bundled"
+JUDGE = HERE / "judge.safetensors"
+UNFINISHED = HERE / "unfinished.webp"
+"""Pictures that a barely trained decoder left unfinished, 64 px each: the judge learns that they show nothing."""
+PICTURES, QUICK_PICTURES = 80_000, 1_500
+CAPTIONS, QUICK_CAPTIONS = 140_000, 1_000
+"""How many captions without pictures the sketch learns to read."""
+SIZE = 64
+GUIDANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,46 +53,61 @@ class Run:
     judge: Path
     steps: int | None
     compiled: bool
-    further: bool
 
     @property
     def source(self) -> CaptionedPictures:
-        """What is trained on."""
-        from clipkit.training.pictures import CaptionedFolder, EmojiWorld
+        """What decoder and priors are trained on."""
+        from clipkit.training.pictures import CalmWorld, CaptionedFolder
 
         if self.data:
             return CaptionedFolder(self.data)
-        return EmojiWorld(QUICK_PICTURES if self.quick else PICTURES)
+        return CalmWorld(QUICK_PICTURES if self.quick else PICTURES)
 
     @property
     def cache(self) -> Path:
         return self.work / "data"
 
-    @property
+    @cached_property
     def encoder(self) -> Encoder:
-        """The space whose image embeddings the decoder takes."""
+        """The model whose image embeddings the decoder takes."""
         from clipkit.spaces.encoder import load_encoder
 
         return load_encoder(self.space or str(self.output / "clip"), self.device)
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and text embeddings of the source, (n, d) each."""
+        """Embeddings of the source's pictures (n, d) and of their captions (n, variants, d)."""
         from clipkit.training import cache
 
         with Reporter("embeddings") as reporter:
             image = cache.image_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
             return image, cache.text_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
 
-    @property
-    def codec(self) -> PatchCodec:
-        """The codec that was trained last, else the bundled one, in float32."""
-        import torch
+    def pictures(self) -> tuple[np.ndarray, Conditions, np.ndarray]:
+        """The source's pictures, uint8 (n, SIZE, SIZE, 3), what the decoder is conditioned on, and their parts."""
+        from clipkit.training import cache
+        from clipkit.training.conditioning import Conditions
+        from clipkit.training.prior import ridge
 
-        from clipkit.generation.codec import PatchCodec
+        image, text = self.embeddings()
+        with Reporter("pictures") as reporter:
+            guesses = cache.guesses(ridge(text[:, 0], image), text, self.cache, reporter.prepared)
+            squares = cache.pixels(self.source, self.cache, SIZE, reporter.prepared)
+            return squares, Conditions(image, guesses), cache.parts(self.source, self.cache, reporter.prepared)
 
-        trained = self.work / "codec"
-        folder = trained if (trained / "config.json").exists() else self.output / "decoder" / "movq"
-        return PatchCodec.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False).eval()
+    def captions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Guessed embeddings (m, d) of captions without pictures and their parts (m, 3); none for a folder."""
+        from clipkit.training import cache
+        from clipkit.training.pictures import CalmWorld
+        from clipkit.training.prior import ridge
+
+        if self.data:
+            return None
+        image, text = self.embeddings()
+        source, folder = CalmWorld(QUICK_CAPTIONS if self.quick else CAPTIONS, seed=5), self.work / "captions"
+        with Reporter("captions") as reporter:
+            texts = cache.text_embeddings(source, self.encoder, folder, reporter.prepared, variants=1)
+            guesses = cache.guesses(ridge(text[:, 0], image), texts, folder, reporter.prepared)
+            return guesses[:, 0], cache.parts(source, folder, reporter.prepared)
 
     def recipe(self, recipe, **quick):
         """The recipe as it is, with `--steps`, or cut down for `--quick`."""
@@ -155,12 +176,7 @@ def command(run_stage: Callable[[Run], None]) -> click.Command:
             "--judge", type=click.Path(path_type=Path), default=JUDGE, show_default="scripts/judge.safetensors"
         ),
         click.option("--steps", type=int, help="Train for so many steps in all instead of the recipe's number."),
-        click.option(
-            "--compiled",
-            is_flag=True,
-            help="Compile CLIP's towers or the decoder's UNet: faster, after a minute or two.",
-        ),
-        click.option("--further", is_flag=True, help="Begin the decoder with the weights in the output folder."),
+        click.option("--compiled", is_flag=True, help="Compile the towers of CLIP: faster, after a minute or two."),
     )
     for option in reversed(options):
         invoked = option(invoked)
@@ -224,121 +240,98 @@ def clip(run: Run) -> None:
 
 def judge(run: Run) -> None:
     """The classifier that scores generated scenes; it is no part of the bundled model."""
+    import numpy as np
+    from PIL import Image
+
     from clipkit.training import judge as judging
-    from clipkit.training.scoring import look, painted, scenes_to_judge
+    from clipkit.training.scoring import look, painted, scenes_to_judge, scrambled_scenes
 
     recipe = run.recipe(judging.JudgeRecipe(), steps=6)
+    sheet = np.asarray(Image.open(UNFINISHED).convert("RGB"))
+    unfinished = sheet.reshape(-1, SIZE, sheet.shape[1] // SIZE, SIZE, 3).swapaxes(1, 2).reshape(-1, SIZE, SIZE, 3)
     with Reporter("judge") as reporter:
-        model = judging.train(recipe, run.work, device=run.device, report=reporter.step).cpu()
+        model = judging.train(recipe, run.work, unfinished=unfinished, device=run.device, report=reporter.step).cpu()
     judging.save(model, run.judge)
+    count = 50 if run.quick else 1000
     for things in (1, 2):
-        for held_out in (False, True):
-            scenes = scenes_to_judge(50 if run.quick else 1000, things=things, held_out=held_out, seed=1)
-            print(f"{things} thing(s), held out: {held_out}:", look(model, painted(scenes), scenes))
+        scenes = scenes_to_judge(count, things=things, held_out=False, seed=1)
+        print(f"{things} thing(s):", look(model, painted(scenes), scenes))
+    print(f"scrambled, called nothing: {model.look(scrambled_scenes(count, seed=1)).nothing.mean():.3f}")
 
 
-def codec(run: Run) -> None:
-    """Pixels to latents and back."""
-    import numpy as np
+def sketch(run: Run) -> None:
+    """From an image embedding to a small picture, by regression."""
+    from safetensors.torch import save_file
 
-    from clipkit.training import cache
-    from clipkit.training import codec as recipes
-    from clipkit.training.pictures import EmojiWorld
+    from clipkit.training import sketch as recipes
 
-    recipe = run.recipe(recipes.CodecRecipe(), steps=20)
-    with Reporter("codec") as reporter:
-        squares = cache.pixels(run.source, run.cache, recipe.size, reporter.prepared)
-        if run.data:
-            squares, unseen = squares[: -len(squares) // 20], squares[-len(squares) // 20 :]
-        else:
-            fresh = EmojiWorld(100 if run.quick else 1000, seed=901)
-            unseen = np.stack([np.asarray(fresh.picture(i, recipe.size)) for i in range(len(fresh))])
-        model = recipes.train(recipe, squares, unseen, run.work, device=run.device, report=reporter.step)
-    model.half().save_pretrained(run.work / "codec")
-    scores = facts(recipe, reporter, run.device) | {"psnr": recipes.psnr(run.codec, unseen), "pictures": len(unseen)}
-    (run.work / "codec" / "scores.json").write_text(json.dumps(scores))
-    print(f"codec: {scores['psnr']:.2f} dB on {len(unseen)} unseen pictures")
+    recipe = run.recipe(recipes.SketchRecipe(), steps=12, batch=16, width=64, features=8)
+    squares, conditions, parts = run.pictures()
+    with Reporter("sketch", run.work / "sketch.jsonl") as reporter:
+        model = recipes.train(
+            recipe,
+            squares,
+            conditions,
+            parts,
+            run.source.part_groups,
+            run.work,
+            more=run.captions(),
+            device=run.device,
+            report=reporter.step,
+        ).cpu()
+    save_file(model.state_dict(), run.work / "sketch.safetensors")
+    scores = facts(recipe, reporter, run.device) | {"pictures": len(squares), "captions": CAPTIONS}
+    (run.work / "sketch.json").write_text(json.dumps(scores))
 
 
 def decoder(run: Run) -> None:
-    """From an image embedding to latents, by diffusion."""
-    import numpy as np
+    """From an image embedding and its sketch to a picture, by diffusion."""
     import torch
+    from safetensors.torch import load_file
 
-    from clipkit.training import cache, scoring
     from clipkit.training import decoder as recipes
+    from clipkit.training import scoring
     from clipkit.training.judge import load as load_judge
     from clipkit.training.prior import ridge
+    from clipkit.training.sketch import SketchRecipe
 
-    recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 64))
+    recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 32))
+    squares, conditions, parts = run.pictures()
+    sketch_scores = json.loads((run.work / "sketch.json").read_text())
+    drawn = SketchRecipe(**sketch_scores["recipe"]).build(conditions.own.shape[1], SIZE, run.source.part_groups)
+    drawn.load_state_dict(load_file(run.work / "sketch.safetensors"))
     image, text = run.embeddings()
-    linear = ridge(text, image)
-    source, codec, encoder = run.source, run.codec, run.encoder
-    held = scoring.scenes_to_judge(48, things=1, held_out=False, seed=2)
-    held += scoring.scenes_to_judge(48, things=2, held_out=False, seed=2)
-    texts = torch.from_numpy(encoder.encode_texts(scoring.captions_of(held)))
+    linear = ridge(text[:, 0], image)
+    held = [s for things in (1, 2) for s in scoring.scenes_to_judge(48, things=things, held_out=False, seed=2)]
+    texts = torch.from_numpy(run.encoder.encode_texts(scoring.captions_of(held)))
     referee = load_judge(run.judge) if run.judge.exists() else None
-    start, before = None, {}
-    if run.further:
-        from diffusers import UNet2DConditionModel
-
-        before = json.loads((run.output / "decoder" / "scores.json").read_text())
-        start = UNet2DConditionModel.from_pretrained(run.output / "decoder" / "unet", low_cpu_mem_usage=False)
 
     def evaluate(unet) -> dict:
         """Judged pictures from text, and a sheet of some of them."""
-        pipeline = recipes.pipeline(unet, recipe, codec)
-        squares = scoring.sample(pipeline, linear.predict(texts), range(len(held)))
-        picked = np.concatenate([squares[:16], squares[48:64]])
-        scoring.grid(picked, 8).save(run.work / "decoder-samples.png")
+        made = scoring.sample(recipes.pipeline(unet, recipe), linear.predict(texts), range(len(held)))
+        scoring.grid(made[[*range(16), *range(48, 64)]], 8).save(run.work / "decoder-samples.png")
         if referee is None:
             return {}
-        return scoring.look(referee, squares[:48], held[:48]) | {
-            k: v for k, v in scoring.look(referee, squares[48:], held[48:]).items() if k != "background"
-        }
+        both = scoring.look(referee, made[48:], held[48:])
+        return scoring.look(referee, made[:48], held[:48]) | {"both": both["both"], "placed": both["placed"]}
 
     with Reporter("decoder", run.work / "decoder.jsonl") as reporter:
-        latents = cache.latents(
-            source, codec, run.cache, codec.config.sample_size, device=run.device, progress=reporter.prepared
-        )
-        with Reporter("guesses"):
-            guesses = cache.guesses(linear, text, run.cache)
-        things = np.array([source.things(i) for i in range(len(latents))])
         unet = recipes.train(
             recipe,
-            latents,
-            image,
-            guesses,
+            drawn,
+            squares,
+            conditions,
             run.work,
+            parts=parts,
             device=run.device,
             report=reporter.step,
             evaluate=evaluate,
-            start=start,
-            compiled=run.compiled,
-            things=things,
         )
     folder = run.output / "decoder"
-    recipes.pipeline(unet, recipe, codec).to(dtype=torch.float16).save_pretrained(folder)
-    says = {
-        "space": run.space or "tiny",
-        "size": 4 * codec.config.sample_size,
-        "native": codec.config.sample_size,
-        "steps": 20,
-        "guidance": GUIDANCE,
-    }
+    recipes.pipeline(unet, recipe).to(dtype=torch.float16).save_pretrained(folder)
+    says = {"space": run.space or "tiny", "size": 4 * SIZE, "native": SIZE, "steps": 20, "guidance": GUIDANCE}
     (folder / "clipkit.json").write_text(json.dumps(says, indent=1) + "\n")
-    fresh = run.work / "codec" / "scores.json"
-    scores = facts(recipe, reporter, run.device) | {"pictures": len(latents)}
-    if before:
-        scores["earlier"] = trained(before)
-    codec_scores = json.loads(fresh.read_text()) if fresh.exists() else before.get("codec")
-    leave(run, "", scores | ({"codec": codec_scores} if codec_scores else {}))
-
-
-def trained(scores: dict) -> dict:
-    """Steps and seconds of a decoder's trainings, this one and those it began with."""
-    past = scores.get("earlier", {"steps": 0, "seconds": 0})
-    return {"steps": past["steps"] + scores["recipe"]["steps"], "seconds": past["seconds"] + scores["seconds"]}
+    leave(run, "", facts(recipe, reporter, run.device) | {"pictures": len(squares), "sketch": sketch_scores})
 
 
 def prior(run: Run) -> None:
@@ -354,6 +347,7 @@ def prior(run: Run) -> None:
     from clipkit.training.judge import load as load_judge
 
     image, text = run.embeddings()
+    text = text[:, 0]
     mlp = run.recipe(recipes.MlpPriorRecipe(), steps=20)
     diffusion = run.recipe(recipes.DiffusionPriorRecipe(), steps=20, layers=1)
     with Reporter("perceptron") as perceptron_reporter:
@@ -392,43 +386,60 @@ def prior(run: Run) -> None:
     winner = priors[best][0]
     model = winner.model if isinstance(winner, DiffusionPrior) else winner
     model.half().save_pretrained(run.output / "decoder" / "prior")
-    steps = trained(json.loads((run.output / "decoder" / "scores.json").read_text()))["steps"]
-    leave(run, "prior", {"table": table, "best": best, "pictures": count, "decoder_steps": steps})
+    leave(run, "prior", {"table": table, "best": best, "pictures": count})
     print("kept:", best)
 
 
 def upsampler(run: Run) -> None:
-    """64 px to 256 px, kept if it beats Lanczos in PSNR and in the judge's eyes."""
+    """64 px to 256 px, kept if it beats Lanczos in PSNR."""
     import numpy as np
-    from PIL import Image
+    import torch
+    from diffusers import KandinskyV22Pipeline
 
-    from clipkit.training import cache, scoring
+    from clipkit.generation.decoder import quiet_diffusers
+    from clipkit.training import cache
     from clipkit.training import upsampler as recipes
-    from clipkit.training.judge import load as load_judge
-    from clipkit.training.pictures import EmojiWorld
+    from clipkit.training.pictures import CalmWorld
 
     recipe = run.recipe(recipes.UpsamplerRecipe(), steps=10)
-    source = run.source if run.data or run.quick else EmojiWorld(4000, seed=11)
-    codec, folder = run.codec, run.work / "upsampler-data"
+    source = run.source if run.data or run.quick else CalmWorld(2600, seed=11)
+    folder = run.work / "upsampler-data"
+    with quiet_diffusers():
+        pipeline = KandinskyV22Pipeline.from_pretrained(
+            run.output / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
+        ).to(run.device)
     with Reporter("upsampler") as reporter:
-        large = cache.pixels(source, folder, 64 * recipe.factor, reporter.prepared)
-        small = recipes.through_codec(codec, cache.pixels(source, folder, 64, reporter.prepared))
-        model = recipes.train(recipe, small, large, run.work, device=run.device, report=reporter.step).cpu()
-    scenes = scoring.scenes_to_judge(20 if run.quick else 300, things=1, held_out=False, seed=4)
-    true, inputs = scoring.painted(scenes, 256), recipes.through_codec(codec, scoring.painted(scenes))
-    referee, scores = load_judge(run.judge), {}
-    for name, large in (("Lanczos", recipes.lanczos(inputs)), ("learned", recipes.enlarge(model, inputs))):
-        shrunk = [np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.BOX)) for square in large]
-        scores[name] = {"psnr": recipes.psnr(large, true)} | scoring.look(referee, np.stack(shrunk), scenes)
+        large = cache.pixels(source, folder, SIZE * recipe.factor, reporter.prepared)
+        small = cache.pixels(source, folder, SIZE, reporter.prepared)
+        embeddings = cache.image_embeddings(source, run.encoder, folder, reporter.prepared)
+        redrawn = cache.redrawn(small, lambda rows, e: recipes.redraw(pipeline, rows, e), embeddings, folder)
+        test = len(small) // 20
+        model = recipes.train(
+            recipe,
+            small[test:],
+            redrawn[test:],
+            large[test:],
+            embeddings[test:],
+            run.work,
+            device=run.device,
+            report=reporter.step,
+        ).cpu()
+    scores = {}
+    for name, made in (
+        ("Lanczos", recipes.lanczos(redrawn[:test])),
+        ("learned", recipes.enlarge(model, redrawn[:test], embeddings[:test])),
+        ("learned, embedding unknown", recipes.enlarge(model, redrawn[:test], np.zeros_like(embeddings[:test]))),
+    ):
+        scores[name] = {"psnr": recipes.psnr(made, large[:test])}
         print(name, scores[name])
     if scores["learned"]["psnr"] > scores["Lanczos"]["psnr"]:
         model.half().save_pretrained(run.output / "decoder" / "upsampler")
-        leave(run, "upsampler", facts(recipe, reporter, run.device) | {"table": scores, "pictures": len(scenes)})
+        leave(run, "upsampler", facts(recipe, reporter, run.device) | {"table": scores, "pictures": test})
     else:
         print("Lanczos is better: no upsampler is kept")
 
 
-STAGES = {stage.__name__: stage for stage in (clip, judge, codec, decoder, prior, upsampler)}
+STAGES = {stage.__name__: stage for stage in (clip, judge, sketch, decoder, prior, upsampler)}
 
 
 def everything(run: Run) -> None:

@@ -81,7 +81,7 @@ class KandinskyDecoder:
         ).images
         if self.upsampler is not None:
             with torch.inference_mode():
-                made = self.upsampler(made.float())
+                made = self.upsampler(made.float(), conditioning.wanted.float())
         pixels = made[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
         return picture(pixels, settings.size)
 

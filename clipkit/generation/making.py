@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL.Image import Image
@@ -75,6 +75,8 @@ def make(
         chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
         wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
         away = nowhere or aim(avoided, conditions, chosen.seed)
+        if avoided and first.guidance <= 1:
+            wanted = turned_away(wanted, away)
         stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
 
         def on_step(step: int, stage: str = stage) -> None:
@@ -107,6 +109,20 @@ def aim(wishes: Sequence[Wish], conditions: PictureConditions, seed: int) -> Aim
     words = ", ".join(w.value for w in wishes if isinstance(w.value, str))
     share = sum(abs(w.weight) for w in pictures) / sum(abs(w.weight) for w in wishes)
     return Aim(joined(pictures) if pictures else None, words, share)
+
+
+def turned_away(wanted: Aim, away: Aim, amount: float = 0.4) -> Aim:
+    """Turn an aim's embedding away from another's, in the plane of the two, and keep its length.
+
+    Guidance is what keeps a picture away from something; a scale of 1 is no guidance, and this takes its place.
+    `amount` is the part of the difference that is added on the other side.
+    """
+    if wanted.embedding is None or away.embedding is None:
+        return wanted
+    length = np.linalg.norm(wanted.embedding)
+    unit, other = wanted.embedding / length, away.embedding / np.linalg.norm(away.embedding)
+    turned = unit - amount * (other - (other @ unit) * unit)
+    return replace(wanted, embedding=(turned / np.linalg.norm(turned) * length).astype(np.float32))
 
 
 def joined(wishes: Sequence[Wish]) -> np.ndarray:

@@ -10,7 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from clipkit.generation.codec import start_at_zero
+from clipkit.generation.initialising import start_at_zero
 
 
 class Prior(Protocol):

@@ -8,28 +8,62 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from clipkit.generation.codec import ResidualBlock, start_at_zero
+from clipkit.generation.initialising import start_at_zero
+
+
+class _Block(nn.Module):
+    """x + conv(silu(scale * conv(x) + shift)), scale and shift from the condition; starts as the identity."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(condition, 2 * channels)
+        self.last = nn.Conv2d(channels, channels, 3, padding=1)
+        start_at_zero(self.last)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.modulation(condition)[..., None, None].chunk(2, 1)
+        return x + self.last(F.silu(self.first(x) * (1 + scale) + shift))
 
 
 class Upsampler(ModelMixin, ConfigMixin):
-    """Bicubic interpolation and a small network of residual blocks that corrects it and starts at zero.
+    """Bicubic interpolation, and a network that corrects it, told by the embedding what the picture shows.
 
-    The network works at the input's size and ends in a pixel shuffle (Shi et al., "Real-time single image and video
-    super-resolution", CVPR 2016).
+    The network works at half of the input's size in its middle, and ends in a pixel shuffle (Shi et al., "Real-time
+    single image and video super-resolution", CVPR 2016). It starts at zero. Embeddings are seen at mean 0 and variance
+    1; one of zeros stands for unknown.
     """
 
     @register_to_config
-    def __init__(self, width: int = 48, blocks: int = 4, factor: int = 4) -> None:
+    def __init__(
+        self, embedding_dim: int = 256, width: int = 48, middle: int = 96, blocks: int = 3, factor: int = 4
+    ) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1),
-            *(ResidualBlock(width) for _ in range(blocks)),
-            nn.Conv2d(width, 3 * factor**2, 3, padding=1),
-        )
-        start_at_zero(self.body[-1])
+        condition = 2 * middle
+        self.condition = nn.Sequential(nn.Linear(embedding_dim, condition), nn.SiLU(), nn.Linear(condition, condition))
+        self.enter = nn.Conv2d(3, width, 3, padding=1)
+        self.before = _Block(width, condition)
+        self.down = nn.Conv2d(width, middle, 2, stride=2)
+        self.body = nn.ModuleList(_Block(middle, condition) for _ in range(blocks))
+        self.up = nn.Conv2d(middle, 4 * width, 1)
+        self.after = _Block(width, condition)
+        self.leave = nn.Conv2d(width, 3 * factor**2, 3, padding=1)
+        start_at_zero(self.leave)
+        self.register_buffer("embedding_mean", torch.zeros(embedding_dim))
+        self.register_buffer("embedding_std", torch.ones(embedding_dim))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Pixels in [-1, 1], (n, 3, h, w), to (n, 3, factor * h, factor * w)."""
+    def forward(self, x: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+        """Enlarge pixels in [-1, 1], (n, 3, h, w) with h and w even, to (n, 3, factor * h, factor * w).
+
+        `image_embeds` (n, d) are embeddings as CLIP gives them, or zeros.
+        """
         factor = self.config.factor
+        known = (image_embeds != 0).any(1, keepdim=True)
+        condition = self.condition((image_embeds - self.embedding_mean) / self.embedding_std * known)
+        fine = self.before(self.enter(x), condition)
+        coarse = self.down(fine)
+        for block in self.body:
+            coarse = block(coarse, condition)
+        fine = self.after(fine + F.pixel_shuffle(self.up(coarse), 2), condition)
         enlarged = F.interpolate(x, scale_factor=factor, mode="bicubic", align_corners=False)
-        return enlarged + F.pixel_shuffle(self.body(x), factor)
+        return enlarged + F.pixel_shuffle(self.leave(fine), factor)

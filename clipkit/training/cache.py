@@ -1,4 +1,4 @@
-"""Pixels, embeddings and latents of the pictures to train on, computed once and kept as memory-mapped arrays."""
+"""Pixels, embeddings and parts of the pictures to train on, computed once and kept as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from clipkit.errors import ClipkitError
-from clipkit.generation.codec import PatchCodec
 from clipkit.generation.prior import Prior
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.spaces.encoder import Encoder
@@ -63,55 +62,61 @@ def pixels(
 def image_embeddings(
     pictures: CaptionedPictures, encoder: Encoder, folder: Path, progress: ProgressCallback | None = None
 ) -> np.ndarray:
-    """The pictures' embeddings, not normalised, float16 (n, d)."""
+    """The embeddings of what CLIP sees of the pictures, not normalised, float16 (n, d)."""
     size = encoder.preprocessing.size
-    squares = pixels(pictures, folder, size, progress)
 
     def make(start: int, end: int) -> np.ndarray:
-        return encoder.encode_images(squares[start:end]).astype(np.float16)
+        squares = np.stack([np.asarray(pictures.example(i, size)) for i in range(start, end)])
+        return encoder.encode_images(squares).astype(np.float16)
 
     return Cache(folder, len(pictures)).rows("image-embeddings", make, progress)
 
 
 def text_embeddings(
-    pictures: CaptionedPictures, encoder: Encoder, folder: Path, progress: ProgressCallback | None = None
+    pictures: CaptionedPictures,
+    encoder: Encoder,
+    folder: Path,
+    progress: ProgressCallback | None = None,
+    *,
+    variants: int = 2,
 ) -> np.ndarray:
-    """The captions' embeddings, not normalised, float16 (n, d)."""
+    """The embeddings of `variants` captions of each picture, not normalised, float16 (n, variants, d)."""
 
     def make(start: int, end: int) -> np.ndarray:
-        return encoder.encode_texts([pictures.caption(i) for i in range(start, end)]).astype(np.float16)
+        captions = [pictures.caption(i, variant) for i in range(start, end) for variant in range(variants)]
+        return encoder.encode_texts(captions).astype(np.float16).reshape(end - start, variants, -1)
 
     return Cache(folder, len(pictures)).rows("text-embeddings", make, progress)
 
 
 def guesses(prior: Prior, text: np.ndarray, folder: Path, progress: ProgressCallback | None = None) -> np.ndarray:
-    """The image embeddings that a prior gives for the text embeddings (n, d), float16 (n, d)."""
+    """The image embeddings that a prior gives for text embeddings (n, variants, d), float16 of the same shape."""
 
     def make(start: int, end: int) -> np.ndarray:
-        return prior.predict(torch.from_numpy(text[start:end].astype(np.float32))).half().cpu().numpy()
+        rows = torch.from_numpy(text[start:end].astype(np.float32))
+        return prior.predict(rows.flatten(0, 1)).view(rows.shape).half().cpu().numpy()
 
     return Cache(folder, len(text)).rows("guessed-embeddings", make, progress)
 
 
-def latents(
-    pictures: CaptionedPictures,
-    codec: PatchCodec,
-    folder: Path,
-    size: int,
-    *,
-    device: str = "cpu",
-    progress: ProgressCallback | None = None,
-) -> np.ndarray:
-    """The pictures' latents, float16 (n, channels, size / 8, size / 8)."""
-    squares = pixels(pictures, folder, size, progress)
-    codec = codec.eval().to(device)
+def parts(pictures: CaptionedPictures, folder: Path, progress: ProgressCallback | None = None) -> np.ndarray:
+    """The parts of each picture, int16 (n, 3), filled up with -1."""
 
-    @torch.inference_mode()
     def make(start: int, end: int) -> np.ndarray:
-        x = as_input(squares[start:end]).to(device)
-        return codec.encode(x, return_dict=False)[0].half().cpu().numpy()
+        rows = np.full((end - start, 3), -1, np.int16)
+        for row, index in zip(rows, range(start, end), strict=True):
+            shown = pictures.parts(index)
+            row[: len(shown)] = shown
+        return rows
 
-    return Cache(folder, len(pictures)).rows("latents", make, progress)
+    return Cache(folder, len(pictures)).rows("parts", make, progress)
+
+
+def redrawn(
+    squares: np.ndarray, redraw: Callable[[np.ndarray, np.ndarray], np.ndarray], embeddings: np.ndarray, folder: Path
+) -> np.ndarray:
+    """Pictures, uint8 (n, s, s, 3), as a decoder makes them again: what `redraw` gives for rows and embeddings."""
+    return Cache(folder, len(squares)).rows("redrawn", lambda i, j: redraw(squares[i:j], embeddings[i:j]), None)
 
 
 def as_input(squares: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Train the diffusion decoder: from a CLIP image embedding to latents, for diffusers' KandinskyV22Pipeline."""
+"""Train the diffusion decoder: from an image embedding and its sketch to a picture, for KandinskyV22Pipeline."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, KandinskyV22Pipeline, UNet2DConditionModel
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler, KandinskyV22Pipeline
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 
 from clipkit.generation.codec import PatchCodec
-from clipkit.training.cache import draw
+from clipkit.generation.sketch import Sketch
+from clipkit.generation.sketch_unet import NOISE_SCHEDULE, SketchUNet
+from clipkit.training.cache import as_input, draw
+from clipkit.training.conditioning import Conditions, Scale, chances
 from clipkit.training.loop import Schedule, fit
 
 
@@ -21,167 +25,143 @@ from clipkit.training.loop import Schedule, fit
 class DecoderRecipe(Schedule):
     """The hyperparameters.
 
-    The UNet predicts v (Salimans & Ho, "Progressive distillation", ICLR 2022) under the cosine schedule; the weight of
-    a step is that of its SNR + 1, clipped at `snr_clip` (Hang et al., "Min-SNR", ICCV 2023, but never below 1: what a
-    picture shows is decided where the noise is strong). `unconditional` of the pictures come without their embedding,
-    for classifier-free guidance (Ho & Salimans, 2022). `from_text` come with the embedding that a linear prior makes
-    of the caption instead of the picture's own, so that the decoder knows what priors give.
+    The sketch is frozen. The network predicts, at unit variance, what the linear estimate around it misses
+    (`SketchUNet`). `unconditional` of the pictures come without their embedding, for classifier-free guidance (Ho &
+    Salimans, 2022); `from_text` come with the embedding that a linear prior makes of the caption; `noise` is added to
+    embeddings as in the sketch's training, and the sketch of `softened` of the pictures is blurred, so that the network
+    does not take all of the sketch's detail for granted.
 
-    `condition_dim` is the width in which time and embedding meet: which thing is on which side is not a linear function
-    of a CLIP embedding (a linear probe reads both things of a pair from 56% of embeddings, a perceptron from 89%).
-
-    Pictures of several things are drawn `crowded` times as often as others: one thing is learned long before two.
-
-    Timesteps are drawn logit-normally with the deviation `timestep_spread` (Esser et al., "Scaling rectified flow
-    transformers", ICML 2024): shapes are decided at medium noise, where uniform ones spend half of the training.
+    Timesteps are drawn logit-normally with mean `timestep_mean` and deviation `timestep_spread` (Esser et al., "Scaling
+    rectified flow transformers", ICML 2024). Pictures of two things are drawn `crowded` times as often as others.
     """
 
-    steps: int = 12000
+    steps: int = 2000
     batch: int = 64
-    learning_rate: float = 6e-4
-    warmup: int = 200
-    decay: float = 0.25
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay: float = 0.5
     weight_decay: float = 0.01
-    ema: float = 0.999
-    channels: tuple[int, ...] = (96, 192)
+    ema: float = 0.998
+    channels: tuple[int, ...] = (96, 160)
     layers_per_block: int = 1
-    cross_attention_dim: int = 96
-    condition_dim: int = 1024
-    head_dim: int = 32
-    unconditional: float = 0.1
-    from_text: float = 0.35
-    snr_clip: float = 5.0
-    timesteps: int = 1000
+    time_embedding_dim: int = 512
+    latent_scale: float = 3.0
+    unconditional: float = 0.08
+    from_text: float = 0.5
+    noise: float = 0.15
+    softened: float = 0.15
+    timestep_mean: float = -0.3
     timestep_spread: float = 1.2
-    crowded: float = 3.0
+    crowded: float = 1.5
 
-    def build(self, embedding_dim: int, latents: tuple[int, int, int]) -> UNet2DConditionModel:
-        """An untrained UNet for latents (channels, height, width). Half of its output is the variance that the
-        pipeline expects and that no sampler here reads."""
+    def build(self, sketch: Sketch, scale: Scale) -> SketchUNet:
+        """Return an untrained UNet around a sketch of embeddings of that scale."""
         torch.manual_seed(self.seed)
-        channels, side, _ = latents
-        return UNet2DConditionModel(
-            sample_size=side,
-            in_channels=channels,
-            out_channels=2 * channels,
-            down_block_types=("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * (len(self.channels) - 1),
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=("SimpleCrossAttnUpBlock2D",) * (len(self.channels) - 1) + ("ResnetUpsampleBlock2D",),
+        features, cells, _ = sketch.grid
+        unet = SketchUNet(
+            encoder_hid_dim=len(scale.mean),
+            in_channels=3 * sketch.patch**2,
+            sample_size=cells,
+            latent_scale=self.latent_scale,
             block_out_channels=self.channels,
             layers_per_block=self.layers_per_block,
-            cross_attention_dim=self.cross_attention_dim,
-            attention_head_dim=self.head_dim,
-            resnet_time_scale_shift="scale_shift",
-            time_embedding_dim=self.condition_dim,
-            encoder_hid_dim=embedding_dim,
-            encoder_hid_dim_type="image_proj",
-            addition_embed_type="image",
+            time_embedding_dim=self.time_embedding_dim,
+            sketch_groups=sketch.groups,
+            sketch_width=sketch.body[0].out_features,
+            sketch_details=sketch.details.out_features,
+            sketch_features=features,
         )
-
-    @property
-    def noise(self) -> DDPMScheduler:
-        """The noise schedule that training adds noise by."""
-        return DDPMScheduler(self.timesteps, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+        unet.sketch.load_state_dict(sketch.state_dict())
+        unet.sketch.requires_grad_(False)
+        unet.embedding_mean.copy_(scale.mean)
+        unet.embedding_std.copy_(scale.std)
+        return unet
 
     @property
     def sampler(self) -> DPMSolverMultistepScheduler:
         """The sampler that ships with the decoder: DPM-Solver++ of second order (Lu et al., 2022)."""
-        return DPMSolverMultistepScheduler.from_config(self.noise.config)
+        return DPMSolverMultistepScheduler(**NOISE_SCHEDULE)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Per-dimension mean and standard deviation of embeddings, by which the UNet sees them while it trains."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    @classmethod
-    def of(cls, embeddings: np.ndarray) -> Scale:
-        x = torch.from_numpy(embeddings[:20000].astype(np.float32))
-        return cls(x.mean(0), x.std(0).clamp_min(1e-6))
-
-    def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return (embeddings - self.mean) / self.std
-
-    @torch.no_grad()
-    def folded(self, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-        """The same UNet for embeddings as they are: the scale goes into the two layers that read them."""
-        for layer in (unet.encoder_hid_proj.image_embeds, unet.add_embedding.image_proj):
-            layer.bias.sub_(layer.weight @ (self.mean / self.std))
-            layer.weight.div_(self.std)
-        return unet
-
-    @torch.no_grad()
-    def unfolded(self, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-        """Undoes `folded`, so that a shipped UNet can be trained further."""
-        for layer in (unet.encoder_hid_proj.image_embeds, unet.add_embedding.image_proj):
-            layer.weight.mul_(self.std)
-            layer.bias.add_(layer.weight @ (self.mean / self.std))
-        return unet
+def codec_of(unet: SketchUNet) -> PatchCodec:
+    """The codec of the latents that the UNet takes."""
+    codec = PatchCodec(latent_scale=unet.config.latent_scale, sample_size=unet.config.sample_size * unet.patch)
+    codec.basis.copy_(unet.basis)
+    return codec.to(unet.device)
 
 
-def pipeline(unet: UNet2DConditionModel, recipe: DecoderRecipe, codec: PatchCodec) -> KandinskyV22Pipeline:
+def pipeline(unet: SketchUNet, recipe: DecoderRecipe) -> KandinskyV22Pipeline:
     """The stock pipeline around the parts."""
-    diffusers_logging.set_verbosity_error()  # it remarks that the codec is not its own VQModel
-    return KandinskyV22Pipeline(unet=unet, scheduler=recipe.sampler, movq=codec)
+    diffusers_logging.set_verbosity_error()  # it remarks that UNet and codec are not its own classes
+    return KandinskyV22Pipeline(unet=unet, scheduler=recipe.sampler, movq=codec_of(unet))
+
+
+@torch.no_grad()
+def fit_residual(unet: SketchUNet, squares: np.ndarray, embeddings: torch.Tensor) -> None:
+    """Set the UNet's basis to the principal components of what the sketch leaves open of patches, and its deviations.
+
+    `squares` are pictures, uint8 (n, side, side, 3), with their embeddings (n, d).
+    """
+
+    def patches(latents: torch.Tensor) -> torch.Tensor:
+        return latents.permute(0, 2, 3, 1).flatten(0, 2).double()
+
+    clean = codec_of(unet).encode(as_input(squares), return_dict=False)[0]
+    open_part = patches(clean - unet.sketched(embeddings))
+    _, directions = torch.linalg.eigh(open_part.T @ open_part / len(open_part))
+    directions = directions.flip(1)  # the largest first
+    unet.basis.copy_(directions.T.float() @ unet.basis)
+    unet.deviation.copy_((open_part @ directions).square().mean(0).sqrt().clamp_min(1e-2).float())
+    unet.unconditional_deviation.copy_((patches(clean) @ directions).square().mean(0).sqrt().clamp_min(1e-2).float())
 
 
 def train(
     recipe: DecoderRecipe,
-    latents: np.ndarray,
-    image_embeddings: np.ndarray,
-    text_guesses: np.ndarray,
+    sketch: Sketch,
+    squares: np.ndarray,
+    conditions: Conditions,
     work: Path,
     *,
+    parts: np.ndarray | None = None,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
-    evaluate: Callable[[UNet2DConditionModel], dict] | None = None,
-    start: UNet2DConditionModel | None = None,
-    compiled: bool = False,
+    evaluate: Callable[[SketchUNet], dict] | None = None,
     stop_at: int | None = None,
-    things: np.ndarray | None = None,
-) -> UNet2DConditionModel:
-    """Trains on latents (n, c, h, w) and embeddings (n, d), of pictures and guessed from their captions; `things` (n,)
-    is how many things each shows.
+) -> SketchUNet:
+    """Train on pictures, uint8 (n, side, side, 3), with their conditions and `parts` (n, 3); resume from `work`."""
+    scale = conditions.scale
+    weights = torch.ones(len(squares)) if parts is None else chances(parts, recipe.crowded)
 
-    Resumes from `work`, or begins with the weights of `start`, a shipped UNet. `evaluate` gets the UNet with averaged
-    weights, ready for embeddings as they are.
-    """
-    unet = recipe.build(image_embeddings.shape[1], latents.shape[1:])
-    noise, scale = recipe.noise, Scale.of(image_embeddings)
-    if start is not None:
-        unet.load_state_dict(scale.unfolded(start.float()).state_dict())
-    alphas = noise.alphas_cumprod
-    weights = ((1 / (1 - alphas)).clamp_max(recipe.snr_clip) * (1 - alphas)).to(device)
-    zero = scale(torch.zeros(1, image_embeddings.shape[1]))
-    forward = torch.compile(unet) if compiled else None
-    chances = torch.ones(len(latents))
-    if things is not None:
-        chances[torch.from_numpy(things > 1)] = recipe.crowded
+    def drawn(count: int, rng: torch.Generator) -> tuple[np.ndarray, torch.Tensor]:
+        """Pictures, and their embeddings with noise."""
+        rows = torch.multinomial(weights, count, replacement=True, generator=rng)
+        embeddings = conditions.draw(rows, recipe.from_text, rng)
+        return draw(squares, rows), embeddings + recipe.noise * scale.std * torch.randn(embeddings.shape, generator=rng)
+
+    unet = recipe.build(sketch, scale)
+    fit_residual(unet, *drawn(1024, torch.Generator().manual_seed(recipe.seed)))
+    codec = codec_of(unet)
+    # An error counts by its size in pixels, less steeply than its square: what is fine is seen, too.
+    importance = (unet.deviation / unet.deviation.mean()).view(1, -1, 1, 1).to(device)
 
     def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
-        rows = torch.multinomial(chances, recipe.batch, replacement=True, generator=rng)
-        clean = torch.from_numpy(draw(latents, rows)).float()
-        own, guessed = (torch.from_numpy(draw(e, rows)).float() for e in (image_embeddings, text_guesses))
-        chance = torch.rand(recipe.batch, 2, generator=rng)
-        condition = scale(torch.where(chance[:, :1] < recipe.from_text, guessed, own))
-        condition = torch.where(chance[:, 1:] < recipe.unconditional, zero, condition)
-        eps = torch.randn(clean.shape, generator=rng)
-        place = (recipe.timestep_spread * torch.randn(recipe.batch, generator=rng)).sigmoid()
-        t = (place * recipe.timesteps).long()
-        noisy, target = noise.add_noise(clean, eps, t), noise.get_velocity(clean, eps, t)
-        x = noisy.to(device).contiguous(memory_format=torch.channels_last)
-        out = (model if forward is None else forward)(
-            x, t.to(device), None, added_cond_kwargs={"image_embeds": condition.to(device)}, return_dict=False
-        )[0]
-        error = (out[:, : clean.shape[1]].float() - target.to(device)).square().mean((1, 2, 3))
-        return (error * weights[t.to(device)]).mean()
-
-    def evaluate_folded(model: nn.Module) -> dict:
-        copy = recipe.build(image_embeddings.shape[1], latents.shape[1:])
-        copy.load_state_dict(model.state_dict())
-        return evaluate(scale.folded(copy.eval())) if evaluate else {}
+        pictures, embeddings = drawn(recipe.batch, rng)
+        clean = codec.encode(as_input(pictures), return_dict=False)[0].to(device)
+        chance = torch.rand(recipe.batch, 2, generator=rng).to(device)
+        embeddings = torch.where(chance[:, :1] < recipe.unconditional, 0.0, embeddings.to(device))
+        place = recipe.timestep_mean + recipe.timestep_spread * torch.randn(recipe.batch, generator=rng)
+        t = (place.sigmoid() * len(model.alphas_cumprod)).long().to(device)
+        with torch.no_grad():
+            mean, known, condition = model.condition(embeddings, clean.dtype)
+            blurred = F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            mean = torch.where((chance[:, 1] < recipe.softened)[:, None, None, None], blurred, mean)
+            signal, sigma = model.levels(t)
+            noise = torch.randn(clean.shape, generator=rng).to(device)
+            noisy, velocity = signal * clean + sigma * noise, signal * noise - sigma * clean
+            residual, estimate, error = model.linear_estimate(noisy, t, mean, known)
+            target = (velocity - estimate) / error
+        error = model.correction(residual, mean, t, condition).float() - target
+        return (importance * error.square()).mean()
 
     fit(
         unet,
@@ -190,8 +170,8 @@ def train(
         work / "decoder.pt",
         device=device,
         report=report,
-        evaluate=evaluate_folded if evaluate else None,
+        evaluate=evaluate,
         evaluate_every_s=480,
         stop_at=stop_at,
     )
-    return scale.folded(unet)
+    return unet

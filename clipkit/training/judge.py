@@ -1,7 +1,8 @@
-"""The judge of generated scenes: which things a picture shows, where, and in what setting.
+"""Judge generated scenes by shape: which things a picture shows, where, and in what setting, or nothing recognisable.
 
-It shares nothing with the conditioning CLIP: another architecture, other scenes (all combinations, held-out ones too),
-another objective, and augmentation that blurs, tints and adds noise, so that it forgives what a person forgives.
+The judge shares nothing with the CLIP model that conditions the decoder. It sees things in grey, through random mixes
+of the colour channels, inverted and at changed contrast, so that colour cannot decide. About half of the sprites that
+it trains on have their shape destroyed (`scrambling.py`) and count as nothing, so that texture cannot decide either.
 """
 
 from __future__ import annotations
@@ -14,26 +15,38 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from clipkit.training.cache import as_input
 from clipkit.training.loop import Schedule, fit
-from clipkit.training.painting import paint
-from clipkit.training.world import Scene, random_scene, settings, things
+from clipkit.training.painting import paint, sprite_of
+from clipkit.training.scrambling import scrambled
+from clipkit.training.world import Scene, calmed, random_scene, settings, things
+
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRecipe(Schedule):
-    """The hyperparameters; every picture is painted for its step and seen once."""
+    """The hyperparameters; every picture is painted for its step and seen once.
 
-    steps: int = 2500
+    `scrambled`: the share of scenes in which each sprite is scrambled with probability one half or, in half of those
+    scenes, always. `calm`: the share of scenes in calm poses. `unfinished` pictures of each batch are drawn from
+    pictures that show nothing, such as a barely trained decoder's, if there are any.
+    """
+
+    steps: int = 2600
     batch: int = 64
     learning_rate: float = 2e-3
-    decay: float = 0.6
+    decay: float = 0.7
     weight_decay: float = 0.05
     ema: float = 0.99
     size: int = 64
+    scrambled: float = 0.6
+    calm: float = 0.3
+    unfinished: int = 6
     seed: int = 7777
 
 
@@ -41,9 +54,9 @@ class JudgeRecipe(Schedule):
 class Verdict:
     """What the judge sees in n pictures.
 
-    `things` float32 (n, number of things): logits that each is there. `places` float32 (n, number of things, 2): where
-    it would be, x and y as fractions of the side. `settings` float32 (n, number of settings): logits. `features`
-    float32 (n, 128): the pooled features, for Frechet distances.
+    `things` float32 (n, number of things): the probability that each is there, recognisably. `places` float32 (n,
+    number of things, 2): where it would be, x and y as fractions of the side. `settings` float32 (n, number of
+    settings): logits. `features` float32 (n, d): the pooled features of both trunks, for Frechet distances.
     """
 
     things: np.ndarray
@@ -51,44 +64,71 @@ class Verdict:
     settings: np.ndarray
     features: np.ndarray
 
+    THRESHOLD = 0.3
+    """The probability above which a thing counts as recognised."""
+
+    @property
+    def nothing(self) -> np.ndarray:
+        """Whether each picture shows nothing recognisable, bool (n,)."""
+        return self.things.max(1) < self.THRESHOLD
+
+
+def _block(before: int, after: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+    )
+
 
 class Judge(nn.Module):
-    """A plain convolutional network whose last map of 8 x 8 cells says of each thing where it is."""
+    """Two plain convolutional networks: one sees shapes in grey, the other the setting in colour.
+
+    The last map of the first, 8 x 8 cells, says of each thing whether and where it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-
-        def block(before: int, after: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-            )
-
-        self.body = nn.Sequential(
-            block(3, 32, 2), block(32, 64, 2), block(64, 96, 1), block(96, 128, 2), block(128, 128, 1),
-            block(128, 128, 1),
-        )  # fmt: skip
+        self.shape = nn.Sequential(
+            nn.Conv2d(1, 24, 5, 2, 2, bias=False),
+            nn.BatchNorm2d(24),
+            nn.ReLU(inplace=True),
+            _block(24, 48, 1),
+            _block(48, 80, 2),
+            _block(80, 80, 1),
+            _block(80, 128, 2),
+            _block(128, 128, 1),
+            _block(128, 128, 1),
+        )
         self.cells = nn.Conv2d(128, len(things()), 1)
-        self.setting = nn.Linear(128, len(settings()))
+        self.surroundings = nn.Sequential(nn.AvgPool2d(2), _block(3, 24, 2), _block(24, 48, 1), _block(48, 64, 2))
+        self.setting = nn.Linear(64, len(settings()))
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pixels in [-1, 1], (n, 3, 64, 64), to (things, places, settings, features) as in `Verdict`."""
-        features = self.body(x)
+    def forward(
+        self, grey: torch.Tensor, colour: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return logits of things, places, settings and features as in `Verdict`.
+
+        `grey` (n, 1, 64, 64) has mean 0 and deviation 1 in each picture; `colour` (n, 3, 64, 64) is in [-1, 1].
+        """
+        features = self.shape(grey)
         cells = self.cells(features)
         n, _, h, w = cells.shape
         where = cells.flatten(2).softmax(-1).view(n, -1, h, w)
-        ys, xs = ((torch.arange(k, device=x.device) + 0.5) / k for k in (h, w))
+        ys, xs = ((torch.arange(k, device=grey.device) + 0.5) / k for k in (h, w))
         places = torch.stack([(where.sum(2) * xs).sum(-1), (where.sum(3) * ys).sum(-1)], -1)
-        pooled = features.mean((2, 3))
-        return cells.flatten(2).logsumexp(-1), places, self.setting(pooled), pooled
+        around = self.surroundings(colour).mean((2, 3))
+        pooled = torch.cat([features.mean((2, 3)), around], 1)
+        return cells.flatten(2).logsumexp(-1), places, self.setting(around), pooled
 
     @torch.inference_mode()
     def look(self, squares: np.ndarray) -> Verdict:
         """uint8 (n, 64, 64, 3) to what they show."""
         device = self.setting.weight.device
-        parts = [
-            [out.cpu().numpy() for out in self(as_input(squares[i : i + 250]).to(device))]
-            for i in range(0, len(squares), 250)
-        ]
+        parts = []
+        for i in range(0, len(squares), 250):
+            x = as_input(squares[i : i + 250]).to(device)
+            grey = standardised((x * torch.tensor(LUMINANCE, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True))
+            seen, places, setting, features = self(grey, x)
+            parts.append([out.cpu().numpy() for out in (seen.sigmoid(), places, setting, features)])
         return Verdict(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -96,11 +136,15 @@ def train(
     recipe: JudgeRecipe,
     work: Path,
     *,
+    unfinished: np.ndarray | None = None,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
     stop_at: int | None = None,
 ) -> Judge:
-    """Trains on freshly painted scenes; resumes from `work`."""
+    """Train on freshly painted scenes; resume from `work`.
+
+    `unfinished`: pictures that show nothing recognisable, uint8 (n, 64, 64, 3).
+    """
     torch.manual_seed(recipe.seed)
     judge = Judge()
     # A thing is rarely there: starting from that saves the first hundreds of steps.
@@ -109,26 +153,72 @@ def train(
 
     def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
         scenes_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        batch = [random_scene(scenes_rng) for _ in range(recipe.batch)]
-        x = as_input(np.stack([np.asarray(paint(scene, recipe.size)) for scene in batch]))
-        present, places, setting = (target.to(device) for target in targets(batch))
-        logits, found, setting_logits, _ = model(degraded(x, rng).to(device))
+        batch = [examined(scenes_rng, recipe) for _ in range(recipe.batch)]
+        x = as_input(np.stack([square for square, _, _ in batch]))
+        present, places, setting = (t.to(device) for t in targets([(scene, whole) for _, scene, whole in batch]))
+        known = torch.ones(len(batch), device=device)
+        if unfinished is not None and len(unfinished):
+            rows = torch.randint(len(unfinished), (recipe.unfinished,), generator=rng)
+            x[: len(rows)] = as_input(unfinished[rows.numpy()])
+            present[: len(rows)], known[: len(rows)] = 0, 0
+        logits, found, setting_logits, _ = model(grey_of(x, rng).to(device), degraded(x, rng).to(device))
         seen = F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(1).mean()
         distance = ((found - places).abs().sum(-1) * present).sum() / present.sum()
-        return seen + 2 * distance + F.cross_entropy(setting_logits, setting)
+        surroundings = F.cross_entropy(setting_logits, setting, reduction="none")
+        return seen + 2 * distance + (surroundings * known).sum() / known.sum()
 
     fit(judge, recipe, loss_of, work / "judge.pt", device=device, report=report, stop_at=stop_at)
     return judge
 
 
-def targets(batch: list[Scene]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What is true of scenes: things (n, t) 0 or 1, their places (n, t, 2), settings (n,)."""
+def examined(rng: random.Random, recipe: JudgeRecipe) -> tuple[np.ndarray, Scene, list[bool]]:
+    """Return a picture, uint8 (size, size, 3), its scene, and which of its things are whole."""
+    scene = random_scene(rng)
+    if rng.random() < recipe.calm:
+        scene = calmed(scene)
+    chance = 0.0
+    if rng.random() < recipe.scrambled:
+        chance = rng.choice((0.5, 1.0))
+    whole = [rng.random() >= chance for _ in scene.placed]
+
+    def alter(number: int, sprite: Image.Image) -> Image.Image:
+        if whole[number]:
+            return sprite
+        other = sprite_of(rng.randrange(len(things())), sprite.width)
+        return scrambled(sprite, other, rng)
+
+    return np.asarray(paint(scene, recipe.size, alter)), scene, whole
+
+
+def targets(batch: list[tuple[Scene, list[bool]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What is true of scenes: whole things (n, t) 0 or 1, their places (n, t, 2), settings (n,)."""
     present, places = torch.zeros(len(batch), len(things())), torch.zeros(len(batch), len(things()), 2)
-    for i, scene in enumerate(batch):
-        for placed in scene.placed:
-            present[i, placed.thing.index] = 1
+    for i, (scene, whole) in enumerate(batch):
+        for placed, there in zip(scene.placed, whole, strict=True):
+            present[i, placed.thing.index] = float(there)
             places[i, placed.thing.index] = torch.tensor([placed.x, placed.y])
-    return present, places, torch.tensor([scene.setting.index for scene in batch])
+    return present, places, torch.tensor([scene.setting.index for scene, _ in batch])
+
+
+def standardised(grey: torch.Tensor) -> torch.Tensor:
+    """Scale each picture (n, 1, h, w) to mean 0 and deviation 1."""
+    mean, std = grey.mean((1, 2, 3), keepdim=True), grey.std((1, 2, 3), keepdim=True)
+    return (grey - mean) / std.clamp_min(0.02)
+
+
+def grey_of(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Pictures (n, 3, h, w) in [-1, 1] to grey (n, 1, h, w): luminance or a random mix of the channels, some inverted,
+    at changed contrast, some blurred a little or noisy."""
+    n = len(x)
+    mix = torch.rand(n, 3, 1, 1, generator=rng)
+    mix = mix / mix.sum(1, keepdim=True)
+    plain = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
+    grey = (x * torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 0.5, plain, mix)).sum(1, keepdim=True)
+    gamma = (0.5 * torch.randn(n, 1, 1, 1, generator=rng)).exp()
+    grey = ((grey + 1) / 2).clamp(1e-4, 1) ** gamma * 2 - 1
+    grey = torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 0.25, -grey, grey)
+    grey = standardised(_softened(grey, rng))
+    return grey + torch.randn(grey.shape, generator=rng) * 0.3 * torch.rand(n, 1, 1, 1, generator=rng)
 
 
 def degraded(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -136,10 +226,16 @@ def degraded(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     n = len(x)
     contrast = 1 + 0.3 * (torch.rand(n, 1, 1, 1, generator=rng) - 0.5)
     tint = 0.2 * (torch.rand(n, 3, 1, 1, generator=rng) - 0.5)
-    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    x = torch.lerp(x, blurred, torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.6))
     noise = torch.randn(x.shape, generator=rng) * 0.12 * torch.rand(n, 1, 1, 1, generator=rng)
-    return (x * contrast + tint + noise).clamp(-1, 1)
+    return (_softened(x, rng) * contrast + tint + noise).clamp(-1, 1)
+
+
+def _softened(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Six in ten pictures blurred by a 3 x 3 mean, more or less."""
+    n = len(x)
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    share = torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.6)
+    return torch.lerp(x, blurred, share)
 
 
 def save(judge: Judge, path: Path) -> None:

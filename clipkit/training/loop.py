@@ -1,15 +1,17 @@
-"""The training loop that codec, decoder, prior, upsampler and judge share: seeded, resumable, with an EMA."""
+"""The training loop that sketch, decoder, prior, upsampler and judge share: seeded, resumable, with an EMA."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
+
+SLOW = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +54,24 @@ def fit(
     evaluate_every_s: float = 240,
     save_every_s: float = 60,
     stop_at: int | None = None,
+    slow: Iterable[nn.Parameter] = (),
 ) -> nn.Module:
-    """Trains `model`, or goes on from `checkpoint`; returns it in evaluation mode with the averaged weights.
+    """Train `model`, or go on from `checkpoint`; return it in evaluation mode with the averaged weights.
 
     `loss_of(model, generator)` draws a batch and returns its loss, a scalar. `report` gets a dict a step: step, steps,
     loss, seconds (of all sessions together), and what `evaluate` returned when it ran. `stop_at` ends this session
-    early, as a kill would, after saving.
+    early, as a kill would, after saving. `slow` parameters learn at `SLOW` of the rate.
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     model.to(device).to(memory_format=torch.channels_last)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    slower = {id(p) for p in slow}
+    groups = [
+        {"params": [p for p in parameters if (id(p) in slower) == is_slow], "factor": SLOW if is_slow else 1.0}
+        for is_slow in (False, True)
+    ]
     optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
+        groups, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
     )
     average = EMAModel(parameters, decay=schedule.ema, use_ema_warmup=True, power=0.75) if schedule.ema else None
     step, seconds = 0, 0.0
@@ -91,7 +99,7 @@ def fit(
     while step < end:
         started = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+            group["lr"] = schedule.rate(step) * group["factor"]
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = loss_of(model, generator(schedule.seed, step))
         optimizer.zero_grad()

@@ -15,12 +15,21 @@ TILE, COLUMNS = 128, 12
 RGB = tuple[int, int, int]
 
 
-def paint(scene: Scene, size: int = 64) -> Image.Image:
-    """The picture of a scene: RGB, (size, size) pixels; the same for the same scene and size."""
+Alteration = Callable[[int, Image.Image], Image.Image]
+"""A change to the sprite of the scene's n-th thing: square RGBA in, square RGBA of the same size out."""
+
+
+def paint(scene: Scene, size: int = 64, alter: Alteration | None = None) -> Image.Image:
+    """Return the picture of a scene: RGB, (size, size) pixels; the same for the same scene and size.
+
+    `alter` changes each sprite before it is mirrored, turned and laid down.
+    """
     canvas = paint_setting(scene.setting, scene.seed, size)
-    for placed in scene.placed:
+    for number, placed in enumerate(scene.placed):
         side = max(4, round(placed.width * size))
-        sprite = _sprite(placed.thing.index, _working_side(side))
+        sprite = sprite_of(placed.thing.index, _working_side(side))
+        if alter is not None:
+            sprite = alter(number, sprite)
         if placed.mirrored:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         sprite = sprite.rotate(placed.rotation, Image.Resampling.BICUBIC).resize(
@@ -49,7 +58,8 @@ def _sheet() -> Image.Image:
 
 
 @lru_cache(maxsize=1024)
-def _sprite(index: int, side: int) -> Image.Image:
+def sprite_of(index: int, side: int) -> Image.Image:
+    """Return the drawing of the thing with that index, RGBA, (side, side) pixels."""
     x, y = index % COLUMNS * TILE, index // COLUMNS * TILE
     return _sheet().crop((x, y, x + TILE, y + TILE)).resize((side, side), Image.Resampling.BOX)
 

@@ -14,7 +14,7 @@ from diffusers import PriorTransformer
 from clipkit.generation.prior import DiffusionPrior, MlpPrior, Prior
 from clipkit.generation.ridge import ridge_regression
 from clipkit.training.cache import draw
-from clipkit.training.decoder import Scale
+from clipkit.training.conditioning import Scale
 from clipkit.training.loop import Schedule, fit
 
 

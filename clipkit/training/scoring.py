@@ -13,8 +13,9 @@ from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
 from clipkit.training.judge import Judge, Verdict
-from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, random_scene
+from clipkit.training.painting import paint, sprite_of
+from clipkit.training.scrambling import scrambled
+from clipkit.training.world import Scene, caption, random_scene, things
 
 BATCH = 50
 
@@ -41,6 +42,19 @@ def painted(scenes: Sequence[Scene], size: int = 64) -> np.ndarray:
     return np.stack([np.asarray(paint(scene, size)) for scene in scenes])
 
 
+def scrambled_scenes(count: int, seed: int = 0) -> np.ndarray:
+    """Pictures, uint8 (n, 64, 64, 3), of scenes whose things all have their shape destroyed."""
+    out = []
+    for number in range(count):
+        rng = random.Random(f"scrambled {seed} {number}")
+
+        def alter(_: int, sprite: Image.Image, rng: random.Random = rng) -> Image.Image:
+            return scrambled(sprite, sprite_of(rng.randrange(len(things())), sprite.width), rng)
+
+        out.append(np.asarray(paint(random_scene(rng), 64, alter)))
+    return np.stack(out)
+
+
 def sample(
     pipeline: KandinskyV22Pipeline,
     embeddings: torch.Tensor,
@@ -48,7 +62,7 @@ def sample(
     *,
     size: int = 64,
     steps: int = 20,
-    guidance: float = 3.0,
+    guidance: float = 1.0,
 ) -> np.ndarray:
     """A picture for each embedding (n, d) from the seed beside it; uint8 (n, size, size, 3)."""
     pipeline.set_progress_bar_config(disable=True)
@@ -72,22 +86,23 @@ def sample(
 def judged(verdict: Verdict, scenes: Sequence[Scene]) -> dict[str, float]:
     """Shares of pictures that show what their scenes have.
 
-    For one thing: `object`, the thing is the judge's first choice. For two: `both`, they are its first two choices, and
+    For one thing: `object`, it is recognised, and surest of all. For two: `both` are recognised, and surest of all, and
     `placed`, of those the share with the two on the right sides of each other. `background`: the setting is right.
+    `nothing`: nothing is recognised.
     """
     background = [v.argmax() == s.setting.index for v, s in zip(verdict.settings, scenes, strict=True)]
-    scores = {"background": float(np.mean(background))}
-    if len(scenes[0].placed) == 1:
-        right = [v.argmax() == s.placed[0].thing.index for v, s in zip(verdict.things, scenes, strict=True)]
-        return {"object": float(np.mean(right))} | scores
-    both, placed = [], []
-    for logits, places, scene in zip(verdict.things, verdict.places, scenes, strict=True):
-        first, second = (p.thing.index for p in scene.placed)
-        both.append(set(logits.argsort()[-2:]) == {first, second})
-        if both[-1]:
+    scores = {"background": float(np.mean(background)), "nothing": float(verdict.nothing.mean())}
+    shown, placed = [], []
+    for likely, places, scene in zip(verdict.things, verdict.places, scenes, strict=True):
+        there = [p.thing.index for p in scene.placed]
+        surest = likely.argsort()[-len(there) :]
+        shown.append(set(surest) == set(there) and likely[surest].min() >= Verdict.THRESHOLD)
+        if shown[-1] and len(there) == 2:
             axis, sign = {"left": (0, 1), "right": (0, -1), "above": (1, 1), "below": (1, -1)}[scene.relation]
-            placed.append(sign * (places[second] - places[first])[axis] > 0)
-    return {"both": float(np.mean(both)), "placed": float(np.mean(placed)) if placed else float("nan")} | scores
+            placed.append(sign * (places[there[1]] - places[there[0]])[axis] > 0)
+    if len(scenes[0].placed) == 1:
+        return {"object": float(np.mean(shown))} | scores
+    return {"both": float(np.mean(shown)), "placed": float(np.mean(placed)) if placed else float("nan")} | scores
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Train the upsampler on pictures as the decoder makes them: through the codec, 64 px, with the true one at 256 px."""
+"""Train the upsampler on first stages as the decoder makes them, with the true pictures at 256 px."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
-from clipkit.generation.codec import PatchCodec
 from clipkit.generation.upsampler import Upsampler
 from clipkit.training.cache import as_input, draw
 from clipkit.training.loop import Schedule, fit
@@ -19,57 +19,102 @@ from clipkit.training.loop import Schedule, fit
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplerRecipe(Schedule):
-    """The hyperparameters. Cuts of `cut` px of the small picture are learned from; the loss is the absolute error."""
+    """The hyperparameters. The loss is the absolute error of cuts of `cut` px of the small picture.
 
-    steps: int = 4000
-    batch: int = 16
-    learning_rate: float = 1e-3
+    In half of the samples the small picture is the decoder's, in the others the true one, blurred and noisy to a random
+    degree, at most `degraded`. `unknown` of the embeddings are blanked.
+    """
+
+    steps: int = 2500
+    batch: int = 12
+    learning_rate: float = 1.5e-3
     decay: float = 0.6
     ema: float = 0.99
     width: int = 48
-    blocks: int = 4
+    middle: int = 96
+    blocks: int = 3
     factor: int = 4
-    cut: int = 24
+    cut: int = 32
+    degraded: float = 0.06
+    unknown: float = 0.1
 
 
 def train(
     recipe: UpsamplerRecipe,
     small: np.ndarray,
+    redrawn: np.ndarray,
     large: np.ndarray,
+    embeddings: np.ndarray,
     work: Path,
     *,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
     stop_at: int | None = None,
 ) -> Upsampler:
-    """Trains on pictures, uint8 (n, s, s, 3) and (n, factor * s, factor * s, 3); resumes from `work`."""
+    """Train on pictures and their embeddings (n, d); resume from `work`.
+
+    `small` are the true pictures, uint8 (n, s, s, 3), `redrawn` the same as the decoder makes them, `large` the true
+    ones at (n, factor * s, factor * s, 3).
+    """
     torch.manual_seed(recipe.seed)
-    model = Upsampler(recipe.width, recipe.blocks, recipe.factor)
+    model = Upsampler(embeddings.shape[1], recipe.width, recipe.middle, recipe.blocks, recipe.factor)
+    x = torch.from_numpy(embeddings.astype(np.float32))
+    model.embedding_mean.copy_(x.mean(0))
+    model.embedding_std.copy_(x.std(0).clamp_min(1e-6))
     side, factor = recipe.cut, recipe.factor
 
     def loss_of(model: torch.nn.Module, rng: torch.Generator) -> torch.Tensor:
         rows = torch.randint(len(small), (recipe.batch,), generator=rng)
-        y, x = torch.randint(small.shape[1] - side + 1, (2,), generator=rng).tolist()
-        cut = as_input(draw(small, rows)[:, y : y + side, x : x + side]).to(device)
+        y, x = (2 * torch.randint((small.shape[1] - side) // 2 + 1, (2,), generator=rng)).tolist()
+        true, made = (as_input(draw(a, rows)[:, y : y + side, x : x + side]) for a in (small, redrawn))
+        chance = torch.rand(len(rows), 2, generator=rng)
+        cut = torch.where((chance[:, 0] < 0.5)[:, None, None, None], made, _degraded(true, recipe.degraded, rng))
+        condition = torch.from_numpy(draw(embeddings, rows)).float()
+        condition = torch.where(chance[:, 1:] < recipe.unknown, 0.0, condition)
         y, x, wide = y * factor, x * factor, side * factor
-        true = as_input(draw(large, rows)[:, y : y + wide, x : x + wide]).to(device)
-        return F.l1_loss(model(cut), true)
+        target = as_input(draw(large, rows)[:, y : y + wide, x : x + wide])
+        return F.l1_loss(model(cut.to(device), condition.to(device)), target.to(device))
 
     fit(model, recipe, loss_of, work / "upsampler.pt", device=device, report=report, stop_at=stop_at)
     return model
 
 
+def _degraded(x: torch.Tensor, most: float, rng: torch.Generator) -> torch.Tensor:
+    n = len(x)
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    x = torch.lerp(x, blurred, 0.7 * torch.rand(n, 1, 1, 1, generator=rng))
+    return x + most * torch.rand(n, 1, 1, 1, generator=rng) * torch.randn(x.shape, generator=rng)
+
+
 @torch.inference_mode()
-def through_codec(codec: PatchCodec, squares: np.ndarray) -> np.ndarray:
-    """Pictures, uint8 (n, s, s, 3), as the codec gives them back."""
-    parts = [as_pixels(codec(as_input(squares[i : i + 250]))) for i in range(0, len(squares), 250)]
+def redraw(
+    pipeline: KandinskyV22Pipeline, squares: np.ndarray, embeddings: np.ndarray, *, steps: int = 20, last: int = 9
+) -> np.ndarray:
+    """Return pictures, uint8 (n, s, s, 3), as the decoder would make them: noised part of the way, and denoised by the
+    last `last` of its `steps` steps (Meng et al., "SDEdit", ICLR 2022)."""
+    scheduler, unet, codec = pipeline.scheduler, pipeline.unet, pipeline.movq
+    rng, out = torch.Generator().manual_seed(0), []
+    for i in range(0, len(squares), 50):
+        clean = codec.encode(as_input(squares[i : i + 50]).to(pipeline.device), return_dict=False)[0]
+        condition = torch.from_numpy(embeddings[i : i + 50].astype(np.float32)).to(pipeline.device)
+        scheduler.set_timesteps(steps)
+        scheduler.set_begin_index(steps - last)
+        first = scheduler.timesteps[steps - last]
+        latents = scheduler.add_noise(clean, torch.randn(clean.shape, generator=rng).to(clean), first[None])
+        for t in scheduler.timesteps[steps - last :]:
+            latents = scheduler.step(unet.velocity(latents, t, condition), t, latents).prev_sample
+        out.append(as_pixels(codec.decode(latents, return_dict=False)[0]))
+    return np.concatenate(out)
+
+
+@torch.inference_mode()
+def enlarge(model: Upsampler, squares: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """uint8 (n, s, s, 3) with embeddings (n, d) to uint8 (n, factor * s, factor * s, 3)."""
+    parts = []
+    for i in range(0, len(squares), 25):
+        condition = torch.from_numpy(embeddings[i : i + 25].astype(np.float32))
+        parts.append(as_pixels(model(as_input(squares[i : i + 25]), condition)))
     return np.concatenate(parts)
-
-
-@torch.inference_mode()
-def enlarge(model: Upsampler, squares: np.ndarray) -> np.ndarray:
-    """uint8 (n, s, s, 3) to uint8 (n, factor * s, factor * s, 3)."""
-    return np.concatenate([as_pixels(model(as_input(squares[i : i + 50]))) for i in range(0, len(squares), 50)])
 
 
 def lanczos(squares: np.ndarray, factor: int = 4) -> np.ndarray:
@@ -81,9 +126,9 @@ def lanczos(squares: np.ndarray, factor: int = 4) -> np.ndarray:
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Mean peak signal-to-noise ratio in dB of pictures, uint8 (n, h, w, 3)."""
     error = ((a.astype(np.float32) - b.astype(np.float32)) / 255) ** 2
-    return float((-10 * np.log10(error.mean((1, 2, 3)) + 1e-12)).mean())
+    return float((-10 * np.log10(error.mean((1, 2, 3)).clip(1e-10))).mean())
 
 
 def as_pixels(x: torch.Tensor) -> np.ndarray:
-    """[-1, 1], (n, 3, h, w), to uint8 (n, h, w, 3)."""
+    """Pixels in [-1, 1], (n, 3, h, w), to uint8 (n, h, w, 3)."""
     return x.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

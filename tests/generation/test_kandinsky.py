@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation import registry
-from clipkit.generation.making import Wish, make, settings
+from clipkit.generation.decoder import Aim
+from clipkit.generation.making import Wish, make, settings, turned_away
 
 
 def pictures(entry, wishes, count=1, seed=5, progress=None, **chosen) -> list[np.ndarray]:
@@ -78,3 +82,19 @@ def test_a_decoder_that_is_not_here_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     reason = registry.why_not_now(registry.find("kandinsky-2-2"))
     assert "clipkit generate --decoder kandinsky-2-2" in reason and "GB" in reason
+
+
+class TestTurningAway:
+    @given(arrays(np.float32, (2, 8), elements=st.floats(-5, 5, width=32)))
+    def test_the_embedding_keeps_its_length_and_comes_no_nearer(self, pair):
+        wanted, away = pair
+        assume(np.linalg.norm(wanted) > 0.1 and np.linalg.norm(away) > 0.1)
+        turned = turned_away(Aim(wanted), Aim(away)).embedding
+        assert np.linalg.norm(turned) == pytest.approx(np.linalg.norm(wanted), rel=1e-3)
+        assert turned @ away <= wanted @ away + 1e-3
+
+    def test_what_is_to_be_avoided_counts_without_guidance_too(self, kandinsky):
+        entry = registry.find(str(kandinsky))
+        (plain,) = pictures(entry, [Wish("a dog", 1.0)], guidance=1.0)
+        (avoiding,) = pictures(entry, [Wish("a dog", 1.0), Wish("a cat", -1.0)], guidance=1.0)
+        assert not np.array_equal(plain, avoiding)

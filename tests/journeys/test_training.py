@@ -24,10 +24,10 @@ def test_every_stage_in_quick(tmp_path):
         [*command, *map(str, places)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for stage in ("clip", "judge", "codec", "decoder", "prior", "upsampler"):
+    for stage in ("clip", "judge", "sketch", "decoder", "prior", "upsampler"):
         assert f"== {stage}\n" in done.stdout
     card = (tmp_path / "model" / "README.md").read_text()
-    for heading in ("## CLIP", "## Codec", "## Decoder", "## Prior"):
+    for heading in ("## CLIP", "## Decoder", "## Prior"):
         assert heading in card
     clip, folder = tmp_path / "model" / "clip", tmp_path / "model" / "decoder"
     assert "recall@1" in done.stdout and "| held-out combinations | 100 |" in card

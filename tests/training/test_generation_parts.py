@@ -1,4 +1,4 @@
-"""Codec, decoder, priors, judge and scores, as far as a few steps show."""
+"""Codec, sketch, decoder, priors and scores, as far as a few steps show."""
 
 from __future__ import annotations
 
@@ -15,66 +15,130 @@ from PIL import Image
 from clipkit.errors import ClipkitError
 from clipkit.generation.codec import PatchCodec
 from clipkit.generation.decoder import quiet_diffusers
-from clipkit.training import cache, codec, decoder, prior, scoring
+from clipkit.generation.sketch import Sketch
+from clipkit.generation.upsampler import Upsampler
+from clipkit.training import cache, decoder, prior, scoring, upsampler
+from clipkit.training.conditioning import Conditions, Scale, chances
 from clipkit.training.judge import targets
 from clipkit.training.pictures import CaptionedFolder, EmojiWorld
+from clipkit.training.sketch import SketchRecipe, multi_hot
+
+GROUPS = (5, 5, 3)
 
 
 @pytest.fixture(scope="module")
 def squares() -> np.ndarray:
-    world = EmojiWorld(200)
+    world = EmojiWorld(40)
     return np.stack([np.asarray(world.picture(i, 64)) for i in range(len(world))])
 
 
-def test_the_codec_starts_at_the_principal_components_and_gets_better(squares, tmp_path):
-    recipe = codec.CodecRecipe(steps=30, batch=16)
-    untrained = recipe.build()
-    codec.start_at_principal_components(untrained, squares)
-    start = codec.psnr(untrained, squares[:50])
-    assert start > 25
-    trained = codec.train(recipe, squares, squares[:50], tmp_path)
-    assert codec.psnr(trained, squares[:50]) > start
-
-
-def test_latents_are_centred_and_of_mean_square_one_whatever_the_scale(squares):
-    model = codec.CodecRecipe().build().eval()
-    codec.start_at_principal_components(model, squares)
-    before = model(cache.as_input(squares[:4]))
-    codec.scale_latents(model, squares)
-    with torch.no_grad():
-        latents = model.encode(cache.as_input(squares), return_dict=False)[0]
-        torch.testing.assert_close(model(cache.as_input(squares[:4])), before, rtol=1e-4, atol=1e-4)
-    assert abs(float(latents.mean())) < 0.02
-    assert float(latents.square().mean()) == pytest.approx(1, abs=0.02)
-
-
-def test_the_exported_pipeline_loads_by_itself_and_takes_embeddings_as_they_are(tmp_path):
-    """The scale that the UNet was trained with is folded into its first layers."""
-    recipe = decoder.DecoderRecipe(channels=(32, 64))
+@pytest.fixture(scope="module")
+def unet(squares):
+    """An untrained decoder of embeddings of 32 values."""
     rng = np.random.default_rng(0)
     embeddings = (rng.normal(size=(64, 32)) * 5 + 9).astype(np.float32)
-    scale = decoder.Scale.of(embeddings)
-    plain, folded = recipe.build(32, (8, 8, 8)).eval(), recipe.build(32, (8, 8, 8)).eval()
-    scale.folded(folded)
-    raw = torch.from_numpy(embeddings[:3])
-    x, t = torch.randn(3, 8, 8, 8), torch.tensor([10, 500, 900])
-    with torch.inference_mode():
-        trained = plain(x, t, None, added_cond_kwargs={"image_embeds": scale(raw)}).sample
-        shipped = folded(x, t, None, added_cond_kwargs={"image_embeds": raw}).sample
-    torch.testing.assert_close(shipped, trained, rtol=1e-3, atol=1e-4)
-    scale.unfolded(folded)
-    for key, value in plain.state_dict().items():
-        torch.testing.assert_close(folded.state_dict()[key], value, rtol=1e-3, atol=1e-4)
-    scale.folded(folded)
+    sketch = SketchRecipe(width=32, features=8, details=4).build(32, 64, GROUPS)
+    unet = decoder.DecoderRecipe(channels=(32, 32)).build(sketch, Scale.of(embeddings)).eval()
+    decoder.fit_residual(unet, squares, torch.from_numpy(embeddings[:40]))
+    return unet
 
-    pipeline = decoder.pipeline(folded, recipe, PatchCodec(8))
-    pipeline.save_pretrained(tmp_path)
-    with quiet_diffusers():
-        again = KandinskyV22Pipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
-    seeds = range(3)
-    one = scoring.sample(pipeline, raw, seeds, steps=2)
-    assert np.array_equal(one, scoring.sample(again, raw, seeds, steps=2))
-    assert one.shape == (3, 64, 64, 3)
+
+def test_the_codec_loses_nothing_and_its_latents_are_scaled(squares):
+    codec = PatchCodec()
+    codec.basis.copy_(torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().manual_seed(0)))[0])
+    pixels = cache.as_input(squares)
+    latents = codec.encode(pixels, return_dict=False)[0]
+    assert latents.shape == (40, codec.latent_channels, 16, 16)
+    torch.testing.assert_close(latents.square().sum(), 9 * pixels.square().sum())
+    torch.testing.assert_close(codec.decode(latents).sample, pixels)
+
+
+class TestSketch:
+    @given(st.lists(st.floats(-30, 30, width=32), min_size=13, max_size=13))
+    @settings(max_examples=60, deadline=None)
+    def test_it_draws_at_most_one_part_of_a_group(self, logits):
+        decided = Sketch(8, 16, groups=GROUPS, width=8).decided(torch.tensor([logits]))[0]
+        for group in decided.split(GROUPS):
+            assert group.min() >= 0 and float(group.sum()) <= 1 + 1e-5
+
+    def test_a_likely_part_is_drawn_whole_and_unlikely_ones_not_at_all(self):
+        logits = torch.full((1, 13), -9.0)
+        logits[0, [2, 11]] = 4.0
+        decided = Sketch(8, 16, groups=GROUPS, width=8).decided(logits)[0]
+        torch.testing.assert_close(decided, multi_hot(np.array([[2, 11]]), 13)[0], atol=0.01, rtol=0)
+
+    def test_without_known_parts_it_draws_from_the_embedding_alone(self):
+        sketch = SketchRecipe(width=32, features=8).build(16, 16, ())
+        one, other = sketch(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)))
+        assert one.shape == (3, 16, 16) and not torch.equal(one, other)
+
+
+class TestSketchUNet:
+    def test_the_exported_pipeline_loads_by_itself_and_makes_the_same_pictures(self, unet, tmp_path):
+        pipeline = decoder.pipeline(unet, decoder.DecoderRecipe(channels=(32, 32)))
+        pipeline.save_pretrained(tmp_path)
+        with quiet_diffusers():
+            again = KandinskyV22Pipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+        raw = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+        one = scoring.sample(pipeline, raw, range(3), steps=2)
+        assert np.array_equal(one, scoring.sample(again, raw, range(3), steps=2))
+        assert one.shape == (3, 64, 64, 3)
+        assert not np.array_equal(one, scoring.sample(again, raw, range(3), steps=2, guidance=3.0))
+
+    def test_the_linear_estimate_is_the_best_one_for_a_normal_residual(self, unet):
+        """For residuals of the deviation that it assumes, its error has the deviation that it says, at every noise."""
+        rng = torch.Generator().manual_seed(0)
+        n, deviation = 64, unet.deviation.view(1, -1, 1, 1)
+        mean = torch.randn(1, 48, 16, 16, generator=rng).expand(n, -1, -1, -1)
+        clean = mean + deviation * torch.randn(mean.shape, generator=rng)
+        noise, known = torch.randn(mean.shape, generator=rng), torch.ones(n, 1, 1, 1)
+        for step in (0, 100, 500, 900, 999):
+            t = torch.full((n,), step)
+            signal, sigma = unet.levels(t)
+            noisy, velocity = signal * clean + sigma * noise, signal * noise - sigma * clean
+            residual, estimate, error = unet.linear_estimate(noisy, t, mean, known)
+            assert float(residual.std()) == pytest.approx(1, abs=0.02)
+            assert float(((velocity - estimate) / error).std()) == pytest.approx(1, abs=0.02)
+
+    def test_an_embedding_of_zeros_stands_for_no_condition(self, unet):
+        mean, known, condition = unet.condition(torch.zeros(2, 32), torch.float32)
+        assert not mean.any() and not known.any() and not condition.any()
+        mean, known, _ = unet.condition(torch.ones(2, 32), torch.float32)
+        assert mean.any() and known.all()
+
+    def test_it_keeps_its_noise_levels_in_half_precision(self, unet):
+        levels = unet.levels(torch.tensor([0, 999]))
+        halved = decoder.pipeline(unet, decoder.DecoderRecipe(channels=(32, 32))).to(dtype=torch.float16).unet
+        assert all(torch.equal(a, b) for a, b in zip(levels, halved.levels(torch.tensor([0, 999])), strict=True))
+        unet.float()
+
+
+def test_the_upsampler_starts_as_interpolation_and_takes_embeddings():
+    model = Upsampler(32, 8, 16, 1, 4)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    plain = torch.nn.functional.interpolate(x, scale_factor=4, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(model(x, torch.randn(2, 32)), plain)
+
+
+def test_redrawing_keeps_what_a_picture_shows(unet, squares):
+    """Less noise leaves more of it."""
+    pipeline = decoder.pipeline(unet, decoder.DecoderRecipe(channels=(32, 32)))
+    embeddings = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    little, much = (upsampler.redraw(pipeline, squares[:4], embeddings, steps=10, last=last) for last in (1, 8))
+    assert upsampler.psnr(little, squares[:4]) > upsampler.psnr(much, squares[:4])
+    assert upsampler.psnr(little, squares[:4]) > 15
+
+
+def test_conditions_are_drawn_from_pictures_and_from_captions():
+    own, guessed = np.zeros((50, 4), np.float16), np.ones((50, 2, 4), np.float16)
+    guessed[:, 1] = 2
+    drawn = Conditions(own, guessed).draw(torch.arange(50).repeat(20), 0.5, torch.Generator().manual_seed(0))[:, 0]
+    shares = [float((drawn == value).float().mean()) for value in (0, 1, 2)]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.05)
+
+
+def test_pictures_of_two_things_are_drawn_more_often():
+    assert chances(np.array([[3, 9, -1], [3, 4, 9]]), 2.5).tolist() == [1.0, 2.5]
 
 
 def test_ridge_regression_finds_a_linear_relation():
@@ -151,12 +215,14 @@ def test_world_pictures_are_the_same_for_the_same_number_and_keep_out_what_is_he
 class TestScores:
     def test_the_verdict_is_compared_with_the_scene(self):
         scenes = scoring.scenes_to_judge(20, things=2, held_out=False)
-        present, places, settings_ = targets(scenes)
+        present, places, settings_ = targets([(scene, [True, True]) for scene in scenes])
         from clipkit.training.judge import Verdict
 
         one_hot = np.eye(16, dtype=np.float32)[settings_.numpy()]
         right = Verdict(present.numpy(), places.numpy(), one_hot, np.zeros((20, 2), np.float32))
-        assert scoring.judged(right, scenes) == {"both": 1.0, "placed": 1.0, "background": 1.0}
+        assert scoring.judged(right, scenes) == {"both": 1.0, "placed": 1.0, "background": 1.0, "nothing": 0.0}
+        unsure = Verdict(present.numpy() * 0.1, places.numpy(), one_hot, right.features)
+        assert scoring.judged(unsure, scenes)["both"] == 0.0 and scoring.judged(unsure, scenes)["nothing"] == 1.0
         swapped = Verdict(present.numpy(), 1 - places.numpy(), one_hot[::-1], right.features)
         wrong = scoring.judged(swapped, scenes)
         assert wrong["placed"] == 0.0 and wrong["background"] < 0.5

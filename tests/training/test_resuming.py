@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipkit.training import codec, decoder, judge, prior, upsampler
+from clipkit.training import decoder, judge, prior, sketch, upsampler
+from clipkit.training.conditioning import Conditions
 from clipkit.training.pictures import EmojiWorld
 
 STEPS = 6
@@ -23,15 +24,26 @@ def embeddings() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(40, 32)).astype(np.float16)
 
 
-def run_codec(work, squares, embeddings, **options):
-    recipe = codec.CodecRecipe(steps=STEPS, batch=4, widths=(16, 32))
-    return codec.train(recipe, squares, squares, work, **options)
+def run_sketch(work, squares, embeddings, **options):
+    recipe = sketch.SketchRecipe(steps=STEPS, batch=4, named=4, width=16, details=4, features=4)
+    parts = np.array([[i % 5, 5 + i % 3, -1] for i in range(40)], np.int16)
+    more = (embeddings[:20], parts[:20])
+    return sketch.train(recipe, squares, conditions(embeddings), parts, (5, 3), work, more=more, **options)
+
+
+def run_sketch_without_parts(work, squares, embeddings, **options):
+    recipe = sketch.SketchRecipe(steps=STEPS, batch=4, width=16, features=4)
+    return sketch.train(recipe, squares, conditions(embeddings), np.full((40, 3), -1, np.int16), (), work, **options)
 
 
 def run_decoder(work, squares, embeddings, **options):
-    latents = np.random.default_rng(1).normal(size=(40, 8, 8, 8)).astype(np.float16)
-    recipe = decoder.DecoderRecipe(steps=STEPS, batch=4, channels=(32, 64))
-    return decoder.train(recipe, latents, embeddings, embeddings, work, **options)
+    drawn = sketch.SketchRecipe(width=16, features=4).build(32, 64, ())
+    recipe = decoder.DecoderRecipe(steps=STEPS, batch=4, channels=(32, 32))
+    return decoder.train(recipe, drawn, squares, conditions(embeddings), work, **options)
+
+
+def conditions(embeddings) -> Conditions:
+    return Conditions(embeddings, np.stack([embeddings[::-1], embeddings + 1], 1))
 
 
 def run_perceptron(work, squares, embeddings, **options):
@@ -45,15 +57,27 @@ def run_diffusion_prior(work, squares, embeddings, **options):
 
 
 def run_upsampler(work, squares, embeddings, **options):
-    recipe = upsampler.UpsamplerRecipe(steps=STEPS, batch=2, width=8, blocks=1, factor=2)
-    return upsampler.train(recipe, squares[:, ::2, ::2], squares, work, **options)
+    recipe = upsampler.UpsamplerRecipe(steps=STEPS, batch=2, width=8, middle=8, blocks=1, factor=2, cut=24)
+    small = squares[:, ::2, ::2]
+    return upsampler.train(recipe, small, small[..., ::-1], squares, embeddings, work, **options)
 
 
 def run_judge(work, squares, embeddings, **options):
-    return judge.train(judge.JudgeRecipe(steps=STEPS, batch=4), work, **options)
+    return judge.train(judge.JudgeRecipe(steps=STEPS, batch=8), work, unfinished=squares[:9], **options)
 
 
-@pytest.mark.parametrize("run", [run_codec, run_decoder, run_perceptron, run_diffusion_prior, run_upsampler, run_judge])
+RUNS = [
+    run_sketch,
+    run_sketch_without_parts,
+    run_decoder,
+    run_perceptron,
+    run_diffusion_prior,
+    run_upsampler,
+    run_judge,
+]
+
+
+@pytest.mark.parametrize("run", RUNS)
 def test_killed_and_resumed_it_learns_the_same(run, tmp_path, squares, embeddings):
     whole, first, second = [], [], []
     undisturbed = run(tmp_path / "whole", squares, embeddings, report=whole.append)

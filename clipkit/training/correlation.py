@@ -1,0 +1,64 @@
+"""Find which sprite a picture shows by correlation alone: a measure of generated pictures with no network in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from clipkit.training.cache import as_input
+from clipkit.training.painting import paint_setting, sprite_of
+from clipkit.training.world import settings, things
+
+SIZES = (27, 29, 32, 36, 40, 44)
+"""Widths of sprites in pictures of 64 px; in calm poses they are 29 or 40 px wide."""
+
+
+@cache
+def _templates(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return, of all sprites and their mirror images, the outlines (2t, 1, size, size) and the drawings within them
+    (2t, 3, size, size), each of norm 1, the drawings orthogonal to the outlines."""
+    sprites = np.stack([np.asarray(sprite_of(thing.index, size), np.float32) for thing in things()])
+    pixels = torch.from_numpy(sprites).permute(0, 3, 1, 2)
+    pixels = torch.cat([pixels, pixels.flip(3)])
+    outline = _unit(pixels[:, 3:] / 255)
+    drawing = (pixels[:, :3] / 127.5 - 1) * pixels[:, 3:] / 255
+    drawing = drawing - (drawing * outline).sum((2, 3), keepdim=True) * outline
+    return outline, _unit(drawing)
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return x / x.square().sum((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+@cache
+def _surroundings(index: int) -> torch.Tensor:
+    """Return the mean picture (3, 64, 64) of a setting without things."""
+    pictures = [np.asarray(paint_setting(settings()[index], seed, 64)) for seed in range(64)]
+    return as_input(np.stack(pictures)).mean(0)
+
+
+@torch.inference_mode()
+def best_correlations(squares: np.ndarray, setting: Sequence[int], sizes: Sequence[int] = SIZES) -> np.ndarray:
+    """Return how well each thing's sprite fits each picture at its best place, size and mirroring, float32 (n, t).
+
+    `squares` are uint8 (n, 64, 64, 3), `setting` the index of the setting that each is to have. A fit is the multiple
+    correlation of what differs from the mean picture of that setting with the sprite's outline in any colour and the
+    drawing within it: the root of the share of the energy that these explain. It is normalised cross-correlation
+    (Lewis, "Fast normalized cross-correlation", 1995) for a sprite that covers part of a known background; a drawing in
+    inverted colours does not count.
+    """
+    out = []
+    for square, index in zip(squares, setting, strict=True):
+        x = as_input(square[None])[0] - _surroundings(index)
+        best = torch.zeros(len(things()))
+        for size in sizes:
+            outline, drawing = _templates(size)
+            inside = F.conv2d(x[:, None], outline).square().sum(0)
+            within = F.conv2d(x[None], drawing)[0].clamp_min(0).square()
+            best = torch.maximum(best, (inside + within).flatten(1).amax(1).view(2, -1).amax(0))
+        out.append((best / x.square().sum().clamp_min(1e-6)).sqrt().numpy())
+    return np.stack(out)
