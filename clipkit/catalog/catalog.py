@@ -117,16 +117,16 @@ class Catalog:
     def add_roots(
         self, roots: Iterable[Path], exclude: Sequence[str], *, include_generated: bool | None = None
     ) -> None:
-        """Remembers folders that were indexed, with what was left out of them.
+        """Remembers folders that are indexed, with what is left out of them.
 
         `include_generated`: whether searches show the pictures below them that a model made; None leaves it as it was.
         """
         with self.transaction():
             for root in roots:
                 self.db.execute(
-                    "INSERT INTO roots (path, exclude, added_at, scanned_at) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude, scanned_at = excluded.scanned_at",
-                    (to_stored(root), json.dumps(list(exclude)), now(), now()),
+                    "INSERT INTO roots (path, exclude, added_at) VALUES (?, ?, ?)"
+                    " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude",
+                    (to_stored(root), json.dumps(list(exclude)), now()),
                 )
                 if include_generated is not None:
                     where, parameters = below(root)
@@ -166,6 +166,14 @@ class Catalog:
                     found[from_stored(path)] = size, mtime_ns, hash_
         return found
 
+    def causes(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Path -> what the failure of each file that has one was due to."""
+        found: dict[Path, str] = {}
+        for part in _parts([to_stored(path) for path in paths]):
+            sql = f"SELECT path, cause FROM failures WHERE path IN ({_marks(part)})"
+            found.update((from_stored(path), cause) for path, cause in self.db.execute(sql, part))
+        return found
+
     def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
         """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
         known: set[str] = set()
@@ -188,12 +196,14 @@ class Catalog:
     ) -> None:
         """Records a batch in one transaction: files first, so that the triggers see which contents come back.
 
-        `failures` leave the library; `missed` are unchanged files that another space has and this one could not read:
-        they are noted as failures, and stay where they are.
+        `failures` leave the library. `missed` are noted as failures, and stay where they are: unchanged files that
+        another space has and this one could not read, and files whose bytes are out of reach for now.
         """
         with self.transaction():
+            # Read before anything is written: files that swapped their names have each other's.
+            known = {i.hash: found for i in images if not i.details and (found := self._details_of(i.hash))}
             for image in images:
-                self._put_image(image)
+                self._put_image(image, known.get(image.hash))
             self.db.conn.executemany(
                 "INSERT OR IGNORE INTO embeddings (hash, space, vector, norm) VALUES (?, ?, ?, ?)",
                 [(e.hash, space, *_packed(e.vector)) for e in embeddings],
@@ -203,19 +213,31 @@ class Catalog:
                 if failure not in missed:
                     self.db.execute("DELETE FROM images WHERE path = ?", [path])
                 self.db.execute(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
-                    [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, now()],
+                    "INSERT OR REPLACE INTO failures (path, size, mtime_ns, kind, reason, cause, failed_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, failure.cause, now()],
                 )
 
-    def _put_image(self, image: NewImage) -> None:
+    def forget_failures(self, paths: Sequence[Path]) -> None:
+        """Drops what is noted of files that can be read after all."""
+        with self.transaction():
+            self.db.conn.executemany("DELETE FROM failures WHERE path = ?", [(to_stored(path),) for path in paths])
+
+    def _details_of(self, content_hash: str) -> tuple | None:
+        sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
+        return self.db.execute(sql, [content_hash]).fetchone()
+
+    def _put_image(self, image: NewImage, known: tuple | None) -> None:
         path = to_stored(image.path)
+        self.db.execute(
+            "INSERT INTO temp.arrived SELECT ?1 WHERE EXISTS (SELECT 1 FROM images WHERE hash = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM images WHERE path = ?2)",
+            [image.hash, path],
+        )
         if image.details:
             details = tuple(getattr(image.details, name) for name in _DETAILS)
         else:
-            if not self.db.execute("SELECT 1 FROM images WHERE path = ?", [path]).fetchone():
-                self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
-            sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
-            details = self.db.execute(sql, [image.hash]).fetchone() or (None,) * len(_DETAILS)
+            details = known or self._details_of(image.hash) or (None,) * len(_DETAILS)
         # A picture that a model made stays hidden until `show_by_roots` has looked whose folder it lies in.
         made = details[_DETAILS.index("made")]
         columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "shown", "indexed_at")
@@ -241,27 +263,29 @@ class Catalog:
         with self.db.atomic():
             self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
 
-    def mark_seen_below(self, folder: Path) -> None:
-        """Takes all that is known below a folder for there, because the scan could not look into it."""
+    def mark_seen_below(self, folder: Path) -> int:
+        """Takes all that is known below a folder for there, because the scan could not look into it.
+
+        Returns how many pictures that adds to those seen.
+        """
         where, parameters = below(folder)
+        where += " AND path NOT IN (SELECT path FROM temp.vanished)"
         with self.transaction():
-            for table in ("images", "failures"):
-                self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM {table} WHERE {where}", parameters)
+            self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM failures WHERE {where}", parameters)
+            sql = f"INSERT OR IGNORE INTO temp.seen SELECT path FROM images WHERE {where}"
+            return self.db.execute(sql, parameters).rowcount
 
     def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
-        """Takes out files at or below `roots` that the scan did not see; returns how many, and how many of them moved.
+        """Takes out files at or below `roots` that the scan did not see, and those that were marked as vanished.
 
-        A vanished file has moved if its bytes arrived under a new path since the scan began.
+        Returns how many, and how many of them moved: their bytes arrived under a new path since the scan began.
         """
-        if not roots:
-            return 0, 0
         moved_sql = """
             SELECT COALESCE(SUM(MIN(gone.n, come.n)), 0)
             FROM (SELECT hash, COUNT(*) AS n FROM images WHERE path IN (SELECT path FROM temp.vanished) GROUP BY hash)
                 AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
         with self.transaction():
-            self.db.execute("DELETE FROM temp.vanished")
             for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
                 where, values = below(root)
                 where += " AND path NOT IN (SELECT path FROM temp.seen)"
@@ -269,6 +293,7 @@ class Catalog:
                 self.db.execute(f"DELETE FROM failures WHERE {where}", values)
             moved = self.db.execute(moved_sql).fetchone()[0]
             removed = self.db.execute("DELETE FROM images WHERE path IN (SELECT path FROM temp.vanished)").rowcount
+            self.db.execute("DELETE FROM temp.vanished")
         return removed, moved
 
     def remove(self, paths: Sequence[Path]) -> int:
@@ -280,6 +305,7 @@ class Catalog:
                 removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
                 self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
                 self.db.execute(f"DELETE FROM roots WHERE {where}", parameters)
+                self.db.execute(f"DELETE FROM drives WHERE {where}", parameters)
         return removed
 
     def purge_orphans(self) -> int:
@@ -349,7 +375,7 @@ class Catalog:
 
     def failures(self) -> Iterator[Failure]:
         """All failures, by path."""
-        for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason FROM failures ORDER BY path"):
+        for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason, cause FROM failures ORDER BY path"):
             yield Failure(from_stored(row[0]), *row[1:])
 
     def damage(self) -> str:
