@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from sqlite_utils import Database
 
-from clipkit.catalog.opening import as_clipkit_error, connect, make
+from clipkit.catalog.opening import Opened, as_clipkit_error, connect, make
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
-from clipkit.errors import LibraryBusy, LibraryNotFound
+from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
 
 _DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description", "made")
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
@@ -35,13 +34,15 @@ class Catalog:
     Every method that writes is one transaction: a process killed at any moment leaves the state before or after it.
     """
 
-    def __init__(self, path: Path, db: Database) -> None:
-        self.path, self.db = path, db
+    def __init__(self, path: Path, opened: Opened) -> None:
+        self.path, self.db, self._opened = path, opened.db, opened
+        self.read_only, self.uri = opened.read_only, opened.uri
         self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False) -> Catalog:
-        """Opens the catalog at `path` and brings its schema up to date.
+        """Opens the catalog at `path` and brings its schema up to date; where it may not be written to, it is read as
+        it is.
 
         Raises LibraryNotFound where there is none and `create` is not given, LibraryDamaged if the file is torn, no
         catalog, or written by a newer clipkit, LibraryBusy if another process keeps it locked, ClipkitError if it may
@@ -53,18 +54,18 @@ class Catalog:
         try:
             if not path.exists():
                 make(path)
-            db = connect(path)
+            opened = connect(path)
         except Timeout:
             raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
         except sqlite3.DatabaseError as error:
             raise as_clipkit_error(path, error) from error
-        catalog = cls(path, db)
+        catalog = cls(path, opened)
         catalog.begin_scan()
         return catalog
 
     def close(self) -> None:
         """Closes the file; SQLite folds its write-ahead log in when the last user closes."""
-        self.db.close()
+        self._opened.close()
 
     def __enter__(self) -> Catalog:
         return self
@@ -74,7 +75,9 @@ class Catalog:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the library's write lock; raises LibraryBusy at once if another process has it."""
+        """Holds the library's write lock; raises LibraryBusy at once if another process has it, ClipkitError if the
+        library may not be written to."""
+        self.require_writable()
         try:
             with self._lock:
                 yield
@@ -82,6 +85,14 @@ class Catalog:
             raise LibraryBusy(
                 f"another process is writing to {self.path.parent}; wait for it, or stop it, and try again"
             ) from None
+
+    def require_writable(self) -> None:
+        """Raises ClipkitError if the library may not be written to."""
+        if self.read_only:
+            raise ClipkitError(
+                f"the library in {self.path.parent} can be searched but not changed: it is on a read-only disk, or you "
+                "may not write there"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
