@@ -45,7 +45,8 @@ def settle(
         if not remove_missing and _is_away(catalog, places, place):
             kept = catalog.mark_seen_below(place)
             if kept:
-                notes.append(_note(place, _WHY[places.standing(place)], kept))
+                root = next(above for above in (place, *place.parents) if above in roots)
+                notes.append(_note(place, root, _WHY[places.standing(place)], kept))
             before = places.drives[place]
             if before and (kept or place in roots):
                 drives[place] = before
@@ -79,9 +80,9 @@ def _is_away(catalog: Catalog, places: Places, place: Path) -> bool:
     return not saw_any_below(catalog, place) and all(isinstance(found, Mount) for found in walk([place]))
 
 
-def _note(place: Path, why: str, kept: int) -> str:
+def _note(place: Path, root: Path, why: str, kept: int) -> str:
     pictures = "1 picture is" if kept == 1 else f"{kept:,} pictures are"
-    command = f"clipkit index {shlex.quote(str(place))} --remove-missing"
+    command = f"clipkit index {shlex.quote(str(root))} --remove-missing"
     return f"{place} {why}: its {pictures} kept; `{command}` takes them out"
 
 
