@@ -45,15 +45,16 @@ class FetchRefused(ClipkitError):
 class UnreadableImage(ClipkitError):
     """A file that yields no picture.
 
-    Attributes: `path`, `kind` (one of `FailureKind`, a stable word for programs), `reason` (one line for people).
+    Attributes: `path`, `kind` (one of `FailureKind`, a stable word for programs), `reason` (one line for people), and
+    `cause` where whoever raises it knows better than `clipkit.images.causes.cause_of` what it was due to.
     """
 
-    def __init__(self, path: Path, kind: FailureKind, reason: str) -> None:
+    def __init__(self, path: Path, kind: FailureKind, reason: str, cause: str = "") -> None:
         super().__init__(f"{path}: {reason}")
-        self.path, self.kind, self.reason = path, kind, reason
+        self.path, self.kind, self.reason, self.cause = path, kind, reason, cause
 
     def __reduce__(self):
-        return type(self), (self.path, self.kind, self.reason)
+        return type(self), (self.path, self.kind, self.reason, self.cause)
 
 
 class DecoderNotAvailable(ClipkitError):

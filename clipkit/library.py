@@ -128,6 +128,7 @@ class Library:
         batch_size: int = 32,
         workers: int | None = None,
         max_pixels: int | None = None,
+        remove_missing: bool = False,
         progress: ProgressCallback | None = None,
     ) -> IndexReport:
         """Brings the library up to date with the pictures below `paths`, or below all its folders.
@@ -136,8 +137,9 @@ class Library:
         This is done in every space of the library, one after another, or only in `space`, which is added if it is new:
         then all pictures below the paths are embedded in it, and nothing of the other spaces is lost. A space whose
         model is not on this machine is passed over, with a note in the report.
-        `exclude`: globs of names or of paths below a folder, remembered with the folders. Pictures beyond `max_pixels`
-        are refused.
+        `exclude`: globs of names or of paths below a folder, remembered with the folders; of folders within each other
+        the innermost decides. Pictures beyond `max_pixels` are refused. A folder that is not there, empty, or on
+        another drive than before counts as away and keeps its pictures, with a note, unless `remove_missing`.
 
         Pictures whose marks say that a model made them are embedded too, but no search shows them, unless
         `include_generated` says so for these folders; None is what was said of each before, at first False.
@@ -145,28 +147,20 @@ class Library:
         Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
         """
         from clipkit.images.decoding import Limits
+        from clipkit.indexing.roots import chosen_roots
         from clipkit.indexing.spaces import index_spaces
         from clipkit.spaces.registry import canonical_id
 
-        roots = [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
-        for root in roots:
-            if not os.path.lexists(root):
-                raise ClipkitError(f"there is no file or folder {root}")
         known = dict(self.catalog.roots())
-        if not roots:
-            if not known:
-                raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
-            roots = list(known)
-        groups: dict[tuple[str, ...], list[Path]] = {}
-        for root in roots:
-            groups.setdefault(tuple(exclude) or tuple(known.get(root, ())), []).append(root)
+        roots = chosen_roots([Path(path) for path in paths], exclude, known, remove_missing=remove_missing)
         chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
         started = time.monotonic()
         with self.catalog.writing():
             report = index_spaces(
-                self.catalog, chosen, groups, library=self.name, prepare=self._prepare, publish=self._publish,
+                self.catalog, chosen, roots, library=self.name, prepare=self._prepare, publish=self._publish,
                 include_generated=include_generated, device=device, batch_size=batch_size, workers=workers,
-                limits=Limits(pixels=max_pixels) if max_pixels else Limits(), progress=progress,
+                limits=Limits(pixels=max_pixels) if max_pixels else Limits(), remove_missing=remove_missing,
+                progress=progress,
             )  # fmt: skip
         facts = self.info()
         report.images, report.generated = facts.images, facts.marked

@@ -53,6 +53,8 @@ def generate(
 
     if not 1 <= count <= MOST:
         raise BadQuery(f"the number of pictures must be from 1 to {MOST}")
+    if library is not None:
+        library.catalog.require_writable()  # it records what is made
     entry = chosen(library, decoder)
     first = checked(entry, seed=seed, steps=steps, guidance=guidance, size=size)
     if output is not None and output.suffix.lower() not in SUFFIXES:
@@ -125,6 +127,8 @@ def make_missing(
             raise DecoderNotAvailable(reason)
         return replace(result, notes=(*result.notes, reason))
     before = None if fresh else made_before(library.catalog, result.query.to_json(), entry.id)
+    if library.catalog.read_only and not before and not always:
+        return replace(result, notes=(*result.notes, "no picture was made: the library may not be written to"))
     try:
         made = (
             before

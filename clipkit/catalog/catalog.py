@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from sqlite_utils import Database
 
-from clipkit.catalog.opening import as_clipkit_error, connect, make
+from clipkit.catalog.opening import Opened, as_clipkit_error, connect, make
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
-from clipkit.errors import LibraryBusy, LibraryNotFound
+from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
 
 _DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description", "made")
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
@@ -35,13 +34,15 @@ class Catalog:
     Every method that writes is one transaction: a process killed at any moment leaves the state before or after it.
     """
 
-    def __init__(self, path: Path, db: Database) -> None:
-        self.path, self.db = path, db
+    def __init__(self, path: Path, opened: Opened) -> None:
+        self.path, self.db, self._opened = path, opened.db, opened
+        self.read_only, self.uri = opened.read_only, opened.uri
         self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False) -> Catalog:
-        """Opens the catalog at `path` and brings its schema up to date.
+        """Opens the catalog at `path` and brings its schema up to date; where it may not be written to, it is read as
+        it is.
 
         Raises LibraryNotFound where there is none and `create` is not given, LibraryDamaged if the file is torn, no
         catalog, or written by a newer clipkit, LibraryBusy if another process keeps it locked, ClipkitError if it may
@@ -53,18 +54,18 @@ class Catalog:
         try:
             if not path.exists():
                 make(path)
-            db = connect(path)
+            opened = connect(path)
         except Timeout:
             raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
         except sqlite3.DatabaseError as error:
             raise as_clipkit_error(path, error) from error
-        catalog = cls(path, db)
+        catalog = cls(path, opened)
         catalog.begin_scan()
         return catalog
 
     def close(self) -> None:
         """Closes the file; SQLite folds its write-ahead log in when the last user closes."""
-        self.db.close()
+        self._opened.close()
 
     def __enter__(self) -> Catalog:
         return self
@@ -74,7 +75,9 @@ class Catalog:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the library's write lock; raises LibraryBusy at once if another process has it."""
+        """Holds the library's write lock; raises LibraryBusy at once if another process has it, ClipkitError if the
+        library may not be written to."""
+        self.require_writable()
         try:
             with self._lock:
                 yield
@@ -82,6 +85,14 @@ class Catalog:
             raise LibraryBusy(
                 f"another process is writing to {self.path.parent}; wait for it, or stop it, and try again"
             ) from None
+
+    def require_writable(self) -> None:
+        """Raises ClipkitError if the library may not be written to."""
+        if self.read_only:
+            raise ClipkitError(
+                f"the library in {self.path.parent} can be searched but not changed: it is on a read-only disk, or you "
+                "may not write there"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -117,16 +128,16 @@ class Catalog:
     def add_roots(
         self, roots: Iterable[Path], exclude: Sequence[str], *, include_generated: bool | None = None
     ) -> None:
-        """Remembers folders that were indexed, with what was left out of them.
+        """Remembers folders that are indexed, with what is left out of them.
 
         `include_generated`: whether searches show the pictures below them that a model made; None leaves it as it was.
         """
         with self.transaction():
             for root in roots:
                 self.db.execute(
-                    "INSERT INTO roots (path, exclude, added_at, scanned_at) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude, scanned_at = excluded.scanned_at",
-                    (to_stored(root), json.dumps(list(exclude)), now(), now()),
+                    "INSERT INTO roots (path, exclude, added_at) VALUES (?, ?, ?)"
+                    " ON CONFLICT (path) DO UPDATE SET exclude = excluded.exclude",
+                    (to_stored(root), json.dumps(list(exclude)), now()),
                 )
                 if include_generated is not None:
                     where, parameters = below(root)
@@ -166,6 +177,14 @@ class Catalog:
                     found[from_stored(path)] = size, mtime_ns, hash_
         return found
 
+    def causes(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Path -> what the failure of each file that has one was due to."""
+        found: dict[Path, str] = {}
+        for part in _parts([to_stored(path) for path in paths]):
+            sql = f"SELECT path, cause FROM failures WHERE path IN ({_marks(part)})"
+            found.update((from_stored(path), cause) for path, cause in self.db.execute(sql, part))
+        return found
+
     def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
         """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
         known: set[str] = set()
@@ -188,12 +207,14 @@ class Catalog:
     ) -> None:
         """Records a batch in one transaction: files first, so that the triggers see which contents come back.
 
-        `failures` leave the library; `missed` are unchanged files that another space has and this one could not read:
-        they are noted as failures, and stay where they are.
+        `failures` leave the library. `missed` are noted as failures, and stay where they are: unchanged files that
+        another space has and this one could not read, and files whose bytes are out of reach for now.
         """
         with self.transaction():
+            # Read before anything is written: files that swapped their names have each other's.
+            known = {i.hash: found for i in images if not i.details and (found := self._details_of(i.hash))}
             for image in images:
-                self._put_image(image)
+                self._put_image(image, known.get(image.hash))
             self.db.conn.executemany(
                 "INSERT OR IGNORE INTO embeddings (hash, space, vector, norm) VALUES (?, ?, ?, ?)",
                 [(e.hash, space, *_packed(e.vector)) for e in embeddings],
@@ -203,19 +224,31 @@ class Catalog:
                 if failure not in missed:
                     self.db.execute("DELETE FROM images WHERE path = ?", [path])
                 self.db.execute(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
-                    [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, now()],
+                    "INSERT OR REPLACE INTO failures (path, size, mtime_ns, kind, reason, cause, failed_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [path, failure.size, failure.mtime_ns, failure.kind, failure.reason, failure.cause, now()],
                 )
 
-    def _put_image(self, image: NewImage) -> None:
+    def forget_failures(self, paths: Sequence[Path]) -> None:
+        """Drops what is noted of files that can be read after all."""
+        with self.transaction():
+            self.db.conn.executemany("DELETE FROM failures WHERE path = ?", [(to_stored(path),) for path in paths])
+
+    def _details_of(self, content_hash: str) -> tuple | None:
+        sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
+        return self.db.execute(sql, [content_hash]).fetchone()
+
+    def _put_image(self, image: NewImage, known: tuple | None) -> None:
         path = to_stored(image.path)
+        self.db.execute(
+            "INSERT INTO temp.arrived SELECT ?1 WHERE EXISTS (SELECT 1 FROM images WHERE hash = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM images WHERE path = ?2)",
+            [image.hash, path],
+        )
         if image.details:
             details = tuple(getattr(image.details, name) for name in _DETAILS)
         else:
-            if not self.db.execute("SELECT 1 FROM images WHERE path = ?", [path]).fetchone():
-                self.db.execute("INSERT INTO temp.arrived VALUES (?)", [image.hash])
-            sql = f"SELECT {', '.join(_DETAILS)} FROM images WHERE hash = ? LIMIT 1"
-            details = self.db.execute(sql, [image.hash]).fetchone() or (None,) * len(_DETAILS)
+            details = known or self._details_of(image.hash) or (None,) * len(_DETAILS)
         # A picture that a model made stays hidden until `show_by_roots` has looked whose folder it lies in.
         made = details[_DETAILS.index("made")]
         columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "shown", "indexed_at")
@@ -241,27 +274,29 @@ class Catalog:
         with self.db.atomic():
             self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
 
-    def mark_seen_below(self, folder: Path) -> None:
-        """Takes all that is known below a folder for there, because the scan could not look into it."""
+    def mark_seen_below(self, folder: Path) -> int:
+        """Takes all that is known below a folder for there, because the scan could not look into it.
+
+        Returns how many pictures that adds to those seen.
+        """
         where, parameters = below(folder)
+        where += " AND path NOT IN (SELECT path FROM temp.vanished)"
         with self.transaction():
-            for table in ("images", "failures"):
-                self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM {table} WHERE {where}", parameters)
+            self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM failures WHERE {where}", parameters)
+            sql = f"INSERT OR IGNORE INTO temp.seen SELECT path FROM images WHERE {where}"
+            return self.db.execute(sql, parameters).rowcount
 
     def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
-        """Takes out files at or below `roots` that the scan did not see; returns how many, and how many of them moved.
+        """Takes out files at or below `roots` that the scan did not see, and those that were marked as vanished.
 
-        A vanished file has moved if its bytes arrived under a new path since the scan began.
+        Returns how many, and how many of them moved: their bytes arrived under a new path since the scan began.
         """
-        if not roots:
-            return 0, 0
         moved_sql = """
             SELECT COALESCE(SUM(MIN(gone.n, come.n)), 0)
             FROM (SELECT hash, COUNT(*) AS n FROM images WHERE path IN (SELECT path FROM temp.vanished) GROUP BY hash)
                 AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
         with self.transaction():
-            self.db.execute("DELETE FROM temp.vanished")
             for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
                 where, values = below(root)
                 where += " AND path NOT IN (SELECT path FROM temp.seen)"
@@ -269,6 +304,7 @@ class Catalog:
                 self.db.execute(f"DELETE FROM failures WHERE {where}", values)
             moved = self.db.execute(moved_sql).fetchone()[0]
             removed = self.db.execute("DELETE FROM images WHERE path IN (SELECT path FROM temp.vanished)").rowcount
+            self.db.execute("DELETE FROM temp.vanished")
         return removed, moved
 
     def remove(self, paths: Sequence[Path]) -> int:
@@ -280,6 +316,7 @@ class Catalog:
                 removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
                 self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
                 self.db.execute(f"DELETE FROM roots WHERE {where}", parameters)
+                self.db.execute(f"DELETE FROM drives WHERE {where}", parameters)
         return removed
 
     def purge_orphans(self) -> int:
@@ -349,7 +386,7 @@ class Catalog:
 
     def failures(self) -> Iterator[Failure]:
         """All failures, by path."""
-        for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason FROM failures ORDER BY path"):
+        for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason, cause FROM failures ORDER BY path"):
             yield Failure(from_stored(row[0]), *row[1:])
 
     def damage(self) -> str:

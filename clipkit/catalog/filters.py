@@ -151,8 +151,7 @@ def _fold(text: str | None) -> str | None:
 
 def _ids_where(catalog: Catalog, expression: str) -> set[int]:
     """Runs the user's expression on a connection that can do nothing but read the table of images."""
-    uri = f"{catalog.path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True)
+    connection = sqlite3.connect(catalog.uri, uri=True)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN)
     deadline = time.monotonic() + WHERE_SECONDS

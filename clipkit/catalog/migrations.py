@@ -142,3 +142,11 @@ _MADE_PICTURES = (
 def _routes(db: Database) -> None:
     # How each term of the query got to the decoder, as JSON.
     db.execute("ALTER TABLE generations ADD COLUMN route TEXT NOT NULL DEFAULT '[]'")
+
+
+@migrations(name="0004_causes_and_drives")
+def _causes_and_drives(db: Database) -> None:
+    # `cause`: what a failure was due to, see `clipkit.images.causes`; empty for those of older versions.
+    # `drives`: what each root, and each mount point below one, lay on when it was last read.
+    db.execute("ALTER TABLE failures ADD COLUMN cause TEXT NOT NULL DEFAULT ''")
+    db.execute("CREATE TABLE drives (path NOT NULL UNIQUE, drive TEXT NOT NULL)")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 from sqlite_utils import Database
@@ -37,34 +40,111 @@ def make(path: Path) -> None:
         os.replace(unfinished, path)
 
 
-def connect(path: Path) -> Database:
-    """Opens a catalog that is there and applies what migrations it lacks. Raises LibraryDamaged, sqlite3 errors."""
+@dataclass(frozen=True)
+class Opened:
+    """A catalog that was opened. `uri`: what another connection reads it by. `read_only`: it may not be written to.
+
+    `copy`: the temporary folder of a private copy, which lives as long as this.
+    """
+
+    db: Database
+    uri: str
+    read_only: bool = False
+    copy: TemporaryDirectory | None = None
+
+    def close(self) -> None:
+        """Closes the connection and deletes the private copy, if there is one."""
+        self.db.close()
+        if self.copy:
+            self.copy.cleanup()
+
+
+def connect(path: Path) -> Opened:
+    """Opens a catalog that is there, and applies what migrations it lacks if it may be written to.
+
+    Raises LibraryDamaged, sqlite3 errors.
+    """
     with path.open("rb") as file:
         header = file.read(20)
     if len(header) < 20:  # SQLite would take it for a new database
         raise LibraryDamaged(f"{path} is damaged (it is empty): {_advice(path)}")
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return Opened(_connect_to_write(path, wal=header[18] == 2), _uri(path, "mode=ro"))
+    return _connect_to_read(path) or _connect_to_copy(path)
+
+
+def _connect_to_write(path: Path, *, wal: bool) -> Database:
     connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
     try:
-        if header[18] != 2:  # not in WAL mode: a restored copy; two processes may not switch it at once
+        if not wal:  # a restored copy; two processes may not switch it at once
             with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         db = Database(connection)
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if migrations.migrations_table not in tables:
-            raise LibraryDamaged(f"{path} is no catalog of clipkit's: {_advice(path)}")
-        applied = {migration.name for migration in migrations.applied(db)}
-        own = {migration.name for migration in migrations._migrations}
-        if applied - own:
-            raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(applied - own)}): upgrade clipkit")
-        if own - applied:
+        if _lacks_migrations(db, path):
             with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
                 migrations.apply(db)
     except BaseException:
         connection.close()
         raise
     return db
+
+
+def _connect_to_read(path: Path) -> Opened | None:
+    """Opens a catalog whose disk is read-only, or that belongs to somebody else; None if it must be copied for that.
+
+    SQLite reads a write-ahead log beside it only together with the shared memory that another process has made.
+    Without both, the file is all there is, and is read as one that nobody changes.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    alone = not log.exists() or log.stat().st_size == 0
+    for mode in ("mode=ro", "mode=ro&immutable=1") if alone else ("mode=ro",):
+        connection = sqlite3.connect(_uri(path, mode), timeout=PATIENCE, check_same_thread=False, uri=True)
+        try:
+            db = Database(connection)
+            if not _lacks_migrations(db, path):
+                return Opened(db, _uri(path, mode), read_only=True)
+            connection.close()
+            return None
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF not in _OUTSIDE:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+    return None
+
+
+def _connect_to_copy(path: Path) -> Opened:
+    """Opens a private copy: the catalog is of an older version, or has a log that can be read only by replaying it."""
+    folder = TemporaryDirectory(prefix="clipkit-", ignore_cleanup_errors=True)
+    try:
+        own = Path(folder.name) / path.name
+        for name in (path.name, f"{path.name}-wal"):
+            if path.with_name(name).exists():
+                shutil.copyfile(path.with_name(name), own.with_name(name))
+        return Opened(_connect_to_write(own, wal=True), _uri(own, "mode=ro"), read_only=True, copy=folder)
+    except BaseException:
+        folder.cleanup()
+        raise
+
+
+def _lacks_migrations(db: Database, path: Path) -> bool:
+    """Whether the schema is an older one; raises LibraryDamaged for a newer one, and for other programs' files."""
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if migrations.migrations_table not in tables:
+        raise LibraryDamaged(f"{path} is no catalog of clipkit's: {_advice(path)}")
+    applied = {migration.name for migration in migrations.applied(db)}
+    own = {migration.name for migration in migrations._migrations}
+    if applied - own:
+        raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(applied - own)}): upgrade clipkit")
+    return bool(own - applied)
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"{path.absolute().as_uri()}?{mode}"
 
 
 def as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
@@ -75,7 +155,7 @@ def as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
     if code == sqlite3.SQLITE_FULL:
         return ClipkitError(f"the disk of {path} is full: make room and try again; nothing is lost")
     if code in _OUTSIDE:
-        return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read and write?")
+        return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read?")
     return LibraryDamaged(f"{path} is damaged ({error}): {_advice(path)}")
 
 

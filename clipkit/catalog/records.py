@@ -51,13 +51,15 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that gave no picture. `size` and `mtime_ns` say when to try it again: once they differ."""
+    """A file that gave no picture. It is tried again once `size` or `mtime_ns` differ, or the `cause` may have gone,
+    see `clipkit.images.causes`."""
 
     path: Path
     size: int
     mtime_ns: int
     kind: str
     reason: str
+    cause: str = ""
 
     def to_json(self) -> dict:
         """Plain data, as `clipkit failures --json` prints it."""

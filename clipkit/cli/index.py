@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from clipkit.cli.options import json_option, library_options
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
+from clipkit.indexing.roots import check_paths
 from clipkit.library import Library, library_folder
 
 
@@ -33,6 +33,11 @@ from clipkit.library import Library, library_folder
     help="Let searches show pictures marked as made by a model. [default: as before for a folder, at first no]",
 )  # fmt: skip
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures. [default: 300 million]")
+@click.option(
+    "--remove-missing", is_flag=True,
+    help="Take out the pictures of folders that are not there, empty, or on another drive than before; they are kept "
+    "otherwise, because a drive may be away.",
+)  # fmt: skip
 @library_options
 @json_option
 def index(
@@ -45,6 +50,7 @@ def index(
     exclude: tuple[str, ...],
     include_generated: bool | None,
     max_pixels: int | None,
+    remove_missing: bool,
     name: str,
     indexes: Path | None,
     as_json: bool,
@@ -54,9 +60,8 @@ def index(
     Only new and changed pictures are embedded. It can be stopped at any time and goes on from there.
     A library that has several models is brought up to date in all of them, unless --model names one.
     """
-    for path in paths:
-        if not os.path.lexists(path.expanduser()):
-            raise ClipkitError(f"there is no file or folder {path}")
+    if not remove_missing:
+        check_paths([path.expanduser() for path in paths])  # before a library is made
     folder = library_folder(name, indexes)
     is_new = not (folder / "catalog.db").exists()
     if is_new and not paths:
@@ -66,7 +71,8 @@ def index(
     with Library.open_or_create(folder, space=model) as library, progress_bar() as progress:
         report = library.index(
             paths, space=model, exclude=exclude, include_generated=include_generated, device=device,
-            batch_size=batch_size, workers=workers, max_pixels=max_pixels, progress=progress,
+            batch_size=batch_size, workers=workers, max_pixels=max_pixels,
+            remove_missing=remove_missing, progress=progress,
         )  # fmt: skip
     for note in report.notes:
         click.echo(f"clipkit: {note}", err=True)

@@ -30,7 +30,7 @@ def info(name: str, indexes: Path | None, as_json: bool) -> int:
 @library_options
 @json_option
 def failures(name: str, indexes: Path | None, as_json: bool) -> int:
-    """Files that gave no picture, and why. They are tried again when they change."""
+    """Files that gave no picture, and why. They are tried again once they, or what was in the way, have changed."""
     with open_library(name, indexes) as library:
         rows = [failure.to_json() for failure in library.failures()]
     if as_json:

@@ -120,10 +120,10 @@ def _csv(result: SearchResult) -> str:
 
 
 def _write_paths(result: SearchResult, end: bytes) -> None:
-    """Raw bytes, because file names need not be text."""
+    """Raw bytes, because file names need not be text; not those of files that are away, which nothing could open."""
     stream = sys.stdout.buffer
     for hit in result:
-        if hit.matched:
+        if hit.matched and not hit.away:
             stream.write(os.fsencode(hit.path) + end)
     stream.flush()
 
@@ -134,7 +134,8 @@ def render(result: SearchResult) -> None:
         for made in result.generated:
             sys.stdout.write(f"made\t-\t-\tmade\t{made.path}\n".encode("utf-8", "backslashreplace").decode())
         for hit in result:
-            line = f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{'match' if hit.matched else '-'}\t{hit.path}\n"
+            state = "away" if hit.away else "match" if hit.matched else "-"
+            line = f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{state}\t{hit.path}\n"
             sys.stdout.write(line.encode("utf-8", "backslashreplace").decode())
         return
     from rich.console import Console
@@ -153,6 +154,8 @@ def render(result: SearchResult) -> None:
         shown = str(hit.path).encode("utf-8", "backslashreplace").decode()
         style = f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim")
         row = Text(shown, style=style)
+        if hit.away:
+            row.append("  (away)", style="yellow")
         if hit.copies:
             row.append(f"  (+{len(hit.copies)} copies)", style="dim")
         confidence = Text(f"{hit.confidence:.2f}", style="green" if hit.matched else "dim")

@@ -229,12 +229,13 @@ def model_here(entry: DecoderEntry) -> str:
 
 def content_of(value: object) -> str:
     """The hash of a picture's bytes if it is a file that can be read, else empty."""
+    from clipkit.images.decoding import Limits
     from clipkit.images.hashing import content_hash
 
     if not isinstance(value, str | Path):
         return ""
     try:
-        return content_hash(Path(value))
+        return content_hash(Path(value), Limits().bytes)
     except (UnreadableImage, OSError, ValueError):
         return ""
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from clipkit.errors import FailureKind, UnreadableImage
 from clipkit.images.colour import to_rgb
-from clipkit.images.files import describe_os_error, open_regular
+from clipkit.images.files import describe_os_error, open_regular, refuse_larger
 from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
@@ -71,9 +71,7 @@ def open_picture(source: Path | bytes, *, shortest_side: int | None = None, limi
     with file, quiet(), _plain_reasons(path, file):
         if size == 0:
             raise UnreadableImage(path, "not-an-image", "the file is empty")
-        if size > limits.bytes:
-            reason = f"the file has {size:,} bytes; the limit is {limits.bytes:,}"
-            raise UnreadableImage(path, "too-large", reason)
+        refuse_larger(path, size, limits.bytes)
         return _decode(file, path, shortest_side, limits)
 
 
@@ -89,7 +87,7 @@ def _decode(file: BinaryIO, path: Path, shortest_side: int | None, limits: Limit
         _check_pixels(path, image.size, limits)
     except (UnknownFormat, DamagedHeader) as error:
         if raw_error is not None:
-            raise UnreadableImage(path, "unsupported", str(raw_error)) from error
+            raise UnreadableImage(path, "unsupported", str(raw_error)) from raw_error
         if isinstance(error, DamagedHeader) and error.format_name == "TIFF":
             try:  # a sensor's layout may be one that Pillow takes for nonsense
                 return _decode_raw(file, path, shortest_side, limits)

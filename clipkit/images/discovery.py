@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipkit.errors import FailureKind
-from clipkit.images.files import describe_os_error, special_reason
+from clipkit.images.causes import ENTRY, HERE
+from clipkit.images.files import describe_os_error, modified_ns, special_reason
 
 RAW_EXTENSIONS: frozenset[str] = frozenset(
     {
@@ -37,7 +40,7 @@ _IGNORED_FOLDERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that has a picture's name: `path` is absolute, `size` is in bytes, `mtime_ns` in nanoseconds."""
+    """A file that has a picture's name: `path` is absolute, `size` in bytes, `mtime_ns` as `modified_ns` gives it."""
 
     path: Path
     size: int
@@ -46,60 +49,88 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something on the way that cannot be read; `kind` is for programs, `reason` one line for people."""
+    """Something on the way that cannot be read; `kind` is for programs, `reason` one line for people.
+
+    `cause`: `HERE` if the system refuses to say what it is, `ENTRY` if it is no file.
+    """
 
     path: Path
     kind: FailureKind
     reason: str
+    cause: str = ENTRY
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder on another drive than the one that it lies in: a mount point, or a link to another drive."""
+
+    path: Path
+
+
+_Identity = tuple[int, int] | str
 _Matcher = Callable[[str, str, bool], bool]
 
 
-def walk(roots: Iterable[Path], exclude: Sequence[str] = ()) -> Iterator[FoundFile | Problem]:
-    """Yield the picture files under `roots`, and what cannot be read on the way.
+def walk(
+    roots: Iterable[Path], exclude: Sequence[str] | Mapping[Path, Sequence[str]] = ()
+) -> Iterator[FoundFile | Problem | Mount]:
+    """Yield the picture files under `roots`, what cannot be read on the way, and the mount points below them.
 
     A root is a folder or a single file (taken whatever its extension). In a folder come first its files, then its
-    folders, each sorted by name. Symbolic links are followed; a folder reached twice is walked once. Hidden files and
-    folders and the droppings of NAS boxes and archivers (`@eaDir`, `__MACOSX`, ...) are left out below a root.
+    folders, each sorted by name. Symbolic links are followed; a folder reached twice is walked once, and a root inside
+    another root is walked as a root. Hidden files and folders and the droppings of NAS boxes and archivers (`@eaDir`,
+    `__MACOSX`, ...) are left out below a root.
 
-    `exclude` holds globs: `*` and `?` stop at `/`, `**` does not, `[...]` is a set of characters, a trailing `/` means
-    folders alone. A glob is tried on the name, on the path below the root and, if it is absolute, on the whole path.
-    An excluded folder is not entered. A folder that is named as a root is never excluded; a file that is, can be.
+    `exclude` holds globs, the same for all roots or for each its own: `*` and `?` stop at `/`, `**` does not, `[...]`
+    is a set of characters, a trailing `/` means folders alone. A glob is tried on the name, on the path below the root
+    and, if it is absolute, on the whole path. An excluded folder is not entered. A folder that is named as a root is
+    never excluded; a file that is, can be.
 
     Memory holds the names of one folder at a time and an identity for every folder seen, never the list of files.
     Paths are absolute but not resolved, so that they stay the names the user knows.
     """
-    excluded = _matcher(exclude)
-    unique_roots = list(dict.fromkeys(os.path.abspath(root) for root in roots))
+    matchers: dict[str, _Matcher] = {}
+    by_globs: dict[tuple[str, ...], _Matcher] = {}
+    for root in roots:
+        globs = tuple(exclude.get(Path(root), ()) if isinstance(exclude, Mapping) else exclude)
+        if globs not in by_globs:
+            by_globs[globs] = _matcher(globs)
+        matchers.setdefault(os.path.abspath(root), by_globs[globs])
     # A file may be named as a root and lie below another root too: it is yielded once, as a root.
-    single_files = {root for root in unique_roots if os.path.isfile(root)}
-    seen_folders: set[tuple[int, int] | str] = set()
-    for root in unique_roots:
+    single_files = {root for root in matchers if os.path.isfile(root)}
+    # So may a folder, perhaps by another name: it is left to its own turn, with its own globs.
+    owners: dict[_Identity, str] = {}
+    for root in matchers:
+        with contextlib.suppress(OSError, ValueError):
+            owners.setdefault(_identity(root, os.stat(root)), root)
+    seen_folders: set[_Identity] = set()
+    for root, excluded in matchers.items():
         try:
             status = os.stat(root)
         except (OSError, ValueError) as error:
             yield _problem(root, error)
             continue
         if stat.S_ISDIR(status.st_mode):
-            for found in _walk_folder(root, excluded, seen_folders):
+            for found in _walk_folder(root, excluded, seen_folders, owners):
                 if os.fspath(found.path) not in single_files:
                     yield found
         elif not stat.S_ISREG(status.st_mode):
             yield Problem(Path(root), "unreadable", special_reason(status.st_mode))
         elif not excluded(root, os.path.basename(root), False):
-            yield FoundFile(Path(root), status.st_size, status.st_mtime_ns)
+            yield FoundFile(Path(root), status.st_size, modified_ns(status))
 
 
 def _walk_folder(
-    root: str, excluded: _Matcher, seen_folders: set[tuple[int, int] | str]
-) -> Iterator[FoundFile | Problem]:
-    waiting = [(root, "")]  # a stack rather than recursion: trees may be deeper than Python's stack
+    root: str, excluded: _Matcher, seen_folders: set[_Identity], owners: Mapping[_Identity, str]
+) -> Iterator[FoundFile | Problem | Mount]:
+    # A stack rather than recursion: trees may be deeper than Python's stack.
+    waiting: list[tuple[str, str, int | None]] = [(root, "", None)]
     while waiting:
-        folder, below_root = waiting.pop()
+        folder, below_root, device_above = waiting.pop()
         try:
-            identity = _identity(folder)
-            if identity in seen_folders:
+            status = os.stat(folder)  # not DirEntry.stat(), whose inode is 0 on Windows
+            identity = _identity(folder, status)
+            if identity in seen_folders or (identity in owners and not folder == root == owners[identity]):
                 continue
             seen_folders.add(identity)
             with os.scandir(folder) as listing:
@@ -107,20 +138,25 @@ def _walk_folder(
         except OSError as error:
             yield _problem(folder, error)
             continue
-        folders: list[tuple[str, str]] = []
+        if device_above not in (None, status.st_dev):
+            yield Mount(Path(folder))
+        folders: list[tuple[str, str, int | None]] = []
         for entry in entries:
             if _is_hidden(entry):
                 continue
             relative = f"{below_root}{entry.name}"
             try:
                 is_folder = entry.is_dir()
-            except OSError:
-                is_folder = False  # the stat below says what is wrong
+                broken = None
+            except OSError as error:
+                is_folder, broken = False, error
             if (is_folder and entry.name.lower() in _IGNORED_FOLDERS) or excluded(entry.path, relative, is_folder):
                 continue
             if is_folder:
-                folders.append((entry.path, f"{relative}/"))
+                folders.append((entry.path, f"{relative}/", status.st_dev))
             if not _has_picture_name(entry.name):
+                if broken and broken.errno != errno.ELOOP:  # it may be a folder, on a drive that does not answer
+                    yield _problem(entry.path, broken)
                 continue
             if is_folder:
                 yield Problem(Path(entry.path), "directory", "it is a folder that is named like a picture")
@@ -140,7 +176,7 @@ def _look_at(entry: os.DirEntry[str]) -> FoundFile | Problem:
             return problem
         return _problem(entry.path, error)
     if stat.S_ISREG(status.st_mode):
-        return FoundFile(Path(entry.path), status.st_size, status.st_mtime_ns)
+        return FoundFile(Path(entry.path), status.st_size, modified_ns(status))
     return Problem(Path(entry.path), "unreadable", special_reason(status.st_mode))
 
 
@@ -160,13 +196,12 @@ def _problem(path: str, error: OSError | ValueError) -> Problem:
         kind, reason = describe_os_error(error)
         if kind == "vanished":
             reason = "there is no such file or folder"
-        return Problem(Path(path), kind, reason)
+        return Problem(Path(path), kind, reason, HERE)
     return Problem(Path(path), "unreadable", "its name is not one the system can open")
 
 
-def _identity(folder: str) -> tuple[int, int] | str:
+def _identity(folder: str, status: os.stat_result) -> _Identity:
     """Tell folders apart whatever path leads to them; some Windows file systems number nothing, so the path decides."""
-    status = os.stat(folder)  # not DirEntry.stat(), whose inode is 0 on Windows
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 

@@ -38,6 +38,21 @@ def describe_os_error(error: OSError) -> tuple[FailureKind, str]:
     return "unreadable", f"the system cannot read it ({words})"
 
 
+def modified_ns(status: os.stat_result) -> int:
+    """Return when a file was last changed, in nanoseconds, folded into the signed 64 bits that SQLite holds.
+
+    Dates before 1677 and after 2262 do not fit, and file systems have them. Folded, rather than cut off at the ends,
+    two different dates still differ.
+    """
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
+
+
+def refuse_larger(path: Path, size: int, limit: int) -> None:
+    """Raise `UnreadableImage` for a file of more than `limit` bytes, before any of them are read."""
+    if size > limit:
+        raise UnreadableImage(path, "too-large", f"the file has {size:,} bytes; the limit is {limit:,}")
+
+
 def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
     """Open an ordinary file for reading, without buffering surprises, and return it with its stat.
 

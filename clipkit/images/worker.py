@@ -28,8 +28,9 @@ import numpy as np
 from PIL import Image
 
 from clipkit.errors import ClipkitError, UnreadableImage
+from clipkit.images.causes import HERE, MACHINE, cause_of
 from clipkit.images.decoding import Limits, open_picture
-from clipkit.images.files import describe_os_error
+from clipkit.images.files import describe_os_error, modified_ns
 from clipkit.images.metadata import Metadata
 from clipkit.images.preprocessing import Preprocessing
 
@@ -49,7 +50,7 @@ class Decoded:
     """A picture as its model wants it.
 
     `pixels`: uint8 (size, size, 3), RGB. `width`, `height`: of the full upright picture. `size` (bytes) and `mtime_ns`
-    are the file's, from before it was decoded. `remark` is what the pool's `examine` said of it.
+    are the file's, from before it was decoded (see `modified_ns`). `remark` is what the pool's `examine` said of it.
     """
 
     pixels: np.ndarray
@@ -73,9 +74,9 @@ def decode_file(path: Path, preprocessing: Preprocessing, limits: Limits, examin
     except OSError as error:
         raise UnreadableImage(path, *describe_os_error(error)) from error
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        raise UnreadableImage(path, "unreadable", "it changed while it was read")
+        raise UnreadableImage(path, "unreadable", "it changed while it was read", HERE)
     return Decoded(
-        pixels, picture.width, picture.height, picture.format, picture.metadata, before.st_size, before.st_mtime_ns,
+        pixels, picture.width, picture.height, picture.format, picture.metadata, before.st_size, modified_ns(before),
         remark,
     )  # fmt: skip
 
@@ -194,15 +195,19 @@ class _Child:
                 self._end()
                 if attempt == 0 and not self._closed:
                     continue  # it died while idle, which is not this file's fault
-                return UnreadableImage(path, "crashed", "the decoding process could not be reached")
+                return UnreadableImage(path, "crashed", "the decoding process could not be reached", MACHINE)
             answer = _read(_stdout(process))
             if alarm.cancel():
                 self._end()
-                return UnreadableImage(path, "timeout", f"decoding took longer than {self._timeout:g} seconds")
+                return UnreadableImage(path, "timeout", f"decoding took longer than {self._timeout:g} seconds", MACHINE)
             if answer is not None:
                 return answer if isinstance(answer, Decoded) else UnreadableImage(path, *answer)
             code = self._end()
-            return UnreadableImage(path, "crashed", f"the decoder died of this file ({_describe_exit(code)})")
+            # A fault of the decoder's own kills with one of these; anything else came from outside, as the kernel's
+            # SIGKILL does where memory runs out.
+            own = code is not None and (-code in _FAULTS or code >= 0xC0000000)
+            reason = f"the decoder died of this file ({_describe_exit(code)})"
+            return UnreadableImage(path, "crashed", reason, "" if own else MACHINE)
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -293,6 +298,7 @@ class _Alarm:
         return self._rang
 
 
+_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _PACKAGE_PARENT = os.fspath(Path(__file__).resolve().parents[2])
 
 
@@ -361,9 +367,9 @@ def _serve() -> None:
         try:
             answer: object = decode_file(path, preprocessing, limits, examine)
         except UnreadableImage as error:
-            answer = (error.kind, error.reason)
+            answer = (error.kind, error.reason, cause_of(error, limits.pixels))
         except MemoryError:
-            answer = ("too-large", "decoding it takes more memory than there is")
+            answer = ("too-large", "decoding it takes more memory than there is", MACHINE)
         except Exception as error:  # a fault of ours: still one file's failure, not the run's
             answer = ("unreadable", f"decoding failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         _write(answers, pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))

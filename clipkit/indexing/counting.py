@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipkit.images.discovery import walk
+from clipkit.images.discovery import Mount, walk
 from clipkit.progress import Progress, ProgressCallback
 
 
 class Tally:
-    """Counts the files below `roots` while `step` reports the ones done; does nothing without a callback."""
+    """Counts the files below `roots`, each with the globs that it leaves out, while `step` reports the ones done; does
+    nothing without a callback."""
 
-    def __init__(self, roots: Sequence[Path], exclude: Sequence[str], report: ProgressCallback | None) -> None:
+    def __init__(self, roots: Mapping[Path, Sequence[str]], report: ProgressCallback | None) -> None:
         self._report, self._done = report, 0
         self._total: int | None = None
         self._started = self._shown = time.monotonic()
         self._stop = threading.Event()
         if report:
-            threading.Thread(target=self._count, args=(tuple(roots), tuple(exclude)), daemon=True).start()
+            threading.Thread(target=self._count, args=(dict(roots),), daemon=True).start()
 
-    def _count(self, roots: tuple[Path, ...], exclude: tuple[str, ...]) -> None:
+    def _count(self, roots: dict[Path, Sequence[str]]) -> None:
         total = 0
-        for _ in walk(roots, exclude):
+        for found in walk(roots, roots):
             if self._stop.is_set():
                 return
-            total += 1
+            total += not isinstance(found, Mount)
         self._total = total
 
     def step(self, files: int = 1) -> None:

@@ -8,10 +8,13 @@ every batch is committed in one transaction, and a run that is killed loses at m
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +23,10 @@ import numpy as np
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.records import Details, Embedding, Failure, NewImage
 from clipkit.errors import SpaceNotAvailable, UnreadableImage
-from clipkit.images.discovery import FoundFile, Problem, walk
+from clipkit.images.causes import HERE, cause_of, may_have_gone
+from clipkit.images.decoding import Limits
+from clipkit.images.discovery import FoundFile, Mount, Problem, walk
+from clipkit.images.files import modified_ns
 from clipkit.images.hashing import content_hash
 from clipkit.images.worker import Decoded, DecodePool
 from clipkit.indexing.counting import Tally
@@ -29,6 +35,8 @@ from clipkit.spaces.encoder import Encoder
 
 CHUNK = 256
 """Files that are compared with the catalog in one look-up."""
+TRIES = 2
+"""How often a file that changes while it is read is read again in one run; the next run takes it up."""
 
 
 @dataclass(slots=True)
@@ -37,6 +45,7 @@ class Item:
 
     `known_hash` is what the catalog has for this path, None for a new file; `unchanged` says that the file is the one
     that the catalog knows, and only this space lacks it.
+    `tries` counts the times that it was sent round again because it changed while it was read.
     """
 
     path: Path
@@ -46,6 +55,7 @@ class Item:
     known_hash: str | None = None
     unchanged: bool = False
     needs_decoding: bool = False
+    tries: int = 0
     decoded: Decoded | None = None
     failure: UnreadableImage | None = None
 
@@ -57,46 +67,68 @@ def chunks(items: Iterable, size: int) -> Iterator[list]:
         yield chunk
 
 
-def scan(roots: Sequence[Path], exclude: Sequence[str]) -> Iterator[Item]:
-    """Every picture file below the roots, and what is named like one but cannot be."""
-    for found in walk(roots, exclude):
+def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[Item]:
+    """Every picture file below the roots, each with the globs that it leaves out, and what is named like one but cannot
+    be; `mounts` is filled with the mount points met on the way."""
+    for found in walk(roots, roots):
         if isinstance(found, FoundFile):
             yield Item(found.path, found.size, found.mtime_ns)
         elif isinstance(found, Problem):
-            yield Item(found.path, 0, 0, failure=UnreadableImage(found.path, found.kind, found.reason))
+            failure = UnreadableImage(found.path, found.kind, found.reason, found.cause)
+            yield Item(found.path, 0, 0, failure=failure)
+        elif isinstance(found, Mount):
+            mounts.append(found.path)
 
 
-def diff(items: Iterable[Item], catalog: Catalog, space: str, report: IndexReport, tally: Tally) -> Iterator[Item]:
-    """Passes on what is new or changed, or not yet in this space; notes for the catalog which files are there."""
+def diff(
+    items: Iterable[Item], catalog: Catalog, space: str, limits: Limits, report: IndexReport, tally: Tally
+) -> Iterator[Item]:
+    """Passes on what is new or changed, not yet in this space, or failed for a cause that may have gone; notes for the
+    catalog which files are there."""
+
+    @cache
+    def worth_a_try(cause: str) -> bool:
+        return may_have_gone(cause, limits.pixels)
+
     for chunk in chunks(items, CHUNK):
         catalog.mark_seen(item.path for item in chunk)
         for item in chunk:
             if item.failure and item.failure.kind == "unreadable":
                 catalog.mark_seen_below(item.path)  # a folder that cannot be read now loses nothing
         states = catalog.states([item.path for item in chunk])
+        causes = catalog.causes([item.path for item in chunk])
         embedded = catalog.known_contents({hash_ for *_, hash_ in states.values() if hash_}, space)
+        reached: list[Path] = []
         for item in chunk:
             report.scanned += 1
             size, mtime_ns, hash_ = states.get(item.path, (None, None, None))
             same = (size, mtime_ns) == (item.size, item.mtime_ns)
+            if item.failure or (same and hash_ is None and worth_a_try(causes[item.path])):
+                item.known_hash = hash_
+                yield item
+                continue
             if same and hash_ is None:
                 report.failed += 1
             elif same and hash_ in embedded:
                 report.unchanged += 1
+                if causes.get(item.path) == HERE:
+                    reached.append(item.path)
             else:
                 item.known_hash, item.unchanged = hash_, same
                 yield item
                 continue
             tally.step()
+        if reached:
+            catalog.forget_failures(reached)
 
 
-def hash_all(items: Iterable[Item], threads: int = 2) -> Iterator[Item]:
+def hash_all(items: Iterable[Item], limits: Limits, threads: int = 2) -> Iterator[Item]:
     """Adds content hashes, a few files ahead; xxhash and reading both let other threads run."""
 
     def hashed(item: Item) -> Item:
         if not item.failure:
             try:
-                item.hash = content_hash(item.path)
+                item.hash = content_hash(item.path, limits.bytes)
             except UnreadableImage as failure:
                 item.failure = failure
         return item
@@ -126,8 +158,11 @@ def decode(items: Iterable[Item], pool: DecodePool) -> Iterator[Item]:
     for item, decoded in pool.decode(items, path=lambda item: item.path if item.needs_decoding else None):
         if isinstance(decoded, UnreadableImage):
             item.failure = decoded
-        elif decoded is not None:
-            item.decoded, item.size, item.mtime_ns = decoded, decoded.size, decoded.mtime_ns
+        elif decoded is not None and (decoded.size, decoded.mtime_ns) != (item.size, item.mtime_ns):
+            # The hash may be that of other bytes than these pixels came from.
+            item.failure = UnreadableImage(item.path, "unreadable", "it changed while it was read", HERE)
+        else:
+            item.decoded = decoded
         yield item
 
 
@@ -171,20 +206,38 @@ def commit(
     batch: Sequence[Item],
     embeddings: Sequence[Embedding],
     catalog: Catalog,
+    limits: Limits,
     report: IndexReport,
-    broken: dict[str, UnreadableImage],
-) -> None:
-    """Writes a batch in one transaction and counts it. `broken` remembers contents that gave no picture, for copies."""
+    broken: dict[tuple[str, str], Failure],
+) -> list[Item]:
+    """Writes a batch in one transaction and counts it; returns the items that must go round once more.
+
+    `broken` remembers contents that gave no picture, for copies. Where it was not the bytes that failed but the file, a
+    copy is read for itself: its twin may have been deleted while this ran.
+    """
     images: list[NewImage] = []
     failures: list[Failure] = []
     missed: list[Failure] = []
-    broken.update({item.hash: item.failure for item in batch if item.failure and item.needs_decoding})
+    again: list[Item] = []
+    there = {item.hash for item in batch if item.decoded}
+    there |= catalog.known_contents({item.hash for item in batch if item.hash} - there, report.space)
     for item in batch:
-        failure = item.failure or (None if item.decoded else broken.get(item.hash))
+        failure = _failure_of(item, limits)
+        if failure and item.tries < TRIES and (fresh := _looked_at_again(item)):
+            again.append(fresh)
+            continue
+        if failure and item.needs_decoding and failure.cause != HERE:
+            broken[_content(item)] = failure
+        if not failure and item.hash not in there:  # its twin was to bring the pixels, and did not
+            twin = broken.get(_content(item))
+            if not twin:
+                again.append(_from_the_start(item))
+                continue
+            failure = replace(twin, path=item.path, size=item.size, mtime_ns=item.mtime_ns)
         if failure:
             report.failed += 1
-            record = Failure(item.path, item.size, item.mtime_ns, failure.kind, failure.reason)
-            (missed if item.unchanged and failure.kind != "vanished" else failures).append(record)
+            stays = item.unchanged or (failure.cause == HERE and item.hash in ("", item.known_hash))
+            (missed if stays else failures).append(failure)
             continue
         images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, _details(item.decoded)))
         if item.known_hash is None:
@@ -196,6 +249,38 @@ def commit(
             report.unchanged += 1
     catalog.commit_batch(images, space=report.space, embeddings=embeddings, failures=failures, missed=missed)
     report.embedded += len(embeddings)
+    return again
+
+
+def _failure_of(item: Item, limits: Limits) -> Failure | None:
+    if not item.failure:
+        return None
+    cause = cause_of(item.failure, limits.pixels)
+    return Failure(item.path, item.size, item.mtime_ns, item.failure.kind, item.failure.reason, cause)
+
+
+def _content(item: Item) -> tuple[str, str]:
+    """What decoders go by: the bytes, and the extension, which tells RAW files from TIFF."""
+    return item.hash, item.path.suffix.lower()
+
+
+def _from_the_start(item: Item) -> Item:
+    """The same file with nothing done to it yet."""
+    return Item(
+        item.path, item.size, item.mtime_ns, known_hash=item.known_hash, unchanged=item.unchanged, tries=item.tries
+    )
+
+
+def _looked_at_again(item: Item) -> Item | None:
+    """The file as it is now, if it is there and another than when it was found."""
+    try:
+        status = os.stat(item.path)
+    except (OSError, ValueError):
+        return None
+    now = status.st_size, modified_ns(status)
+    if now == (item.size, item.mtime_ns) or not stat.S_ISREG(status.st_mode):
+        return None
+    return Item(item.path, *now, known_hash=item.known_hash, tries=item.tries + 1)
 
 
 def _details(decoded: Decoded | None) -> Details | None:

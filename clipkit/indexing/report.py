@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 
 
 @dataclass(slots=True)
@@ -14,7 +14,7 @@ class IndexReport:
     the image tower; `images` is how many files of the library searches show now, `generated` how many have marks that
     say that a model made them, which searches leave out unless they were included. `seconds` is how long it took, with
     the loading of the model and the search index. `space` is the first of the `spaces` that were brought up to date;
-    `notes` say which could not be, and why.
+    `notes` say which could not be, and why, and which folders are away, so that their pictures are kept.
     """
 
     library: str
@@ -33,11 +33,6 @@ class IndexReport:
     seconds: float = 0.0
     spaces: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def plus(self, other: IndexReport) -> IndexReport:
-        """The counts of two runs over different files together."""
-        counts = (f.name for f in fields(self) if f.type in ("int", "float"))
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in counts})
 
     def and_in(self, other: IndexReport) -> IndexReport:
         """The counts of two runs over the same files, in two spaces: a file counts once, an embedding each time."""

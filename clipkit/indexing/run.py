@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.errors import UnreadableImage
+from clipkit.catalog.records import Failure
 from clipkit.images.decoding import Limits
 from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
+from clipkit.indexing.absence import settle
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
 from clipkit.marks.reading import made_by
@@ -21,46 +22,66 @@ from clipkit.spaces.encoder import Encoder
 def index(
     catalog: Catalog,
     encoder: Encoder,
-    roots: Sequence[Path],
+    roots: Mapping[Path, Sequence[str]],
     *,
     library: str,
-    exclude: Sequence[str] = (),
     batch_size: int = 32,
     workers: int | None = None,
     limits: Limits | None = None,
+    remove_missing: bool = False,
     progress: ProgressCallback | None = None,
 ) -> IndexReport:
-    """Brings the catalog up to date with the files below `roots`, absolute paths; hold the catalog's write lock.
+    """Brings the catalog up to date with the files below `roots`, absolute paths, each with the globs that it leaves
+    out; hold the catalog's write lock.
 
     Batches are committed as they are done. Files that have vanished are taken out at the end, once the scan has seen
-    every root; a root that is itself not there (a drive that is away) loses nothing.
+    every root; see `clipkit.indexing.absence` for what counts as away, and loses nothing unless `remove_missing`.
     """
     report = IndexReport(library, encoder.space, spaces=[encoder.space])
-    present = [root for root in roots if root.exists()]
+    limits = limits or Limits()
+    present = {root: globs for root, globs in roots.items() if not _is_missing(root)}
     catalog.begin_scan()
     in_flight: set[str] = set()
-    broken: dict[str, UnreadableImage] = {}
-    tally = Tally(present, exclude, progress)
-    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits or Limits(), examine=made_by)
+    broken: dict[tuple[str, str], Failure] = {}
+    mounts: list[Path] = []
+    tally = Tally(present, progress)
+    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits, examine=made_by)
     try:
         with pool:
-            found = pipeline.scan(present, exclude)
-            new = pipeline.diff(found, catalog, encoder.space, report, tally)
-            hashed = pipeline.hash_all(new)
-            recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
-            decoded = pipeline.decode(recognised, pool)
-            for batch in pipeline.batches(decoded, batch_size):
-                embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
-                pipeline.commit(batch, embeddings, catalog, report, broken)
-                in_flight.difference_update(item.hash for item in batch if item.needs_decoding)
-                tally.step(len(batch))
+            found = pipeline.scan(present, mounts)
+            new: Iterable[pipeline.Item] = pipeline.diff(found, catalog, encoder.space, limits, report, tally)
+            while True:
+                again: list[pipeline.Item] = []
+                hashed = pipeline.hash_all(new, limits)
+                recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
+                decoded = pipeline.decode(recognised, pool)
+                for batch in pipeline.batches(decoded, batch_size):
+                    embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
+                    postponed = pipeline.commit(batch, embeddings, catalog, limits, report, broken)
+                    in_flight.difference_update(item.hash for item in batch if item.needs_decoding)
+                    again += postponed
+                    tally.step(len(batch) - len(postponed))
+                if not again:
+                    break
+                new = again
     finally:
         tally.close()
-    removed, report.moved = catalog.remove_vanished(present)
+    removed, report.moved, report.notes = settle(catalog, roots, mounts, remove_missing=remove_missing)
     report.removed = removed - report.moved
     report.added -= report.moved
-    report.duplicates -= report.moved
+    report.duplicates = max(0, report.duplicates - report.moved)
     return report
+
+
+def _is_missing(root: Path) -> bool:
+    """Whether a root is not there; one that cannot be looked at is, and the scan says why."""
+    try:
+        os.stat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def default_workers() -> int:

@@ -13,14 +13,11 @@ from clipkit.indexing.report import IndexReport
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.spaces.encoder import Encoder, load_encoder
 
-Groups = Mapping[tuple[str, ...], Sequence[Path]]
-"""What is left out -> the folders of which that is left out."""
-
 
 def index_spaces(
     catalog: Catalog,
     spaces: Sequence[str],
-    groups: Groups,
+    roots: Mapping[Path, Sequence[str]],
     *,
     library: str,
     prepare: Callable[[Encoder], None],
@@ -30,14 +27,17 @@ def index_spaces(
     batch_size: int = 32,
     workers: int | None = None,
     limits: Limits | None = None,
+    remove_missing: bool = False,
     progress: ProgressCallback | None = None,
 ) -> IndexReport:
-    """Brings every space up to date with the folders; hold the catalog's write lock.
+    """Brings every space up to date with `roots`, each with the globs it leaves out; hold the catalog's write lock.
 
     `prepare` is called before a space is filled, and `publish` once it is and it is settled which of the pictures that
-    a model made are shown. Of several spaces those whose model cannot
-    be loaded are passed over, with a note in the report; raises SpaceNotAvailable if that leaves none.
+    a model made are shown. Of several spaces those whose model cannot be loaded are passed over, with a note in the
+    report; raises SpaceNotAvailable if that leaves none.
     """
+    for root, globs in roots.items():  # before anything else, so that a run that is killed can be taken up again
+        catalog.add_roots([root], globs, include_generated=include_generated)
     total: IndexReport | None = None
     notes: list[str] = []
     for space in spaces:
@@ -50,22 +50,17 @@ def index_spaces(
         if encoder.note:
             notes.append(encoder.note)
         prepare(encoder)
-        report: IndexReport | None = None
-        for globs, members in groups.items():
-            one = run.index(
-                catalog, encoder, members, library=library, exclude=globs, batch_size=batch_size, workers=workers,
-                limits=limits, progress=told,
-            )  # fmt: skip
-            there = [member for member in members if member.exists()]
-            catalog.add_roots(there, globs, include_generated=include_generated)
-            report = one if report is None else report.plus(one)
-        assert report is not None
+        report = run.index(
+            catalog, encoder, roots, library=library, batch_size=batch_size, workers=workers, limits=limits,
+            remove_missing=remove_missing, progress=told,
+        )  # fmt: skip
+        notes += report.notes
         catalog.show_by_roots()
         publish(encoder, told)
         total = report if total is None else total.and_in(report)
     if total is None:
         raise SpaceNotAvailable(notes[0])
-    total.notes = notes
+    total.notes = list(dict.fromkeys(notes))  # of several spaces each says the same of the folders
     return total
 
 

@@ -15,7 +15,8 @@ class Hit:
     """One picture of the library.
 
     `score` is the cosine similarity to the query; `confidence` in [0, 1] that it shows what was asked for; `matched`
-    whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright.
+    whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright. `away`:
+    the file lies on a drive, or in a folder, that is not there now.
     """
 
     rank: int
@@ -29,6 +30,7 @@ class Hit:
     height: int | None = None
     taken_at: str | None = None
     camera: str | None = None
+    away: bool = False
 
     def to_json(self) -> dict:
         """The keys that `clipkit search --json` promises."""
@@ -40,6 +42,7 @@ class Hit:
             "matched": self.matched,
             "id": self.id,
             "copies": [str(path) for path in self.copies],
+            "away": self.away,
         }
 
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.catalog.places import Places
 from clipkit.catalog.spaces import uncovered
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.progress import Progress, ProgressCallback
+from clipkit.searching.presence import Looker
 from clipkit.searching.query import Means, Query, embed
-from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
+from clipkit.searching.ranking import Candidate, files_notes, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.spaces.concepts import concept_vectors
 from clipkit.spaces.encoder import Encoder
@@ -123,8 +125,9 @@ class Searcher:
             found = ids[0] >= 0
             return scores[0][found], ids[0][found]
 
-        candidates, gone = nearest_existing(
-            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), max(k, JUDGED)
+        looker = Looker(Places(self.catalog))
+        candidates, passed = nearest_existing(
+            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), looker, max(k, JUDGED)
         )
         clock.lap("search")
         found = np.zeros((0, self.encoder.dimension), np.float32)
@@ -135,7 +138,7 @@ class Searcher:
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
         matched = bool(len(candidates)) and confidence >= threshold
-        notes = self._notes(embedded.unknown_words, gone, filters)
+        notes = [*self._unknown(embedded.unknown_words), *files_notes(candidates[:k], passed, looker), *self._notes()]
         if not matched:
             best = int(confidences.argmax()) if len(candidates) else 0
             notes.append(self._why_not(candidates, embedded.wanted, found[best : best + 1], confidence, threshold))
@@ -152,15 +155,15 @@ class Searcher:
             timings_ms=clock.laps,
         )
 
-    def _notes(self, unknown_words: Sequence[str], gone: int, filters: Filters) -> list[str]:
+    def _unknown(self, unknown_words: Sequence[str]) -> list[str]:
+        if not unknown_words:
+            return []
+        words = ", ".join(repr(word) for word in unknown_words)
+        plural = "s" if len(unknown_words) > 1 else ""
+        return [f"the model {self.encoder.space} does not know the word{plural} {words}"]
+
+    def _notes(self) -> list[str]:
         notes = []
-        if unknown_words:
-            words = ", ".join(repr(word) for word in unknown_words)
-            plural = "s" if len(unknown_words) > 1 else ""
-            notes.append(f"the model {self.encoder.space} does not know the word{plural} {words}")
-        if gone:
-            files = "file that has" if gone == 1 else "files that have"
-            notes.append(f"passed over {gone} {files} gone since the last `clipkit index`")
         covered = len(self.vectors)
         if missing := uncovered(self.catalog, covered):
             space, total = self.encoder.space, covered + missing

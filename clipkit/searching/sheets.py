@@ -51,7 +51,7 @@ def _tiles(result: SearchResult, most: int) -> list[Tile]:
 
 
 def _tile(hit: Hit) -> Tile:
-    note = f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}"
+    note = f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}" + (", away" if hit.away else "")
     return Tile(_open(hit.path), hit.path.name, note, emphasis=hit.matched)
 
 

@@ -19,7 +19,8 @@ COLUMNS = {
         "latitude", "longitude", "description", "made", "shown", "indexed_at",
     },
     "embeddings": {"id", "hash", "space", "vector", "norm"},
-    "failures": {"path", "size", "mtime_ns", "kind", "reason", "failed_at"},
+    "failures": {"path", "size", "mtime_ns", "kind", "reason", "cause", "failed_at"},
+    "drives": {"path", "drive"},
     "roots": {"path", "exclude", "include_generated", "added_at", "scanned_at"},
     "spaces": {"id", "dimension", "config", "created_at", "revision"},
     "generations": {

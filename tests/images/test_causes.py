@@ -1,0 +1,75 @@
+"""What a failure was due to, and when that may have gone."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from clipkit.errors import UnreadableImage
+from clipkit.images.causes import ENTRY, HERE, MACHINE, cause_of, may_have_gone
+
+FILE = Path("a.jpg")
+
+
+def failure(kind: str, origin: BaseException | None = None) -> UnreadableImage:
+    """As decoding raises it, with the exception that led to it."""
+    try:
+        raise UnreadableImage(FILE, kind, "a reason") from origin
+    except UnreadableImage as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EBUSY, errno.ENOTCONN, errno.EMFILE]
+)
+def test_errors_of_the_system_lie_outside_the_file_and_are_tried_again(code):
+    cause = cause_of(failure("unreadable", OSError(code, "said the system")), 100)
+    assert cause == HERE and may_have_gone(cause, 100)
+
+
+@pytest.mark.parametrize("origin", [None, OSError("cannot identify"), OSError(errno.EINVAL, "seek"), ValueError("x")])
+def test_what_decoders_say_of_the_bytes_stands_until_others_are_installed(origin):
+    cause = cause_of(failure("unreadable", origin), 100)
+    assert cause.startswith("bytes:clipkit ") and "pillow" in cause
+    assert not may_have_gone(cause, 100)
+    assert may_have_gone(cause.replace("pillow ", "pillow 1."), 100)
+
+
+def test_the_cause_is_found_however_deep_it_lies():
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise ValueError("decoding failed") from error
+    except ValueError as error:
+        assert cause_of(failure("too-large", error), 100) == MACHINE
+    assert may_have_gone(MACHINE, 100) and may_have_gone(ENTRY, 100) and may_have_gone("", 100)
+
+
+def test_a_limit_has_gone_once_a_larger_one_is_given():
+    cause = cause_of(failure("too-large"), 100)
+    assert [may_have_gone(cause, pixels) for pixels in (99, 100, 101)] == [False, False, True]
+
+
+def test_a_missing_module_has_gone_once_it_can_be_imported():
+    assert cause_of(failure("unsupported", ImportError("no", name="rawpy.sub")), 100) == "missing:rawpy"
+    assert may_have_gone("missing:tifffile" if _is_there("tifffile") else "missing:numpy", 100)
+    assert not may_have_gone("missing:pillow_jxl_plugin", 100), "no module has that name"
+
+
+def test_nothing_is_imported_because_a_catalog_says_so(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert may_have_gone("missing:planted", 100)
+
+
+def test_what_the_raiser_knows_better_stands():
+    assert cause_of(UnreadableImage(FILE, "crashed", "killed", MACHINE), 100) == MACHINE
+
+
+def _is_there(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
