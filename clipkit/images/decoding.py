@@ -13,10 +13,13 @@ from typing import BinaryIO
 from PIL import Image, ImageFile
 
 from clipkit.errors import FailureKind, UnreadableImage
-from clipkit.images.colour import to_rgb
+from clipkit.images.colour import Declared, to_rgb
+from clipkit.images.colour_space import ColourSpace, to_srgb
+from clipkit.images.declared_colour import declared_colour
 from clipkit.images.files import describe_os_error, open_regular
 from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
+from clipkit.images.png_chunks import sixteen_bit_rgb
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
 from clipkit.images.upright import draft_size, turn_upright
 
@@ -132,15 +135,28 @@ def _decode_opened(
     _check_pixels(path, image.size, limits)  # HEIF may learn its true size only now
     orientation = read_orientation(image)
     metadata = read_metadata(image)
+    declared = declared_colour(image, file)
     if not scaled:
         full = image.size
     if orientation >= 5:
         full = full[1], full[0]
-    upright = turn_upright(_reduced(to_rgb(image), shortest_side), orientation)
+    upright = turn_upright(_reduced(_in_srgb(image, declared, file), shortest_side), orientation)
     if isinstance(upright, ImageFile.ImageFile):
         upright = upright.copy()  # pixels alone, without the decoder and its file
     upright.info = {}  # the old orientation and profile are no longer true of these pixels
     return Picture(upright, *full, _name(image), metadata)
+
+
+def _in_srgb(image: ImageFile.ImageFile, declared: Declared, file: BinaryIO) -> Image.Image:
+    """Convert the loaded picture; where its curve is far from sRGB's, 8 of 16 bits would not do for the shadows."""
+    if image.format == "PNG" and isinstance(declared, ColourSpace) and not declared.is_srgb:
+        values = sixteen_bit_rgb(file)
+        if values is not None:
+            converted = Image.fromarray(to_srgb(values, declared))
+            if image.mode == "RGBA":
+                converted.putalpha(image.getchannel("A"))
+            return to_rgb(converted)
+    return to_rgb(image, declared)
 
 
 def _load_reduced_jp2(image: ImageFile.ImageFile, file: BinaryIO, shortest_side: int) -> ImageFile.ImageFile:

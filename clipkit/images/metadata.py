@@ -64,9 +64,17 @@ def _read(image: Image.Image) -> Metadata:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense.
+
+    AVIF and HEIF are turned by their `irot` and `imir` boxes alone, which Pillow gives as EXIF and libheif has applied.
+    There XMP, which `getexif` falls back on, has no say (ISO/IEC 23000-22, 7.3.6.7).
+    """
     try:
-        value = image.getexif().get(0x0112, 1)
+        exif = image.getexif()
+        if image.format in ("AVIF", "HEIF"):
+            exif = Image.Exif()
+            exif.load(image.info.get("exif") or b"")
+        value = exif.get(0x0112, 1)
         return int(value) if int(value) in range(1, 9) else 1
     except Exception:  # as above
         return 1

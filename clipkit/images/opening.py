@@ -25,6 +25,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from clipkit.images.png_chunks import read_chunks
+
 # Pillow logs damaged files as errors; a library without handlers of its own would print them on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -79,9 +81,17 @@ def _heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     return HeifImageFile(file, name)
 
 
+def _png(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    chunks = read_chunks(file)
+    chunks.stream.seek(0)
+    image = PngImagePlugin.PngImageFile(chunks.stream, name)
+    image.info.update(chunks.info)
+    return image
+
+
 _FACTORIES: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
-    "PNG": PngImagePlugin.PngImageFile,
+    "PNG": _png,
     "GIF": GifImagePlugin.GifImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
 
-from clipkit.images.colour import to_rgb
+from clipkit.images.colour import Declared, to_rgb
+from clipkit.images.declared_colour import declared_colour
 from clipkit.images.discovery import RAW_EXTENSIONS
 from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import format_of, open_header
@@ -98,6 +99,7 @@ def _preview(
     rawpy: Any, raw: Any, orientation: int, full: tuple[int, int], wanted: int, max_pixels: int
 ) -> RawPicture | None:
     """Return the embedded preview, upright, if it is a whole picture whose shorter side is at least `wanted`."""
+    declared: Declared = None
     try:
         thumbnail = raw.extract_thumb()
         if thumbnail.format == rawpy.ThumbFormat.BITMAP:
@@ -106,10 +108,12 @@ def _preview(
             if min(picture.size) < wanted:
                 return None
         elif thumbnail.format == rawpy.ThumbFormat.JPEG:
-            opened: ImageFile.ImageFile = open_header(io.BytesIO(thumbnail.data))
+            jpeg = io.BytesIO(thumbnail.data)
+            opened: ImageFile.ImageFile = open_header(jpeg)
             if min(opened.size) < wanted or opened.width * opened.height > max_pixels:
                 return None
             own_orientation, metadata = read_orientation(opened), read_metadata(opened)
+            declared = declared_colour(opened, jpeg)
             opened.draft(None, draft_size(opened.size, wanted))
             opened.load()
             picture = opened
@@ -122,7 +126,7 @@ def _preview(
         orientation = own_orientation
     elif (picture.width >= picture.height) == (full[0] >= full[1]) and orientation >= 5:
         orientation = 1
-    picture = turn_upright(to_rgb(picture), orientation)
+    picture = turn_upright(to_rgb(picture, declared), orientation)
     ratio, full_ratio = picture.width / picture.height, full[0] / full[1]
     if not 0.8 < ratio / full_ratio < 1.25:  # a crop, or a square thumbnail with bars
         return None
