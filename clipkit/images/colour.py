@@ -93,8 +93,6 @@ def levels_of_floats(values: np.ndarray) -> np.ndarray:
     """
     finite = np.isfinite(values) & (np.abs(values) < 1e30)
     known = values[finite][:: max(1, values.size // _SAMPLE)]
-    if not finite.all():
-        values = np.where(finite, values, 0)
     if known.size == 0:
         return np.zeros(values.shape, np.float32)
     lowest = float(np.quantile(known, 0.001, method="higher"))
@@ -105,7 +103,7 @@ def levels_of_floats(values: np.ndarray) -> np.ndarray:
         lowest, highest = 0.0, 255.0
     elif lowest >= 0:
         lowest = 0.0
-    return _stretched(values, lowest, highest)
+    return _stretched(values if finite.all() else np.where(finite, values, lowest), lowest, highest)
 
 
 def _stretched(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:

@@ -93,6 +93,17 @@ def from_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) ->
     return ColourSpace(primaries or _BT709, exponent)
 
 
+def from_chromaticities(
+    white: tuple[float, float], red: tuple[float, float], green: tuple[float, float], blue: tuple[float, float],
+    *, transfer: str | float,
+) -> ColourSpace:  # fmt: skip
+    """Return the space of these CIE (x, y) and this curve. Raises ValueError where they span none."""
+    primaries = _chromaticities((*white, *red, *green, *blue))
+    if primaries is None:
+        raise ValueError("its primaries make no sense")
+    return ColourSpace(primaries, transfer)
+
+
 def to_srgb(pixels: np.ndarray, space: ColourSpace) -> np.ndarray:
     """Convert RGB, uint8 or uint16 (height, width, 3), to sRGB, uint8 of the same shape.
 

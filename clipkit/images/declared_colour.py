@@ -26,6 +26,8 @@ def declared_colour(image: ImageFile.ImageFile, file: BinaryIO) -> Declared:
     found: Declared = profile
     if image.format == "PNG":
         found = _of_png(image.info, profile)
+    elif image.format == "JXL":
+        found = profile or image.info.get("colour_space")
     elif image.format in ("AVIF", "HEIF") and profile is None:
         boxes = heif_colour(file)
         found = boxes.icc_profile or (from_cicp(*boxes.cicp) if boxes.cicp else None)

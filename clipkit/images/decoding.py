@@ -21,6 +21,7 @@ from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
 from clipkit.images.png_chunks import sixteen_bit_rgb
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
+from clipkit.images.unsupported import Unsupported, speaks_of_unsupported, unusual_jpeg
 from clipkit.images.upright import draft_size, turn_upright
 
 IN_MEMORY = Path("<memory>")
@@ -212,20 +213,26 @@ def _plain_reasons(path: Path, file: BinaryIO) -> Iterator[None]:
 def _explain(error: BaseException, file: BinaryIO) -> tuple[FailureKind, str]:
     if isinstance(error, UnknownFormat):
         return "not-an-image", "it is not a picture, or of a format that clipkit does not read"
-    if isinstance(error, RawUnsupported):
-        return "unsupported", str(error)
     where = "the picture data"
     if isinstance(error, DamagedHeader):
         where = f"the {error.format_name} header"
         error = error.__cause__ or error
+    if isinstance(error, RawUnsupported | Unsupported):
+        return "unsupported", str(error)
     if isinstance(error, ImportError):
         return "unsupported", "this installation lacks the decoder: pip install pillow-heif"
     words = " ".join(str(error).split())[:200] or type(error).__name__
-    if isinstance(error, MemoryError | OverflowError | Image.DecompressionBombError) or "too large" in words.lower():
-        return "too-large", f"decoding it takes more memory than there is or is sensible ({words})"
+    if isinstance(error, MemoryError):
+        return "too-large", "decoding it takes more memory than there is"
+    if isinstance(error, OverflowError | Image.DecompressionBombError) or "too large" in words.lower():
+        return "too-large", f"it is larger than its decoder allows ({words})"
     if isinstance(error, OSError) and error.errno:
         return describe_os_error(error)
     cut_off = isinstance(error, EOFError | struct.error) or any(sign in words.lower() for sign in _SIGNS_OF_TRUNCATION)
+    if not cut_off and speaks_of_unsupported(words):
+        return "unsupported", f"it is of a kind that clipkit does not read ({words})"
     if cut_off or ends_early(file):
         return "truncated", f"{where} ends too early; the file was cut off or is damaged"
+    if kind := unusual_jpeg(file):
+        return "unsupported", f"it is a JPEG file of a kind that clipkit does not read ({kind})"
     return "unreadable", f"{where} is damaged ({words})"

@@ -66,9 +66,11 @@ def _read(image: Image.Image) -> Metadata:
 def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense.
 
-    AVIF and HEIF are turned by their `irot` and `imir` boxes alone, which Pillow gives as EXIF and libheif has applied.
-    There XMP, which `getexif` falls back on, has no say (ISO/IEC 23000-22, 7.3.6.7).
+    JPEG XL comes upright from its decoder. AVIF and HEIF are turned by their `irot` and `imir` boxes alone, which
+    Pillow gives as EXIF and libheif has applied: there XMP, which `getexif` falls back on, has no say.
     """
+    if image.format == "JXL":
+        return 1
     try:
         exif = image.getexif()
         if image.format in ("AVIF", "HEIF"):
