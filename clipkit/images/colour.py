@@ -19,7 +19,6 @@ on white the white ones vanish, on black the black ones, on grey neither; and gr
 normalisation the ground adds next to nothing to the embedding."""
 
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_DEPTHS = (8, 10, 12, 14, 16)
 # A profile that moves no colour of a grid by more than this many levels is sRGB, whatever it is called.
 _SAME = 2
 _SAMPLE = 1_000_000  # pixels that a range is judged by
@@ -78,8 +77,7 @@ def levels_of_integers(values: np.ndarray) -> np.ndarray:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0:
         return _stretched(values, lowest, highest)
-    signed = values.dtype.kind == "i" and values.dtype.itemsize == 2
-    depths = (8, 10, 12, 14, 15) if signed else _DEPTHS
+    depths = {"int8": (7,), "int16": (8, 10, 12, 14, 15)}.get(values.dtype.name, (8, 10, 12, 14, 16))
     bits = next((depth for depth in depths if highest < 1 << depth), highest.bit_length())
     return values * np.float32(255 / ((1 << bits) - 1))
 
@@ -91,7 +89,7 @@ def levels_of_floats(values: np.ndarray) -> np.ndarray:
     A thousandth of the pixels may lie outside it: resampling overshoots, sensors have hot pixels, renderers have
     lamps. NaN, infinity and the huge numbers that stand for "no data" are black.
     """
-    finite = np.isfinite(values) & (np.abs(values) < 1e30)
+    finite = np.isfinite(values) & (np.abs(values) < np.float64(1e30))
     known = values[finite][:: max(1, values.size // _SAMPLE)]
     if known.size == 0:
         return np.zeros(values.shape, np.float32)

@@ -67,7 +67,7 @@ def _pillow_is_right(tags: _Directory) -> bool:
     depth = bits.pop()
     if samples == 1:
         return depth <= 8 or (depth in (12, 16) and photometric == _MIN_IS_BLACK)
-    if depth not in (8, 16) or (planar != 1 and (depth == 16 or photometric != _RGB)):
+    if depth not in (8, 16) or (planar != 1 and (depth, photometric, samples) != (8, _RGB, 3)):
         return False
     if photometric == _RGB:
         return samples in (3, 4)
@@ -177,12 +177,10 @@ def _eight_bits(values: np.ndarray, tags: _Directory) -> np.ndarray:
 
 
 def _lab(values: np.ndarray, tags: _Directory) -> np.ndarray:
-    """CIE L*a*b*, whose a* and b* have a sign although their type has none, as Pillow's "LAB"."""
-    if values.dtype == np.uint16:
-        values = (values >> 8).astype(np.uint8)
-    if values.dtype != np.uint8:
+    """Return CIE L*a*b* of 8 bits; a* and b* are signed, whatever the file says of their type."""
+    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         raise Unsupported(_layout(tags))
-    return values ^ np.array([0, 128, 128], np.uint8)
+    return (values >> 8).astype(np.uint8) if values.dtype.itemsize == 2 else values
 
 
 def _image(mode: str, values: np.ndarray) -> Image.Image:
@@ -202,7 +200,9 @@ def _directory(file: BinaryIO, offset: int | None = None) -> _Directory:
     """Read the directory at `offset`, or the first one."""
     file.seek(0)
     head = file.read(8)
-    if len(head) > 2 and head[2] == 43:
+    if head[:4] == b"MM\0+":
+        raise Unsupported("it is a BigTIFF file of big-endian order, which clipkit does not read")
+    if head[2:3] == b"+":
         head += file.read(8)
     directory = _Directory(head)
     file.seek(directory.next if offset is None else offset)
@@ -238,7 +238,7 @@ def holds_sensor_data(tags: Any) -> bool:
 def _others(file: BinaryIO, first: _Directory) -> Iterator[_Directory]:
     """Yield the pages after the first, then the first one's sub-directories."""
     seen, offset = {0, _offset(first)}, first.next
-    waiting = list(first.get(_SUB_DIRECTORIES, ()) or ())[:_MOST_DIRECTORIES]
+    waiting = _sub_directories(file, first)
     while len(seen) < _MOST_DIRECTORIES:
         if offset in seen:
             offset = next((start for start in waiting if start not in seen), 0)
@@ -253,6 +253,18 @@ def _others(file: BinaryIO, first: _Directory) -> Iterator[_Directory]:
         if _WIDTH in found and _HEIGHT in found:
             yield found
         offset = found.next
+
+
+def _sub_directories(file: BinaryIO, first: _Directory) -> tuple[int, ...]:
+    if not first._bigtiff:
+        found = first.get(_SUB_DIRECTORIES, ())
+        return tuple(found) if isinstance(found, tuple) else (found,)
+    import tifffile  # Pillow does not know the type that BigTIFF has for them
+
+    file.seek(0)
+    with tifffile.TiffFile(file, name="picture") as tiff:
+        page: Any = tiff.pages.first
+        return tuple(page.subifds or ())
 
 
 def _is_reduced(tags: _Directory) -> bool:
@@ -277,7 +289,12 @@ def _lend_exif(image: ImageFile.ImageFile, file: BinaryIO, first: _Directory, pi
         exif.load_from_fp(file, _offset(first))
         if _ORIENTATION in picture:
             exif[_ORIENTATION] = picture[_ORIENTATION]
-        image.info["exif"] = exif.tobytes()
+        for part in (0x8769, 0x8825):
+            exif.get_ifd(part)
+        exif.bigtiff = False  # now that all is read: it is written as EXIF, which knows no such thing
+        data = exif.tobytes()
+        Image.Exif().load(data)
+        image.info["exif"] = data
     except Exception:  # Pillow's EXIF reader and writer let through whatever the damaged bytes lead to
         pass
     for tag, name in ((_ICC, "icc_profile"), (_XMP, "xmp")):
@@ -293,7 +310,7 @@ class _StartingAt(io.RawIOBase):
         file.seek(0)
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"+\0", b"\0+")
+        big = head[2:3] == b"+"
         self._head = head[:8] + struct.pack(order + "Q", offset) if big else head[:4] + struct.pack(order + "I", offset)
 
     def readable(self) -> bool:

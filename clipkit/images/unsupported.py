@@ -31,7 +31,7 @@ def unusual_jpeg(file: BinaryIO) -> str | None:
             continue
         length = int.from_bytes(file.read(2), "big")
         if marker[1] in range(0xC0, 0xD0) and marker[1] not in (0xC4, 0xC8, 0xCC):
-            bits = file.read(1)[0]
+            bits = int.from_bytes(file.read(1), "big")
             if marker[1] in (0xC0, 0xC1, 0xC2):
                 return f"{bits} bits a channel" if bits != 8 else None
             return {0xC3: "lossless", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}.get(marker[1], "rare")
