@@ -1,4 +1,4 @@
-"""Colour as the boxes of AVIF, HEIF (ISO/IEC 23008-12) and JPEG 2000 files declare it, which their decoders pass over."""
+"""The colour that boxes of AVIF, HEIF (ISO/IEC 23008-12) and JPEG 2000 files declare, and their decoders ignore."""
 
 from __future__ import annotations
 

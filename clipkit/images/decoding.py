@@ -45,6 +45,7 @@ class Picture:
 
     `image`: RGB, upright, perhaps reduced. `width`, `height`: of the full upright picture in pixels.
     `format`: "JPEG", "PNG", "HEIC", ..., for RAW files their extension ("NEF") or "RAW".
+    `whole`: width and height of what `image` is a reduction of: the full picture, or the preview of a RAW file.
     """
 
     image: Image.Image
@@ -52,6 +53,11 @@ class Picture:
     height: int
     format: str
     metadata: Metadata = field(default_factory=Metadata)
+    whole: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.whole == (0, 0):
+            self.whole = self.width, self.height
 
 
 def open_picture(source: Path | bytes, *, shortest_side: int | None = None, limits: Limits | None = None) -> Picture:
@@ -119,7 +125,7 @@ def _decode_raw(file: BinaryIO, path: Path, shortest_side: int | None, limits: L
     except RawTooLarge as error:
         raise UnreadableImage(path, "too-large", _too_many_pixels(error.args, limits)) from error
     name = path.suffix[1:].upper() if begins_like_raw(b"", path.suffix) else "RAW"
-    return Picture(_reduced(raw.image, shortest_side), raw.width, raw.height, name, raw.metadata)
+    return Picture(_reduced(raw.image, shortest_side), raw.width, raw.height, name, raw.metadata, raw.whole)
 
 
 def _decode_opened(

@@ -149,12 +149,10 @@ def _dimensions(bits: _Bits) -> tuple[int, int]:
 def _skip_preview(bits: _Bits) -> None:
     eighths = bits.flag()
 
-    def side() -> int:
-        return bits.choice((16, 0), (32, 0), (1, 5), (33, 9)) if eighths else bits.choice((1, 6), (65, 8), (321, 10), (1345, 12))  # fmt: skip
-
-    side()
+    sizes = ((16, 0), (32, 0), (1, 5), (33, 9)) if eighths else ((1, 6), (65, 8), (321, 10), (1345, 12))
+    bits.choice(*sizes)
     if bits.take(3) == 0:
-        side()
+        bits.choice(*sizes)
 
 
 def _skip_animation(bits: _Bits) -> None:

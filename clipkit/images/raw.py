@@ -33,12 +33,14 @@ class RawTooLarge(Exception):
 
 @dataclass
 class RawPicture:
-    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright."""
+    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright,
+    `whole` those of the picture that `image` is a reduction of: the sensor's, or a preview of perhaps another shape."""
 
     image: Image.Image
     width: int
     height: int
     metadata: Metadata
+    whole: tuple[int, int]
 
 
 def begins_like_raw(head: bytes, suffix: str) -> bool:
@@ -84,7 +86,7 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
         wanted = shortest_side or int(min(width, height) * _FULL_SIZE)
         preview = _preview(rawpy, raw, orientation, (width, height), wanted, max_pixels)
         if preview:
-            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata))
+            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata), preview.whole)
         half = shortest_side is not None and min(width, height) // 2 >= shortest_side
         developed = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
         metadata = _metadata(file, Metadata())
@@ -92,7 +94,7 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
             metadata = replace(metadata, taken_at=_libraw_time(raw))
     if developed.ndim == 3 and developed.shape[2] == 1:
         developed = developed[:, :, 0]
-    return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata)
+    return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata, (width, height))
 
 
 def _preview(
@@ -104,7 +106,7 @@ def _preview(
         thumbnail = raw.extract_thumb()
         if thumbnail.format == rawpy.ThumbFormat.BITMAP:
             picture: Image.Image = Image.fromarray(thumbnail.data)
-            own_orientation, metadata = 1, Metadata()
+            own_orientation, metadata, whole = 1, Metadata(), picture.size
             if min(picture.size) < wanted:
                 return None
         elif thumbnail.format == rawpy.ThumbFormat.JPEG:
@@ -113,7 +115,7 @@ def _preview(
             if min(opened.size) < wanted or opened.width * opened.height > max_pixels:
                 return None
             own_orientation, metadata = read_orientation(opened), read_metadata(opened)
-            declared = declared_colour(opened, jpeg)
+            declared, whole = declared_colour(opened, jpeg), opened.size
             opened.draft(None, draft_size(opened.size, wanted))
             opened.load()
             picture = opened
@@ -127,10 +129,12 @@ def _preview(
     elif (picture.width >= picture.height) == (full[0] >= full[1]) and orientation >= 5:
         orientation = 1
     picture = turn_upright(to_rgb(picture, declared), orientation)
+    if orientation >= 5:
+        whole = whole[1], whole[0]
     ratio, full_ratio = picture.width / picture.height, full[0] / full[1]
     if not 0.8 < ratio / full_ratio < 1.25:  # a crop, or a square thumbnail with bars
         return None
-    return RawPicture(picture, *picture.size, metadata)
+    return RawPicture(picture, *picture.size, metadata, whole)
 
 
 def _metadata(file: BinaryIO, of_preview: Metadata) -> Metadata:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import struct
@@ -167,10 +168,8 @@ def _eight_bits(values: np.ndarray, tags: _Directory) -> np.ndarray:
         raise Unsupported(_layout(tags))
     no_data = tags.get(_NO_DATA)
     if no_data is not None and values.dtype.kind != "u":
-        try:
+        with contextlib.suppress(ValueError):  # no number
             values = np.where(values == float(str(no_data).strip("\0 ")), np.nan, values)
-        except ValueError:
-            pass  # no number
     levels = levels_of_floats(values) if values.dtype.kind == "f" else levels_of_integers(values)
     levels += 0.5
     return levels.astype(np.uint8)
@@ -191,8 +190,8 @@ def _layout(tags: _Directory) -> str:
     bits = ", ".join(str(depth) for depth in sorted(set(tags.get(_BITS, (1,)))))
     photometric, samples = tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1)
     return (
-        f"it is a TIFF file of a layout that clipkit does not read (photometric interpretation {photometric}, {samples} "
-        f"samples of {bits} bits, compression {tags.get(_COMPRESSION, 1)})"
+        "it is a TIFF file of a layout that clipkit does not read (photometric interpretation "
+        f"{photometric}, {samples} samples of {bits} bits, compression {tags.get(_COMPRESSION, 1)})"
     )
 
 

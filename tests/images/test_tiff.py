@@ -124,9 +124,12 @@ def test_inks(kind: str, planar: str) -> None:
 
 
 def test_lab_of_sixteen_bits() -> None:
-    # D50 Lab of (200, 60, 50), (60, 190, 70), (50, 70, 190) and a mid grey in sRGB, by Lindbloom's formulas
-    lab = np.array([[46.0, 54.6, 38.8], [67.9, -57.3, 47.2], [34.3, 24.6, -65.6], [53.6, 0, 0]])
+    # CIE L*a*b* under D50 by the formulas of CIE 15, from sRGB by its matrix adapted to D50
+    to_xyz = np.array([[0.436075, 0.385065, 0.143080], [0.222505, 0.716879, 0.060617], [0.013932, 0.097105, 0.714173]])
     four = np.array([(200, 60, 50), (60, 190, 70), (50, 70, 190), (128, 128, 128)])
+    light = np.where(four / 255 <= 0.04045, four / 255 / 12.92, ((four / 255 + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(light @ to_xyz.T / [0.96422, 1, 0.82521]).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
     deep = np.round(lab * [65535 / 100, 256, 256]).astype(np.int32).astype(np.uint16)
     flat = np.round(lab * [255 / 100, 1, 1]).astype(np.int32).astype(np.uint8)
     for stored in (deep, flat):
