@@ -51,7 +51,8 @@ def test_shared_cases(name: str) -> None:
         png_chunk(b"gAMA", b"\0"), png_chunk(b"cHRM", b"\0\0"), png_chunk(b"sRGB", b""), png_chunk(b"pHYs", b"\0"),
         png_chunk(b"iCCP", b"name\0\7what"), png_chunk(b"iCCP", b""), png_chunk(b"iCCP", b"name\0\0no zlib"),
         png_chunk(b"cICP", b"\1"), png_chunk(b"eXIf", b"no EXIF"), png_chunk(b"acTL", b"\0"),
-        *(damaged(png_chunk(name, bytes(40))) for name in (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"pHYs", b"tIME", b"prVt")),
+        *(damaged(png_chunk(name, bytes(40))) for name in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")),
+        *(damaged(png_chunk(name, bytes(40))) for name in (b"gAMA", b"pHYs", b"tIME", b"prVt")),
     ],
     ids=range(24),
 )  # fmt: skip
@@ -62,7 +63,9 @@ def test_damaged_and_huge_chunks_do_not_cost_the_picture(chunk: bytes, at_end: b
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"eXIf", b"sBIT", b"abCd"]),
+    name=st.sampled_from(
+        [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"eXIf", b"sBIT", b"abCd"]
+    ),
     content=st.binary(max_size=60),
     at_end=st.booleans(),
 )  # fmt: skip
