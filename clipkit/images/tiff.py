@@ -179,7 +179,10 @@ def _lab(values: np.ndarray, tags: _Directory) -> np.ndarray:
     """Return CIE L*a*b* of 8 bits; a* and b* are signed, whatever the file says of their type."""
     if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         raise Unsupported(_layout(tags))
-    return (values >> 8).astype(np.uint8) if values.dtype.itemsize == 2 else values
+    if values.dtype.itemsize == 1:
+        return values
+    lightness = np.round(values[:, :, :1] / 257).astype(np.uint8)
+    return np.dstack([lightness, ((values[:, :, 1:].astype(np.int32) + 128) >> 8).astype(np.uint8)])
 
 
 def _image(mode: str, values: np.ndarray) -> Image.Image:
