@@ -40,7 +40,7 @@ def open_tiff(file: BinaryIO, name: str = "") -> ImageFile.ImageFile:
     """
     first = _directory(file)
     picture = _picture(file, first)
-    stream = file if picture is first else io.BufferedReader(_StartingAt(file, _offset(picture)))  # type: ignore[type-var]
+    stream: BinaryIO = file if picture is first else io.BufferedReader(_StartingAt(file, _offset(picture)))
     image = _opened(stream, picture, name)
     if picture is not first:
         _lend_exif(image, file, first, picture)
