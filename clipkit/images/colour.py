@@ -8,96 +8,145 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
+from clipkit.images.colour_space import ColourSpace, to_srgb
+
+Declared = bytes | ColourSpace | None
+"""What a file says of its colours: an ICC profile, a space given by numbers, or None: nothing, which means sRGB."""
+
 GROUND = (128, 128, 128)
 """What shows through transparent pixels. Mid-grey, because transparent pictures are mostly logos, icons and cut-outs:
 on white the white ones vanish, on black the black ones, on grey neither; and grey is near CLIP's mean, so that after
 normalisation the ground adds next to nothing to the embedding."""
 
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+# A profile that moves no colour of a grid by more than this many levels is sRGB, whatever it is called.
+_SAME = 2
+_SAMPLE = 1_000_000  # pixels that a range is judged by
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded picture of any Pillow mode as "RGB".
+def to_rgb(image: Image.Image, declared: Declared = None) -> Image.Image:
+    """Return a loaded picture of any Pillow mode as "RGB", in sRGB.
 
-    Transparency (alpha, palettes and colour keys) is laid on `GROUND`. 16 and 32-bit greyscale is scaled to 8 bits
-    from the smallest usual depth (8, 10, 12, 14 or 16 bits) that holds its values, floats from 0..1, from 0..255 or
-    else from their own range. CMYK, Lab and RGB with an embedded ICC profile other than sRGB go through LittleCMS;
-    a profile that cannot be used is ignored. High dynamic range is not tone-mapped.
+    `declared` is what the file says of its colours: an ICC profile, a `ColourSpace`, or None for sRGB. A profile that
+    cannot be used, or is for another kind of pixels, is passed over. Transparency (alpha, palettes and colour keys) is
+    laid on `GROUND`. 16 and 32-bit greyscale is scaled to 8 bits by `levels_of_integers`, floats by `levels_of_floats`.
     """
-    profile = image.info.get("icc_profile")
-    if image.mode in _DEEP_MODES:
-        return _grey(_from_integers(np.asarray(image)))
-    if image.mode == "F":
-        return _grey(_from_floats(np.asarray(image)))
+    if image.mode in _DEEP_MODES or image.mode == "F":
+        values = np.asarray(image)
+        if isinstance(declared, ColourSpace) and declared.is_high_dynamic_range and values.dtype == np.uint16:
+            return Image.fromarray(to_srgb(np.repeat(values[:, :, None], 3, axis=2), declared))
+        levels = levels_of_floats(values) if image.mode == "F" else levels_of_integers(values)
+        return _grey(levels, _curve(declared))
     if image.mode == "LAB":
-        return _through_profile(image, None)
-    if image.mode == "CMYK":
-        return _through_profile(image, profile) if profile else image.convert("RGB")
+        return _through_profile(image, None) or image.getchannel("L").convert("RGB")
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode[:-1] + "A")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
+        grey = image.mode in ("L", "LA", "1")
         flat = Image.new("RGB", with_alpha.size, GROUND)
-        flat.paste(with_alpha, mask=with_alpha.getchannel("A"))
-        image = flat
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    return _through_profile(image, profile) if profile else image
+        flat.paste(_opaque(with_alpha.convert("RGB"), declared, grey), mask=with_alpha.getchannel("A"))
+        return flat
+    return _opaque(image, declared, image.mode in ("L", "1"))
 
 
-def _grey(levels: np.ndarray) -> Image.Image:
-    return Image.fromarray(levels).convert("RGB")
+def _opaque(image: Image.Image, declared: Declared, grey: bool) -> Image.Image:
+    """Convert a picture without alpha; `grey`: its three channels are one."""
+    if image.mode == "CMYK":
+        return (_through_profile(image, declared) if isinstance(declared, bytes) else None) or image.convert("RGB")
+    if grey and (curve := _curve(declared)) is not None:
+        return _grey(np.asarray(image.convert("L"), np.float32), curve)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if isinstance(declared, ColourSpace):
+        return image if declared.is_srgb else Image.fromarray(to_srgb(np.asarray(image), declared))
+    return (_through_profile(image, declared) if declared else None) or image
 
 
-def _from_integers(values: np.ndarray) -> np.ndarray:
+def _grey(levels: np.ndarray, curve: np.ndarray | None) -> Image.Image:
+    if curve is not None:
+        levels = np.interp(levels, np.arange(256), curve)
+    return Image.fromarray((levels + 0.5).astype(np.uint8)).convert("RGB")
+
+
+def levels_of_integers(values: np.ndarray) -> np.ndarray:
+    """Scale integers to 0..255, float32, from the smallest usual depth that holds them: 8, 10, 12, 14 or 16 bits.
+
+    Scanners and microscopes store 12 bits in 16: scaled from 65535 they would come out black. Signed types have the
+    depth of their positive half; beyond 16 bits any depth will do; what goes below zero is stretched over its range.
+    """
     lowest, highest = int(values.min()), int(values.max())
-    if lowest < 0 or highest > 65535:
-        return _stretch(values, lowest, highest)
-    # Scanners and microscopes store 12 bits in 16: scaled from 65535 they would come out black.
-    bits = next(depth for depth in (8, 10, 12, 14, 16) if highest < 1 << depth)
-    return (values >> (bits - 8)).astype(np.uint8)
+    if lowest < 0:
+        return _stretched(values, lowest, highest)
+    depths = {"int8": (7,), "int16": (8, 10, 12, 14, 15)}.get(values.dtype.name, (8, 10, 12, 14, 16))
+    bits = next((depth for depth in depths if highest < 1 << depth), highest.bit_length())
+    return values * np.float32(255 / ((1 << bits) - 1))
 
 
-def _from_floats(values: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(values)
-    if not finite.all():
-        values = np.where(finite, values, 0)
-    lowest, highest = float(values.min()), float(values.max())
-    if lowest >= 0 and highest <= 1:
+def levels_of_floats(values: np.ndarray) -> np.ndarray:
+    """Scale floats to 0..255, float32: from 0..1 or 0..255 where nearly all values are of such a scale, else from
+    their own range.
+
+    A thousandth of the pixels may lie outside it: resampling overshoots, sensors have hot pixels, renderers have
+    lamps. NaN, infinity and the huge numbers that stand for "no data" are black.
+    """
+    finite = np.isfinite(values) & (np.abs(values) < np.float64(1e30))
+    known = values[finite][:: max(1, values.size // _SAMPLE)]
+    if known.size == 0:
+        return np.zeros(values.shape, np.float32)
+    lowest = float(np.quantile(known, 0.001, method="higher"))
+    highest = float(np.quantile(known, 0.999, method="lower"))
+    if lowest > -0.1 and highest <= 2:
         lowest, highest = 0.0, 1.0
-    elif lowest >= 0 and highest <= 255:
+    elif lowest >= 0 and 64 <= highest <= 256:
         lowest, highest = 0.0, 255.0
-    return _stretch(values, lowest, highest)
+    elif lowest >= 0:
+        lowest = 0.0
+    return _stretched(values if finite.all() else np.where(finite, values, lowest), lowest, highest)
 
 
-def _stretch(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+def _stretched(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     if highest <= lowest:
-        return np.full(values.shape, 128, np.uint8)
-    return np.clip((values.astype(np.float64) - lowest) * (255 / (highest - lowest)) + 0.5, 0, 255).astype(np.uint8)
+        return np.full(values.shape, 128, np.float32)
+    return np.clip((values.astype(np.float64) - lowest) * (255 / (highest - lowest)), 0, 255).astype(np.float32)
 
 
-def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB by an ICC profile (None: Lab); where the profile is of no use, as if there were none."""
+def _curve(declared: Declared) -> np.ndarray | None:
+    """Return the sRGB level, float64, for each of 256 levels of grey; None where it is the same level."""
+    if isinstance(declared, ColourSpace):
+        if declared.is_srgb or declared.is_high_dynamic_range:
+            return None
+        ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+        return to_srgb(ramp, ColourSpace(transfer=declared.transfer))[0, :, 0].astype(np.float64)
+    if declared is None:
+        return None
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    converted = _through_profile(ramp, declared) or _through_profile(ramp.convert("RGB"), declared)
+    return None if converted is None else np.asarray(converted)[0].mean(axis=1)
+
+
+def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """Convert to sRGB by an ICC profile (None: Lab); None where it is sRGB's own or of no use for these pixels."""
     try:
         transform = _transform(profile, image.mode)
-        if transform is not None:
-            converted = ImageCms.applyTransform(image, transform)
-            if converted is not None:
-                return converted
+        return None if transform is None else ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        pass
-    return image.convert("RGB") if image.mode != "LAB" else image.getchannel("L").convert("RGB")
+        return None
 
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform to sRGB; None where the profile is sRGB already or is meant for another kind of pixels."""
+    """Build the transform to sRGB; None where it would change nothing or is meant for another kind of pixels."""
     if profile is None:
         source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     else:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != mode:
+        if source.profile.xcolor_space.strip() != ("GRAY" if mode == "L" else mode):
             return None
-        if "srgb" in (source.profile.profile_description or "").lower():
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    if mode == "RGB":
+        steps = np.linspace(0, 255, 9).astype(np.uint8)
+        grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
+        converted = ImageCms.applyTransform(Image.fromarray(grid), transform)
+        if converted is not None and np.abs(np.asarray(converted, np.int16) - grid).max() <= _SAME:
             return None
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return transform

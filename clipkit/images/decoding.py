@@ -13,11 +13,15 @@ from typing import BinaryIO
 from PIL import Image, ImageFile
 
 from clipkit.errors import FailureKind, UnreadableImage
-from clipkit.images.colour import to_rgb
+from clipkit.images.colour import Declared, to_rgb
+from clipkit.images.colour_space import ColourSpace, to_srgb
+from clipkit.images.declared_colour import declared_colour
 from clipkit.images.files import describe_os_error, open_regular, refuse_larger
 from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
+from clipkit.images.png_chunks import sixteen_bit_rgb
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
+from clipkit.images.unsupported import Unsupported, speaks_of_unsupported, unusual_jpeg
 from clipkit.images.upright import draft_size, turn_upright
 
 IN_MEMORY = Path("<memory>")
@@ -41,6 +45,7 @@ class Picture:
 
     `image`: RGB, upright, perhaps reduced. `width`, `height`: of the full upright picture in pixels.
     `format`: "JPEG", "PNG", "HEIC", ..., for RAW files their extension ("NEF") or "RAW".
+    `whole`: width and height of what `image` is a reduction of: the full picture, or the preview of a RAW file.
     """
 
     image: Image.Image
@@ -48,6 +53,11 @@ class Picture:
     height: int
     format: str
     metadata: Metadata = field(default_factory=Metadata)
+    whole: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.whole == (0, 0):
+            self.whole = self.width, self.height
 
 
 def open_picture(source: Path | bytes, *, shortest_side: int | None = None, limits: Limits | None = None) -> Picture:
@@ -113,7 +123,7 @@ def _decode_raw(file: BinaryIO, path: Path, shortest_side: int | None, limits: L
     except RawTooLarge as error:
         raise UnreadableImage(path, "too-large", _too_many_pixels(error.args, limits)) from error
     name = path.suffix[1:].upper() if begins_like_raw(b"", path.suffix) else "RAW"
-    return Picture(_reduced(raw.image, shortest_side), raw.width, raw.height, name, raw.metadata)
+    return Picture(_reduced(raw.image, shortest_side), raw.width, raw.height, name, raw.metadata, raw.whole)
 
 
 def _decode_opened(
@@ -130,15 +140,28 @@ def _decode_opened(
     _check_pixels(path, image.size, limits)  # HEIF may learn its true size only now
     orientation = read_orientation(image)
     metadata = read_metadata(image)
+    declared = declared_colour(image, file)
     if not scaled:
         full = image.size
     if orientation >= 5:
         full = full[1], full[0]
-    upright = turn_upright(_reduced(to_rgb(image), shortest_side), orientation)
+    upright = turn_upright(_reduced(_in_srgb(image, declared, file), shortest_side), orientation)
     if isinstance(upright, ImageFile.ImageFile):
         upright = upright.copy()  # pixels alone, without the decoder and its file
     upright.info = {}  # the old orientation and profile are no longer true of these pixels
     return Picture(upright, *full, _name(image), metadata)
+
+
+def _in_srgb(image: ImageFile.ImageFile, declared: Declared, file: BinaryIO) -> Image.Image:
+    """Convert the loaded picture; where its curve is far from sRGB's, 8 of 16 bits would not do for the shadows."""
+    if image.format == "PNG" and isinstance(declared, ColourSpace) and not declared.is_srgb:
+        values = sixteen_bit_rgb(file)
+        if values is not None:
+            converted = Image.fromarray(to_srgb(values, declared))
+            if image.mode == "RGBA":
+                converted.putalpha(image.getchannel("A"))
+            return to_rgb(converted)
+    return to_rgb(image, declared)
 
 
 def _load_reduced_jp2(image: ImageFile.ImageFile, file: BinaryIO, shortest_side: int) -> ImageFile.ImageFile:
@@ -194,20 +217,26 @@ def _plain_reasons(path: Path, file: BinaryIO) -> Iterator[None]:
 def _explain(error: BaseException, file: BinaryIO) -> tuple[FailureKind, str]:
     if isinstance(error, UnknownFormat):
         return "not-an-image", "it is not a picture, or of a format that clipkit does not read"
-    if isinstance(error, RawUnsupported):
-        return "unsupported", str(error)
     where = "the picture data"
     if isinstance(error, DamagedHeader):
         where = f"the {error.format_name} header"
         error = error.__cause__ or error
+    if isinstance(error, RawUnsupported | Unsupported):
+        return "unsupported", str(error)
     if isinstance(error, ImportError):
         return "unsupported", "this installation lacks the decoder: pip install pillow-heif"
     words = " ".join(str(error).split())[:200] or type(error).__name__
-    if isinstance(error, MemoryError | OverflowError | Image.DecompressionBombError) or "too large" in words.lower():
-        return "too-large", f"decoding it takes more memory than there is or is sensible ({words})"
+    if isinstance(error, MemoryError):
+        return "too-large", "decoding it takes more memory than there is"
+    if isinstance(error, OverflowError | Image.DecompressionBombError) or "too large" in words.lower():
+        return "too-large", f"it is larger than its decoder allows ({words})"
     if isinstance(error, OSError) and error.errno:
         return describe_os_error(error)
     cut_off = isinstance(error, EOFError | struct.error) or any(sign in words.lower() for sign in _SIGNS_OF_TRUNCATION)
+    if not cut_off and speaks_of_unsupported(words):
+        return "unsupported", f"it is of a kind that clipkit does not read ({words})"
     if cut_off or ends_early(file):
         return "truncated", f"{where} ends too early; the file was cut off or is damaged"
+    if kind := unusual_jpeg(file):
+        return "unsupported", f"it is a JPEG file of a kind that clipkit does not read ({kind})"
     return "unreadable", f"{where} is damaged ({words})"

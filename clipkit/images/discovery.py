@@ -27,7 +27,7 @@ EXTENSIONS: frozenset[str] = RAW_EXTENSIONS | frozenset(
     {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
         ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pnm", ".pbm", ".pgm", ".ppm", ".heic", ".heics", ".heif",
-        ".heifs", ".hif", ".avif", ".avifs",
+        ".heifs", ".hif", ".avif", ".avifs", ".jxl",
     }
 )  # fmt: skip
 """Extensions of the pictures that clipkit looks for, lowercase and with the dot, as `Path.suffix.lower()` gives."""

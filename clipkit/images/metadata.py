@@ -64,9 +64,19 @@ def _read(image: Image.Image) -> Metadata:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense.
+
+    JPEG XL comes upright from its decoder. AVIF and HEIF are turned by their `irot` and `imir` boxes alone, which
+    Pillow gives as EXIF and libheif has applied: there XMP, which `getexif` falls back on, has no say.
+    """
+    if image.format == "JXL":
+        return 1
     try:
-        value = image.getexif().get(0x0112, 1)
+        exif = image.getexif()
+        if image.format in ("AVIF", "HEIF"):
+            exif = Image.Exif()
+            exif.load(image.info.get("exif") or b"")
+        value = exif.get(0x0112, 1)
         return int(value) if int(value) in range(1, 9) else 1
     except Exception:  # as above
         return 1

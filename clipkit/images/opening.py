@@ -25,6 +25,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from clipkit.images.jpeg_xl import CODESTREAM, CONTAINER, JpegXlFile
+from clipkit.images.png_chunks import read_chunks
+from clipkit.images.tiff import open_tiff
+
 # Pillow logs damaged files as errors; a library without handlers of its own would print them on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -65,6 +69,8 @@ def format_of(head: bytes) -> str | None:
         if brands[0] in _AVIF_BRANDS or (brands[0] in (b"mif1", b"msf1") and any(b in _AVIF_BRANDS for b in brands)):
             return "AVIF"
         return "HEIF" if brands[0] in _HEIF_BRANDS else None
+    if head.startswith((CODESTREAM, CONTAINER)):
+        return "JXL"
     if head.startswith(b"BM"):
         return "BMP"
     if re.match(rb"P[1-6f][\s#]|P0CMYK|PyP|PyRGBA|PyCMYK", head):
@@ -79,15 +85,24 @@ def _heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     return HeifImageFile(file, name)
 
 
+def _png(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    chunks = read_chunks(file)
+    chunks.stream.seek(0)
+    image = PngImagePlugin.PngImageFile(chunks.stream, name)
+    image.info.update(chunks.info)
+    return image
+
+
 _FACTORIES: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
-    "PNG": PngImagePlugin.PngImageFile,
+    "PNG": _png,
     "GIF": GifImagePlugin.GifImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": open_tiff,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
     "HEIF": _heif,
+    "JXL": JpegXlFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
 }

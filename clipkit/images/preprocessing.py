@@ -38,20 +38,25 @@ class Preprocessing:
         if self.resize_mode not in ("shortest", "squash", "longest"):
             raise ValueError(f"the resize mode must be shortest, squash or longest, not {self.resize_mode!r}")
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """Return the picture as uint8 (size, size, 3), RGB."""
+    def pixels(self, image: Image.Image, whole: tuple[int, int] | None = None) -> np.ndarray:
+        """Return the picture as uint8 (size, size, 3), RGB.
+
+        `whole` is the (width, height) that a picture had which was decoded at reduced scale. The shape is taken from
+        it: reduced sides are rounded, and a picture scaled by their ratio would be shifted in the crop.
+        """
         image = image if image.mode == "RGB" else image.convert("RGB")
+        whole = whole or image.size
         if self.resize_mode == "squash":
             square = self._resize(image, self.size, self.size)
         elif self.resize_mode == "longest":
-            ratio = max(image.size) / self.size
-            width, height = (max(1, round(side / ratio)) for side in image.size)
+            ratio = max(whole) / self.size
+            width, height = (max(1, round(side / ratio)) for side in whole)
             square = self._crop_or_pad(self._resize(image, width, height), self.fill_color)
         else:
             image = _middle(image)
-            shortest, longest = sorted(image.size)
-            long_side = int(self.size * longest / shortest)
-            upright = image.width <= image.height
+            shortest, longest = sorted(whole)
+            long_side = int(self.size * min(longest, shortest * _LONGEST_STRIP) / shortest)
+            upright = whole[0] <= whole[1]
             width, height = (self.size, long_side) if upright else (long_side, self.size)
             square = self._crop_or_pad(self._resize(image, width, height), 0)
         return np.array(square, dtype=np.uint8)

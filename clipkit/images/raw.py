@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
 
-from clipkit.images.colour import to_rgb
+from clipkit.images.colour import Declared, to_rgb
+from clipkit.images.declared_colour import declared_colour
 from clipkit.images.discovery import RAW_EXTENSIONS
 from clipkit.images.metadata import Metadata, read_metadata, read_orientation
 from clipkit.images.opening import format_of, open_header
@@ -32,12 +33,14 @@ class RawTooLarge(Exception):
 
 @dataclass
 class RawPicture:
-    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright."""
+    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright,
+    `whole` those of the picture that `image` is a reduction of: the sensor's, or a preview of perhaps another shape."""
 
     image: Image.Image
     width: int
     height: int
     metadata: Metadata
+    whole: tuple[int, int]
 
 
 def begins_like_raw(head: bytes, suffix: str) -> bool:
@@ -83,7 +86,7 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
         wanted = shortest_side or int(min(width, height) * _FULL_SIZE)
         preview = _preview(rawpy, raw, orientation, (width, height), wanted, max_pixels)
         if preview:
-            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata))
+            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata), preview.whole)
         half = shortest_side is not None and min(width, height) // 2 >= shortest_side
         developed = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
         metadata = _metadata(file, Metadata())
@@ -91,25 +94,28 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
             metadata = replace(metadata, taken_at=_libraw_time(raw))
     if developed.ndim == 3 and developed.shape[2] == 1:
         developed = developed[:, :, 0]
-    return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata)
+    return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata, (width, height))
 
 
 def _preview(
     rawpy: Any, raw: Any, orientation: int, full: tuple[int, int], wanted: int, max_pixels: int
 ) -> RawPicture | None:
     """Return the embedded preview, upright, if it is a whole picture whose shorter side is at least `wanted`."""
+    declared: Declared = None
     try:
         thumbnail = raw.extract_thumb()
         if thumbnail.format == rawpy.ThumbFormat.BITMAP:
             picture: Image.Image = Image.fromarray(thumbnail.data)
-            own_orientation, metadata = 1, Metadata()
+            own_orientation, metadata, whole = 1, Metadata(), picture.size
             if min(picture.size) < wanted:
                 return None
         elif thumbnail.format == rawpy.ThumbFormat.JPEG:
-            opened: ImageFile.ImageFile = open_header(io.BytesIO(thumbnail.data))
+            jpeg = io.BytesIO(thumbnail.data)
+            opened: ImageFile.ImageFile = open_header(jpeg)
             if min(opened.size) < wanted or opened.width * opened.height > max_pixels:
                 return None
             own_orientation, metadata = read_orientation(opened), read_metadata(opened)
+            declared, whole = declared_colour(opened, jpeg), opened.size
             opened.draft(None, draft_size(opened.size, wanted))
             opened.load()
             picture = opened
@@ -122,11 +128,13 @@ def _preview(
         orientation = own_orientation
     elif (picture.width >= picture.height) == (full[0] >= full[1]) and orientation >= 5:
         orientation = 1
-    picture = turn_upright(to_rgb(picture), orientation)
+    picture = turn_upright(to_rgb(picture, declared), orientation)
+    if orientation >= 5:
+        whole = whole[1], whole[0]
     ratio, full_ratio = picture.width / picture.height, full[0] / full[1]
     if not 0.8 < ratio / full_ratio < 1.25:  # a crop, or a square thumbnail with bars
         return None
-    return RawPicture(picture, *picture.size, metadata)
+    return RawPicture(picture, *picture.size, metadata, whole)
 
 
 def _metadata(file: BinaryIO, of_preview: Metadata) -> Metadata:

@@ -68,7 +68,7 @@ def decode_file(path: Path, preprocessing: Preprocessing, limits: Limits, examin
     try:
         before = os.stat(path)
         picture = open_picture(path, shortest_side=_OVERSAMPLING * preprocessing.size, limits=limits)
-        pixels = preprocessing.pixels(picture.image)
+        pixels = preprocessing.pixels(picture.image, picture.whole)
         remark = examine(path, picture.image) if examine else None
         after = os.stat(path)
     except OSError as error:

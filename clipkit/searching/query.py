@@ -134,7 +134,7 @@ def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
     words = iter(unit(encoder.encode_texts(texts)) if texts else ())
     side = 2 * encoder.preprocessing.size
-    pictures = [encoder.preprocessing.pixels(picture_of(t.value, side)) for t in terms if t.is_picture]
+    pictures = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
     looks = iter(unit(encoder.encode_images(np.stack(pictures))) if pictures else ())
     parts = [(t, next(looks) if t.is_picture else next(words)) for t in terms]
     wanted = [(t, vector) for t, vector in parts if t.weight > 0]
@@ -168,14 +168,20 @@ def picture_of(picture: Picture, shortest_side: int) -> Image:
 
     Raises UnreadableImage or FetchRefused.
     """
+    return picture_and_size(picture, shortest_side)[0]
+
+
+def picture_and_size(picture: Picture, shortest_side: int) -> tuple[Image, tuple[int, int]]:
+    """The same, with the width and height that it has before it is reduced."""
     from clipkit.images.decoding import open_picture
     from clipkit.images.fetching import fetch
 
     if not isinstance(picture, str | Path | bytes):
-        return picture.convert("RGB")
+        return picture.convert("RGB"), picture.size
     source = fetch(picture) if is_url(picture) else picture  # type: ignore[arg-type]
     source = Path(source) if isinstance(source, str) else source
-    return open_picture(source, shortest_side=shortest_side).image
+    opened = open_picture(source, shortest_side=shortest_side)
+    return opened.image, opened.whole
 
 
 def as_query(query: Query | str | Sequence[str]) -> Query:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipkit.images.decoding import Limits, open_picture
 from clipkit.images.preprocessing import Preprocessing
+from clipkit.images.worker import decode_file
+from clipkit.searching.query import picture_and_size
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [(384, 256), (255, 383), (64, 64), (40, 30), (17, 301), (999, 100), (225, 224), (1, 7), (641, 479), (63, 500)]
@@ -42,6 +45,38 @@ def test_pixels_are_those_of_open_clip(side: int, interpolation: str, resize_mod
     normalised = ours.normalise(batch)
     assert normalised.dtype == np.float32 and normalised.flags["C_CONTIGUOUS"]
     np.testing.assert_allclose(normalised, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(3237, 3707), (3707, 3237), (1301, 2999), (1999, 1001)])
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest"])
+def test_a_reduced_picture_is_cropped_as_the_whole_one(size: tuple[int, int], resize_mode: str, tmp_path: Path) -> None:
+    across, down = np.linspace(0, 60, size[0]), np.linspace(0, 60, size[1])
+    waves = np.sin(across[None, :]) + np.sin(down[:, None] * 0.8)
+    picture = Image.fromarray((waves * 60 + 128).astype(np.uint8)).convert("RGB")
+    path = tmp_path / "waves.jpg"
+    picture.save(path, quality=95)
+    preprocessing = Preprocessing(224, MEAN, STD, resize_mode=resize_mode)
+    exact = preprocessing.pixels(picture).astype(int)
+    reduced = open_picture(path, shortest_side=448)
+    assert max(reduced.image.size) < max(size) and reduced.whole == size
+    for pixels in (
+        decode_file(path, preprocessing, Limits()).pixels,
+        preprocessing.pixels(*picture_and_size(path, 448)),
+    ):
+        assert np.abs(pixels.astype(int) - exact).mean() < 1.5
+    # The pixels that the size of the reduced picture gives are never nearer.
+    assert np.abs(preprocessing.pixels(reduced.image).astype(int) - exact).mean() >= np.abs(pixels - exact).mean()
+
+
+def test_the_shape_is_that_of_the_whole_picture() -> None:
+    """Of 3237 x 3707 pixels a quarter of each side is 810 x 927, of which the ratio is another."""
+    rows = np.arange(927, dtype=np.float64)[:, None].repeat(810, axis=1)
+    reduced = Image.fromarray((rows % 256).astype(np.uint8)).convert("RGB")
+    for whole in ((3237, 3707), (800, 1000), (810, 927)):
+        height = int(224 * whole[1] / whole[0])
+        top = round((height - 224) / 2)
+        expected = reduced.resize((224, height), Image.Resampling.BICUBIC).crop((0, top, 224, top + 224))
+        np.testing.assert_array_equal(Preprocessing(224, MEAN, STD).pixels(reduced, whole), np.asarray(expected))
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
