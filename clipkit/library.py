@@ -211,6 +211,8 @@ class Library:
 
         if k < 1:
             raise BadQuery("k must be at least 1")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:  # NaN too
+            raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
         asked = as_query(query)
         result = self._searcher(self._own_space(space), device).search(
             asked, k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
