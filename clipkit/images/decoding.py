@@ -15,9 +15,10 @@ from PIL import Image, ImageFile
 from clipkit.errors import FailureKind, UnreadableImage
 from clipkit.images.colour import to_rgb
 from clipkit.images.files import describe_os_error, open_regular
-from clipkit.images.metadata import Metadata, read_metadata, read_orientation
+from clipkit.images.metadata import Metadata, merged, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
+from clipkit.images.sidecars import read_sidecars
 from clipkit.images.upright import draft_size, turn_upright
 
 IN_MEMORY = Path("<memory>")
@@ -74,7 +75,10 @@ def open_picture(source: Path | bytes, *, shortest_side: int | None = None, limi
         if size > limits.bytes:
             reason = f"the file has {size:,} bytes; the limit is {limits.bytes:,}"
             raise UnreadableImage(path, "too-large", reason)
-        return _decode(file, path, shortest_side, limits)
+        picture = _decode(file, path, shortest_side, limits)
+    if not isinstance(source, bytes):
+        picture.metadata = merged(picture.metadata, read_sidecars(path))
+    return picture
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int | None, limits: Limits) -> Picture:
