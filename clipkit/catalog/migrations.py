@@ -142,3 +142,20 @@ _MADE_PICTURES = (
 def _routes(db: Database) -> None:
     # How each term of the query got to the decoder, as JSON.
     db.execute("ALTER TABLE generations ADD COLUMN route TEXT NOT NULL DEFAULT '[]'")
+
+
+@migrations(name="0004_local_time")
+def _local_time(db: Database) -> None:
+    # `taken_at` is local time alone from here on; the offset that some rows had at its end moves to its own column.
+    # `strftime('%s', taken_at || utc_offset)` is the instant. `keywords` is a JSON list.
+    for statement in _LOCAL_TIME:
+        db.execute(statement)
+
+
+_LOCAL_TIME = (
+    "ALTER TABLE images ADD COLUMN utc_offset TEXT",
+    "ALTER TABLE images ADD COLUMN title TEXT",
+    "ALTER TABLE images ADD COLUMN keywords TEXT",
+    """UPDATE images SET utc_offset = substr(taken_at, -6), taken_at = substr(taken_at, 1, length(taken_at) - 6)
+       WHERE taken_at GLOB '*T*[+-][0-9][0-9]:[0-9][0-9]'""",
+)

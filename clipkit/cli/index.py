@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from clipkit.cli.options import json_option, library_options
 from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
+from clipkit.images.files import why_absent
 from clipkit.indexing.report import IndexReport
 from clipkit.library import Library, library_folder
 
@@ -56,8 +56,8 @@ def index(
     A library that has several models is brought up to date in all of them, unless --model names one.
     """
     for path in paths:
-        if not os.path.lexists(path.expanduser()):
-            raise ClipkitError(f"there is no file or folder {path}")
+        if absent := why_absent(path.expanduser()):
+            raise ClipkitError(absent)
     folder = library_folder(name, indexes)
     is_new = not (folder / "catalog.db").exists()
     if is_new and not paths:

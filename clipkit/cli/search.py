@@ -22,9 +22,18 @@ from clipkit.searching.result import SearchResult
 @click.command()
 @query_options
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
-@click.option("--under", multiple=True, type=click.Path(path_type=Path), help="Only pictures below it; repeatable.")
-@click.option("--after", metavar="DATE", help="Only pictures taken on or after it, as 2024-06-01.")
-@click.option("--before", metavar="DATE", help="Only pictures taken before it.")
+@click.option(
+    "--under",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Only pictures below it, by any of its names; repeatable.",
+)
+@click.option(
+    "--after", metavar="DATE",
+    help="Only pictures taken at or after it: 2024-06-01 or 2024-06-01T12:30 by the local time of each picture; "
+    "2024-06-01T12:30+02:00 is an instant, in whatever zone a picture was taken.",
+)  # fmt: skip
+@click.option("--before", metavar="DATE", help="Only pictures taken before it; read as for --after.")
 @click.option("--camera", metavar="NAME", help="Only pictures of cameras whose name contains it.")
 @click.option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM of the place.")
 @click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
@@ -78,7 +87,7 @@ def search(
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
     query = query_of(text, like, not_, weights)
     filters = Filters(
-        under=tuple(Path(os.path.abspath(folder)) for folder in under),
+        under=under,
         after=parse_day(after) if after else None,
         before=parse_day(before) if before else None,
         camera=camera,

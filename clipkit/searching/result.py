@@ -16,6 +16,7 @@ class Hit:
 
     `score` is the cosine similarity to the query; `confidence` in [0, 1] that it shows what was asked for; `matched`
     whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright.
+    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and `utc_offset` that clock's, as "+02:00", where it is known.
     """
 
     rank: int
@@ -29,6 +30,7 @@ class Hit:
     height: int | None = None
     taken_at: str | None = None
     camera: str | None = None
+    utc_offset: str | None = None
 
     def to_json(self) -> dict:
         """The keys that `clipkit search --json` promises."""
