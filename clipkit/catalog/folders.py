@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.paths import below, from_stored
+from clipkit.catalog.paths import below
 from clipkit.errors import BadQuery
 
 Identity = tuple[int, int] | str
@@ -63,13 +63,12 @@ def _found(catalog: Catalog, known: _Known, real: str, wanted: Identity) -> Iter
 
 
 def _folders(catalog: Catalog) -> Iterator[str]:
-    """Yield every folder that directly holds a file of the library, without its last separator."""
-    # SQLite has no function for it: strip from the right all characters but separators.
-    sql = "SELECT DISTINCT rtrim(path, replace(path, ?, '')) FROM images WHERE typeof(path) = 'text'"
-    for (folder,) in catalog.db.execute(sql, [os.sep]).fetchall():
-        yield folder.rstrip(os.sep) or os.sep
-    blobs = catalog.db.execute("SELECT path FROM images WHERE typeof(path) = 'blob'").fetchall()
-    yield from {os.path.dirname(from_stored(path)) for (path,) in blobs}
+    """Yield every folder that directly holds a file of the library."""
+    # In Python, because SQLite has no function for it; a second for two million files.
+    rows = catalog.db.execute("SELECT path FROM images")
+    heads = {(path if isinstance(path, str) else os.fsdecode(path)).rpartition(os.sep)[0] for (path,) in rows}
+    for head in heads:
+        yield os.path.dirname(head + os.sep)
 
 
 def _records(catalog: Catalog, path: Path) -> bool:

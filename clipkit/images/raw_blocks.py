@@ -23,7 +23,7 @@ _XMP_TAG = 700
 _CANON_BOX = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _LONGEST_BLOCK = 4 * 1024**2
-_MOST_ENTRIES = 10_000
+_MOST_ENTRIES, _MOST_HEAPS = 10_000, 100
 _CIFF_CAMERA, _CIFF_TIME = 0x080A, 0x180E
 
 
@@ -135,7 +135,7 @@ def _crw(file: BinaryIO) -> Metadata:
     order = "<" if file.read(2) == b"II" else ">"
     (start,) = struct.unpack(f"{order}I", file.read(4))
     camera = taken_at = None
-    for record, data in _ciff(file, order, start, file.seek(0, io.SEEK_END), depth=0):
+    for record, data in _ciff(file, order, start, file.seek(0, io.SEEK_END)):
         if record == _CIFF_CAMERA:
             make, model, *_ = (*data.decode("latin-1").split("\0"), "")
             camera = camera_name(clean(make, NAME_LENGTH), clean(model, NAME_LENGTH))
@@ -145,19 +145,23 @@ def _crw(file: BinaryIO) -> Metadata:
     return Metadata(taken_at=taken_at, camera=camera)
 
 
-def _ciff(file: BinaryIO, order: str, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes]]:
+def _ciff(file: BinaryIO, order: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """Yield (record, data) of the records that are wanted, of a heap between two places and the heaps within it."""
-    file.seek(end - 4)
-    (directory,) = struct.unpack(f"{order}I", file.read(4))
-    file.seek(start + directory)
-    (count,) = struct.unpack(f"{order}H", file.read(2))
-    entries = [struct.unpack(f"{order}HII", file.read(10)) for _ in range(min(count, _MOST_ENTRIES))]
-    for tag, length, offset in entries:
-        if tag & 0xC000:  # the data lies in the directory itself; none of the wanted records are so short
-            continue
-        place = start + offset
-        if tag & 0x3800 in (0x2800, 0x3000) and depth < 5:
-            yield from _ciff(file, order, place, place + length, depth + 1)
-        elif tag in (_CIFF_CAMERA, _CIFF_TIME) and length <= _LONGEST_BLOCK:
-            file.seek(place)
-            yield tag, file.read(length)
+    heaps, left = [(start, end)], _MOST_ENTRIES
+    for start, end in heaps:  # it grows meanwhile
+        file.seek(end - 4)
+        (directory,) = struct.unpack(f"{order}I", file.read(4))
+        file.seek(start + directory)
+        (count,) = struct.unpack(f"{order}H", file.read(2))
+        entries = [struct.unpack(f"{order}HII", file.read(10)) for _ in range(min(count, left))]
+        left -= len(entries)
+        for tag, length, offset in entries:
+            place = start + offset
+            if tag & 0xC000:  # the data lies in the directory itself; none of the wanted records are so short
+                continue
+            if tag & 0x3800 in (0x2800, 0x3000):
+                if (place, place + length) not in heaps and len(heaps) < _MOST_HEAPS:
+                    heaps.append((place, place + length))
+            elif tag in (_CIFF_CAMERA, _CIFF_TIME) and length <= _LONGEST_BLOCK:
+                file.seek(place)
+                yield tag, file.read(length)
