@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _complain(message: str) -> int:
     # Lines are joined here, rather than escaped, because some libraries' messages have several.
-    say("clipkit: " + shown(" ".join(line.strip(" ") for line in message.split("\n") if line.strip())), err=True)
+    say("clipkit: " + shown(" ".join(line.strip() for line in message.split("\n") if line.strip())), err=True)
     try:
         sys.stdout.flush()
     except OSError:  # nobody reads it, or the disk is full
