@@ -7,8 +7,6 @@ import os
 import re
 import sys
 
-import click
-
 # What a terminal obeys instead of showing it (C0, DEL, C1), and what breaks or reorders a line (the separators and
 # bidirectional overrides of Unicode).
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -32,7 +30,8 @@ def as_line(path: os.PathLike[str]) -> bytes:
 def say(text: str, *, err: bool = False) -> None:
     """Print text for people. Its tabs and line breaks are layout; everything else is printed as `shown` gives it."""
     lines = ("\t".join(map(shown, line.split("\t"))) for line in text.split("\n"))
-    click.echo("\n".join(lines), err=err)
+    # Not by click, which writes UTF-8 where it takes a stream's encoding for a mistake.
+    print("\n".join(lines), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def open_streams() -> None:

@@ -89,12 +89,15 @@ def test_an_output_that_lacks_a_character_shows_it_escaped(strange, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes the streams")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_change_nothing_but_what_is_seen(strange, tmp_path, closed):
-    for arguments, expected in ((SEARCH, 0), (("index",), 0), ((*SEARCH, "-0"), 0), (("search", "?!..."), 2)):
+def test_closed_streams_change_nothing_but_what_is_seen(strange, tmp_path):
+    environment = os.environ | {"CLIPKIT_INDEXES": str(tmp_path / "indexes")}
+    for closed, arguments, expected in (
+        (">&-", SEARCH, 0), ("2>&-", SEARCH, 0), ("<&- >&- 2>&-", (*SEARCH, "-0"), 0), (">&-", ("index",), 0),
+        (">&-", ("search", "?!..."), 2),
+    ):  # fmt: skip
         shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "clipkit", *arguments]
-        done = subprocess.run(shell, env=os.environ | {"CLIPKIT_INDEXES": str(tmp_path / "indexes")}, **CAPTURED)
-        assert (done.returncode, done.stderr.count(b"Traceback")) == (expected, 0), (arguments, done.stderr)
+        done = subprocess.run(shell, env=environment, **CAPTURED)
+        assert (done.returncode, done.stderr.count(b"Traceback")) == (expected, 0), (closed, arguments, done.stderr)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
