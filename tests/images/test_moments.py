@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.images.moments import parse_moment, parse_offset
@@ -57,6 +57,7 @@ def test_offsets(text: str, expected: str | None) -> None:
     assert parse_offset(text) == expected
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789:-/. TZ+pm", max_size=30))
 def test_what_is_read_is_a_time(text: str) -> None:
     moment = parse_moment(" ".join(text.split()))

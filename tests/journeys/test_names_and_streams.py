@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.cli.printing import as_line, shown
@@ -143,6 +143,7 @@ def test_a_dangling_link_is_no_root(clipkit, tmp_path):
     assert output.code == 2 and "symbolic link to nothing" in output.err and output.err.count("\n") == 1
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec=None), max_size=20))
 def test_what_is_shown_is_one_line_without_control_characters(text):
     line = shown(text)
