@@ -17,7 +17,7 @@ from clipkit.catalog.paths import from_stored
 from clipkit.errors import ClipkitError
 from clipkit.progress import Progress, ProgressCallback
 
-_COLUMNS = ("width", "height", "format", "taken_at", "camera", "latitude", "longitude", "hash")
+_COLUMNS = ("width", "height", "format", "taken_at", "utc_offset", "camera", "latitude", "longitude", "hash")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
+from clipkit.catalog.folders import own_names
 from clipkit.catalog.records import Failure
 from clipkit.catalog.spaces import SpaceCoverage, coverage, make_default, remove_space
 from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
@@ -205,9 +207,14 @@ class Library:
 
         if k < 1:
             raise BadQuery("k must be at least 1")
-        asked = as_query(query)
+        if min_confidence is not None and not 0 <= min_confidence <= 1:  # NaN too
+            raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
+        asked, filters = as_query(query), filters or Filters()
+        if filters.under:
+            names = [name for path in filters.under for name in own_names(self.catalog, Path(path))]
+            filters = replace(filters, under=tuple(names))
         result = self._searcher(self._own_space(space), device).search(
-            asked, k, filters=filters or Filters(), min_confidence=min_confidence, library=self.name
+            asked, k, filters=filters, min_confidence=min_confidence, library=self.name
         )
         if generate == "always" or (generate == "auto" and not result.matched):
             from clipkit.missing import make_missing

@@ -16,7 +16,10 @@ from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
 
-_DETAILS = ("width", "height", "format", "taken_at", "camera", "lens", "latitude", "longitude", "description", "made")
+_DETAILS = (
+    "width", "height", "format", "taken_at", "utc_offset", "camera", "lens", "latitude", "longitude", "description",
+    "title", "keywords", "made",
+)  # fmt: skip
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
 PARAMETERS = 500
 """Values bound in one statement: SQLite's own limit is 999 in old builds."""

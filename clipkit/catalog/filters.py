@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,11 @@ LONGEST, LONGEST_PATTERN = 4_000_000, 500
 class Filters:
     """All that are given must hold.
 
-    `under`: absolute folders or files. `after` (from it on) and `before` (earlier than it): a date or a datetime,
-    compared with the local time that the camera wrote; pictures without a time pass neither. `camera`: part of its
-    name, in any case. `near`: latitude, longitude in degrees and a radius in km. `where`: an SQL expression over the
-    columns of `images`.
+    `under`: folders or files; `Library.search` takes any name of theirs. `after` (from it on) and `before` (earlier
+    than it): a date or a datetime. Without a zone they are compared with the local time of the picture; with one they
+    are instants, and a picture whose offset from UTC is not known is taken to be of that zone. Pictures without a time
+    pass neither. `camera`: part of its name, in any case. `near`: latitude, longitude in degrees and a radius in km.
+    `where`: an SQL expression over the columns of `images`.
     """
 
     under: tuple[Path, ...] = ()
@@ -44,19 +45,14 @@ class Filters:
         return self != Filters()
 
     def condition(self) -> tuple[str, list]:
-        """The SQL condition over `images` and its parameters; `where` is not in it, but checked by `allowed_ids`."""
+        """Return the SQL condition over `images` and its parameters; `allowed_files` checks `under` and `where`."""
         parts: list[str] = []
         parameters: list = []
-        if self.under:
-            conditions = [below(folder, "images.path") for folder in self.under]
-            parts.append("(" + " OR ".join(sql for sql, _ in conditions) + ")")
-            parameters += [value for _, values in conditions for value in values]
-        if self.after is not None:
-            parts.append("images.taken_at >= ?")
-            parameters.append(_as_text(self.after))
-        if self.before is not None:
-            parts.append("images.taken_at < ?")
-            parameters.append(_as_text(self.before))
+        for moment, comparison in ((self.after, ">="), (self.before, "<")):
+            if moment is not None:
+                sql, values = _time_condition(moment, comparison)
+                parts.append(sql)
+                parameters += values
         if self.camera is not None:
             parts.append("instr(clipkit_fold(images.camera), ?) > 0")
             parameters.append(self.camera.casefold())
@@ -67,7 +63,8 @@ class Filters:
 
 
 def parse_day(text: str) -> date | datetime:
-    """A date such as 2024-06-01, a month 2024-06, a year 2024, or a time 2024-06-01T12:30; raises BadQuery."""
+    """Read a date such as 2024-06-01, a month 2024-06, a year 2024, or a time 2024-06-01T12:30, with a zone
+    2024-06-01T12:30+02:00; raises BadQuery."""
     try:
         if re.fullmatch(r"\d{4}", text):
             return date(int(text), 1, 1)
@@ -108,7 +105,10 @@ def allowed_files(catalog: Catalog, filters: Filters) -> None:
     catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
     with catalog.db.atomic():
-        catalog.db.execute(f"INSERT INTO temp.allowed SELECT id FROM images WHERE shown AND {condition}", parameters)
+        # One by one: a library may know a folder by a thousand names, and SQLite's expressions go only so deep.
+        for place, values in [below(folder, "images.path") for folder in filters.under] or [("1", [])]:
+            sql = f"INSERT OR IGNORE INTO temp.allowed SELECT id FROM images WHERE shown AND {place} AND {condition}"
+            catalog.db.execute(sql, [*values, *parameters])
         if filters.where is not None:
             ids = _ids_where(catalog, filters.where)
             catalog.db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY)")
@@ -132,11 +132,20 @@ def allowed_embeddings(catalog: Catalog, space: str) -> np.ndarray:
     return np.fromiter((row[0] for row in rows), np.int64)
 
 
-def _as_text(moment: date | datetime) -> str:
-    """As `taken_at` is written, so that text compares as time does."""
-    if isinstance(moment, datetime):
-        return moment.replace(tzinfo=None).isoformat(timespec="seconds")
-    return moment.isoformat()
+def _time_condition(moment: date | datetime, comparison: str) -> tuple[str, list]:
+    """Return the SQL condition that a picture's time compares so with a moment, and its parameters."""
+    if not isinstance(moment, datetime):
+        return f"images.taken_at {comparison} ?", [moment.isoformat()]
+    local = moment.replace(tzinfo=None)  # written as `taken_at` is, so that text compares as time does
+    if moment.tzinfo is None:
+        return f"images.taken_at {comparison} ?", [local.isoformat()]
+    # Not by moment.timestamp(), which overflows within a day of the years 1 and 9999.
+    instant = (local - datetime(1970, 1, 1) - (moment.utcoffset() or timedelta())).total_seconds()
+    sql = (
+        f"CASE WHEN images.utc_offset IS NULL THEN images.taken_at {comparison} ?"
+        f" ELSE CAST(strftime('%s', images.taken_at || images.utc_offset) AS INTEGER) {comparison} ? END"
+    )
+    return sql, [local.isoformat(), instant]
 
 
 def _km(latitude: float | None, longitude: float | None, to_latitude: float, to_longitude: float) -> float | None:

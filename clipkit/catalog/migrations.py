@@ -150,3 +150,20 @@ def _causes_and_drives(db: Database) -> None:
     # `drives`: what each root, and each mount point below one, lay on when it was last read.
     db.execute("ALTER TABLE failures ADD COLUMN cause TEXT NOT NULL DEFAULT ''")
     db.execute("CREATE TABLE drives (path NOT NULL UNIQUE, drive TEXT NOT NULL)")
+
+
+@migrations(name="0005_local_time")
+def _local_time(db: Database) -> None:
+    # `taken_at` is local time alone from here on; the offset that some rows had at its end moves to its own column.
+    # `strftime('%s', taken_at || utc_offset)` is the instant. `keywords` is a JSON list.
+    for statement in _LOCAL_TIME:
+        db.execute(statement)
+
+
+_LOCAL_TIME = (
+    "ALTER TABLE images ADD COLUMN utc_offset TEXT",
+    "ALTER TABLE images ADD COLUMN title TEXT",
+    "ALTER TABLE images ADD COLUMN keywords TEXT",
+    """UPDATE images SET utc_offset = substr(taken_at, -6), taken_at = substr(taken_at, 1, length(taken_at) - 6)
+       WHERE taken_at GLOB '*T*[+-][0-9][0-9]:[0-9][0-9]'""",
+)

@@ -24,9 +24,11 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a picture's bytes say: pixels of the upright picture, and what the camera wrote.
+    """What a picture's bytes say: pixels of the upright picture, and what the camera and people wrote.
 
-    `made`: the places of marks that say that a model made it; None for photos.
+    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and never holds an offset; `utc_offset` is that clock's, "+02:00",
+    where it is known. `keywords`: a JSON list. `made`: the places of marks that say that a model made it; None for
+    photos.
     """
 
     width: int
@@ -39,6 +41,9 @@ class Details:
     longitude: float | None = None
     description: str | None = None
     made: str | None = None
+    utc_offset: str | None = None
+    title: str | None = None
+    keywords: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,12 @@ class ImageRow:
     height: int | None
     taken_at: str | None
     camera: str | None
+    utc_offset: str | None
 
-    COLUMNS = "images.id, images.path, images.hash, images.width, images.height, images.taken_at, images.camera"
+    COLUMNS = (
+        "images.id, images.path, images.hash, images.width, images.height, images.taken_at, images.camera,"
+        " images.utc_offset"
+    )
 
     @classmethod
     def from_sql(cls, row: tuple) -> ImageRow:

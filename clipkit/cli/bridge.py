@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.printing import say
 from clipkit.cli.progress import progress_bar
 
 
@@ -33,8 +34,8 @@ def fit(to: str, space: str | None, sample: int, device: str, as_json: bool, nam
         click.echo(json.dumps(fitted.to_json()))
         return 0
     report = fitted.report
-    click.echo(f"{fitted.source} to {fitted.target}, fitted on {report.pictures:,} pictures")
-    click.echo(
+    say(f"{fitted.source} to {fitted.target}, fitted on {report.pictures:,} pictures")
+    say(
         f"of {report.held_out:,} held out: cosine {report.cosine:.3f}, recall@1 {report.recall_1:.3f}, "
         f"recall@10 {report.recall_10:.3f}, norms off by {report.norm_error:.1%}"
     )
@@ -55,7 +56,7 @@ def list_(as_json: bool, name: str, indexes: Path | None) -> int:
         scores = (
             f"cosine {r.cosine:.3f}\trecall@1 {r.recall_1:.3f}\trecall@10 {r.recall_10:.3f}\t{r.pictures:,} pictures"
         )
-        click.echo(f"{row.source}\t{row.target}\t{scores}")
+        say(f"{row.source}\t{row.target}\t{scores}")
     return 0
 
 
@@ -69,5 +70,5 @@ def remove(to: str | None, everything: bool, name: str, indexes: Path | None) ->
         raise click.UsageError("say which with --to, or --all")
     with open_library(name, indexes) as library:
         gone = library.remove_bridges(to)
-    click.echo(f"removed {gone} bridge{'' if gone == 1 else 's'}")
+    say(f"removed {gone} bridge{'' if gone == 1 else 's'}")
     return 0

@@ -7,6 +7,7 @@ import json
 import click
 
 from clipkit.cli.options import json_option
+from clipkit.cli.printing import say
 from clipkit.cli.progress import progress_bar
 
 
@@ -29,11 +30,9 @@ def list_(as_json: bool) -> int:
         size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
         memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
         mark = "*" if row["on_disk"] else " "
-        click.echo(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:30} {row['licence']}")
-        click.echo(f"    {row['note']}")
-    click.echo(
-        "* is on this machine. Then: download, memory of a GPU (half precision), the space that it takes, licence."
-    )
+        say(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:30} {row['licence']}")
+        say(f"    {row['note']}")
+    say("* is on this machine. Then: download, memory of a GPU (half precision), the space that it takes, licence.")
     return 0
 
 
@@ -47,11 +46,11 @@ def pull(decoder: str) -> int:
 
     entry = find(decoder)
     if not files.missing(entry) and (entry.folder or files.tower_folder(entry)):
-        click.echo(f"{entry.id} is on this machine; there is nothing to download")
+        say(f"{entry.id} is on this machine; there is nothing to download")
         return 0
     if not is_offline():
-        click.echo(f"clipkit: {entry.id} takes about {entry.download(tower=True)}", err=True)
+        say(f"clipkit: {entry.id} takes about {entry.download(tower=True)}", err=True)
     with progress_bar() as progress:
         files.fetch(entry, progress=progress)
-    click.echo(f"{entry.id} is on this machine")
+    say(f"{entry.id} is on this machine")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from clipkit.cli.index import summary
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.library import Library
 from clipkit.searching.query import Query
@@ -24,12 +25,12 @@ def demo(folder: Path | None, scenes: int) -> int:
     photos, indexes = folder / "photos", folder / "indexes"
     with progress_bar() as progress:
         write_samples(photos, scenes, progress=progress)
-    click.echo(f"1. Wrote {scenes} scenes to {photos}")
+    say(f"1. Wrote {scenes} scenes to {shown(photos)}")
     with Library.open_or_create(indexes / "default", space="tiny") as library:
         with progress_bar() as progress:
             report = library.index([photos], progress=progress)
-        click.echo(f"2. {summary(report)}")
-        click.echo("3. Searched:")
+        say(f"2. {summary(report)}")
+        say("3. Searched:")
         example = next(iter(library.search("a dog", k=1))).path
         away = MISSING[0]
         searches = (
@@ -47,19 +48,19 @@ def demo(folder: Path | None, scenes: int) -> int:
             with progress_bar() as progress:
                 result = library.search(query, k=5, generate="auto", progress=progress)
             tiles.append((command.removeprefix("clipkit search "), result))
-            click.echo(f"\n   By {what}: {command}" if result.matched else f"\n   {what.capitalize()}: {command}")
+            say(f"\n   By {what}: {command}" if result.matched else f"\n   {what.capitalize()}: {command}")
             for hit in result.hits[:3]:
                 mark = "match" if hit.matched else "  -  "
-                click.echo(f"   {mark}  cosine {hit.score:.3f}  {hit.path.relative_to(folder)}")
+                say(f"   {mark}  cosine {hit.score:.3f}  {shown(hit.path.relative_to(folder))}")
             for note in result.notes:
-                click.echo(f"   {note}")
+                say(f"   {shown(note)}")
             for made in result.generated:
-                click.echo(f"   made    {made.path.relative_to(folder)}")
+                say(f"   made    {shown(made.path.relative_to(folder))}")
         sheet = folder / "contact-sheet.jpg"
         library.comparison_sheet(tiles, sheet)
-    here = f"--indexes {indexes}"
-    click.echo(f"\n4. Look at what was found and made: {sheet}")
-    click.echo("\nTry next:")
+    here = f"--indexes {shown(indexes)}"
+    say(f"\n4. Look at what was found and made: {shown(sheet)}")
+    say("\nTry next:")
     for command in (
         f'clipkit search {here} "a penguin in the snow" --contact-sheet hits.jpg',
         f'clipkit search {here} "a camel in the desert" --after 2025-01-01 --json',
@@ -67,5 +68,5 @@ def demo(folder: Path | None, scenes: int) -> int:
         f"clipkit info {here}",
         "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
     ):
-        click.echo(f"  {command}")
+        say(f"  {command}")
     return 0 if result.generated else 2  # a note has said why no picture could be made

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
 
@@ -31,10 +32,10 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
     if exported.refused:
         raise ClipkitError(f"{exported.space} stays in torch: {exported.refused}")
     assert exported.cosines
-    click.echo(f"{exported.space}: ONNX in {exported.folder}")
-    click.echo(f"  cosine to torch: text {exported.cosines['text']:.6f}, image {exported.cosines['image']:.6f}")
+    say(f"{exported.space}: ONNX in {shown(exported.folder)}")
+    say(f"  cosine to torch: text {exported.cosines['text']:.6f}, image {exported.cosines['image']:.6f}")
     in_torch, in_onnx = exported.image_rates
-    click.echo(f"  pictures a second on this CPU: torch {in_torch:g}, ONNX Runtime {in_onnx:g}")
+    say(f"  pictures a second on this CPU: torch {in_torch:g}, ONNX Runtime {in_onnx:g}")
     if int8:
         from clipkit.matching import concepts
         from clipkit.spaces.onnx_int8 import PICTURES, quantise
@@ -44,5 +45,5 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
         for verdict in verdicts:
             kept = "kept" if verdict.kept else "not kept"
             speed = f"{verdict.rate_int8:g} a second against {verdict.rate_float32:g}"
-            click.echo(f"  {verdict.tower} in 8 bits: {kept}, recall@10 {verdict.recall:.3f}, {speed}")
+            say(f"  {verdict.tower} in 8 bits: {kept}, recall@10 {verdict.recall:.3f}, {speed}")
     return 0

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from clipkit.catalog.generations import Generated
-from clipkit.cli.options import json_option, library_options, open_library, query_of, query_options
+from clipkit.cli.options import NumberRange, json_option, library_options, open_library, query_of, query_options
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import LibraryNotFound
 
@@ -22,7 +23,7 @@ from clipkit.errors import LibraryNotFound
 )
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. [default: the decoder's]")
 @click.option(
-    "--guidance", type=click.FloatRange(0, 100), help="Scale of classifier-free guidance. [default: the decoder's]"
+    "--guidance", type=NumberRange(0, 100), help="Scale of classifier-free guidance. [default: the decoder's]"
 )
 @click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels. [default: the decoder's]")
 @click.option("--decoder", metavar="ID|FOLDER", help="Which decoder. [default: the one for the library's model]")
@@ -70,7 +71,7 @@ def generate(
         "size": size,
         "route": route,
         "device": device,
-        "say": lambda line: click.echo(f"clipkit: {line}", err=True),
+        "say": lambda line: say(f"clipkit: {shown(line)}", err=True),
     }
     with progress_bar() as progress:
         try:
@@ -85,12 +86,11 @@ def generate(
             with library:
                 made = library.generate(query, count, output=output, progress=progress, **options)
     for leg in made[0].route if explain else ():
-        line = f"route: {leg['term']}: {leg['route']}, through {leg['through']}"
-        click.echo(line.encode("utf-8", "backslashreplace").decode(), err=True)
+        say(f"route: {shown(leg['term'])}: {leg['route']}, through {leg['through']}", err=True)
     if as_json:
         click.echo(json.dumps([picture.to_json() for picture in made]))
     for picture in made if not as_json else ():
-        click.echo(str(picture.path).encode("utf-8", "backslashreplace").decode())
+        say(shown(picture.path))
     return 0
 
 
@@ -108,7 +108,7 @@ def generated(context: click.Context, name: str, indexes: Path | None, as_json: 
     if as_json:
         click.echo(json.dumps([row.to_json() for row in rows]))
     for row in rows if not as_json else ():
-        click.echo(_line(row).encode("utf-8", "backslashreplace").decode())
+        say(_line(row))
     return 0
 
 
@@ -136,7 +136,7 @@ def remove(library_name: tuple[str, Path | None], numbers: tuple[int, ...], ever
     with open_library(*library_name) as library:
         _must_exist(numbers, {row.id: row for row in library.generated()})
         gone = library.remove_generated(None if everything else numbers)
-    click.echo(f"removed {len(gone)} made picture{'' if len(gone) == 1 else 's'}")
+    say(f"removed {len(gone)} made picture{'' if len(gone) == 1 else 's'}")
     return 0
 
 
@@ -148,4 +148,4 @@ def _must_exist(numbers: tuple[int, ...], there: dict) -> None:
 
 def _line(row: Generated) -> str:
     asked = row.query["text"] or ", ".join(f"like {Path(name).name}" for name in row.query["like"])
-    return f"{row.id}\t{row.created_at[:16]}\t{row.decoder}\tseed {row.seed}\t{asked}\t{row.path}"
+    return f"{row.id}\t{row.created_at[:16]}\t{row.decoder}\tseed {row.seed}\t{shown(asked)}\t{shown(row.path)}"

@@ -9,6 +9,7 @@ import click
 
 from clipkit.cli.choosing import ensure_model
 from clipkit.cli.options import json_option, library_options
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
@@ -75,11 +76,11 @@ def index(
             remove_missing=remove_missing, progress=progress,
         )  # fmt: skip
     for note in report.notes:
-        click.echo(f"clipkit: {note}", err=True)
+        say(f"clipkit: {shown(note)}", err=True)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
-        click.echo(summary(report))
+        say(summary(report))
     return 0
 
 

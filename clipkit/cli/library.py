@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 
 
@@ -22,7 +23,7 @@ def info(name: str, indexes: Path | None, as_json: bool) -> int:
         click.echo(json.dumps(facts.to_json()))
         return 0
     for label, value in facts.lines():
-        click.echo(f"{label:12} {value}")
+        say(f"{label:12} {shown(value)}")
     return 0
 
 
@@ -36,7 +37,7 @@ def failures(name: str, indexes: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(rows))
     for row in rows if not as_json else ():
-        click.echo(f"{row['kind']:12} {row['path']}: {row['reason']}".encode("utf-8", "backslashreplace").decode())
+        say(f"{row['kind']:12} {shown(row['path'])}: {shown(row['reason'])}")
     return 0
 
 
@@ -52,7 +53,7 @@ def check(repair: bool, name: str, indexes: Path | None, as_json: bool) -> int:
         click.echo(json.dumps(report.to_json()))
     else:
         for line in report.lines():
-            click.echo(line)
+            say(shown(line))
     return 0 if report.ok else 2
 
 
@@ -69,14 +70,14 @@ def remove(paths: tuple[Path, ...], orphans: bool, whole: bool, yes: bool, name:
     with open_library(name, indexes) as library:
         if whole:
             if not yes:
-                click.confirm(f"Delete the library {library.name!r} in {library.path}?", abort=True, err=True)
+                click.confirm(f"Delete the library {library.name!r} in {shown(library.path)}?", abort=True, err=True)
             library.delete()
-            click.echo(f"library {library.name!r} deleted")
+            say(f"library {library.name!r} deleted")
             return 0
         if paths:
-            click.echo(f"{library.remove(paths):,} pictures taken out of library {library.name!r}")
+            say(f"{library.remove(paths):,} pictures taken out of library {library.name!r}")
         if orphans:
-            click.echo(f"{library.purge_orphans():,} embeddings of vanished pictures dropped")
+            say(f"{library.purge_orphans():,} embeddings of vanished pictures dropped")
     return 0
 
 
@@ -93,5 +94,5 @@ def export(folder: Path, space: str | None, part_size: int, name: str, indexes: 
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
-        click.echo(f"{report.vectors:,} vectors of {report.space} in {report.parts} parts in {folder}")
+        say(f"{report.vectors:,} vectors of {report.space} in {report.parts} parts in {shown(folder)}")
     return 0

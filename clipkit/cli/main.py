@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import traceback
 
 import click
 
 import clipkit
 from clipkit.cli import bridge, decoders, demo, generate, index, library, models, search, spaces, verify
+from clipkit.cli.printing import discard_output, open_streams, say, shown
 from clipkit.errors import ClipkitError
 
 
@@ -33,7 +35,8 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code; errors become one line on stderr."""
+    """Run the command line and return its exit code. Errors become one line on stderr; with --debug they are raised."""
+    open_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or bool(os.environ.get("CLIPKIT_DEBUG"))
     try:
@@ -46,11 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        click.echo("clipkit: stopped; what was committed is kept, the same command goes on from there", err=True)
+        say("clipkit: stopped; what was committed is kept, the same command goes on from there", err=True)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does; nothing is left to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     except sqlite3.Error as error:
         if debug:
@@ -60,13 +63,26 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _complain(str(error))
+    except Exception as error:  # a fault of ours; Python's own exit code, 1, would say that nothing matched
+        if debug:
+            raise
+        return _complain(f"unexpected {type(error).__name__}: {error} (--debug shows where; please report it)")
 
 
 def _complain(message: str) -> int:
-    click.echo("clipkit: " + " ".join(message.split()), err=True)
+    # Lines are joined here, rather than escaped, because some libraries' messages have several.
+    say("clipkit: " + shown(" ".join(line.strip() for line in message.split("\n") if line.strip())), err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it, or the disk is full
+        discard_output()
     return 2
 
 
 def run() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Exception:  # with --debug
+        traceback.print_exc()
+        sys.exit(2)

@@ -9,6 +9,7 @@ import click
 
 from clipkit.cli.export_model import export
 from clipkit.cli.options import json_option
+from clipkit.cli.printing import say
 from clipkit.cli.progress import progress_bar
 
 pickle_option = click.option(
@@ -37,18 +38,16 @@ def list_models(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([*known, *({"id": space, "on_disk": True} for space in others)]))
         return 0
-    click.echo(f"{'':2}{'model':54} {'dim':>5} {'download':>10} {'ImageNet':>9} {'COCO R@1':>9}  licence")
+    say(f"{'':2}{'model':54} {'dim':>5} {'download':>10} {'ImageNet':>9} {'COCO R@1':>9}  licence")
     for row in known:
         size = f"{row['megabytes']:,} MB" if row["megabytes"] else "bundled"
         figures = " ".join(f"{_percent(row[key]):>9}" for key in ("imagenet_zero_shot", "coco_text_to_image_r1"))
         mark = "*" if row["on_disk"] else " "
-        click.echo(f"{mark:2}{row['id']:54} {row['dimension']:5} {size:>10} {figures}  {row['licence']}")
-        click.echo(f"{'':4}{row['summary']}{' (recommended)' if row['recommended'] else ''}")
+        say(f"{mark:2}{row['id']:54} {row['dimension']:5} {size:>10} {figures}  {row['licence']}")
+        say(f"{'':4}{row['summary']}{' (recommended)' if row['recommended'] else ''}")
     for space in others:
-        click.echo(f"{'*':2}{space:54} imported")
-    click.echo(
-        "* is on this machine. ImageNet: zero-shot top-1; COCO: text-to-image recall@1; both in %, as published."
-    )
+        say(f"{'*':2}{space:54} imported")
+    say("* is on this machine. ImageNet: zero-shot top-1; COCO: text-to-image recall@1; both in %, as published.")
     return 0
 
 
@@ -75,7 +74,7 @@ def show(model: str, as_json: bool) -> int:
     for name, value in facts.items():
         if value not in (None, "", []) or name == "on_disk":
             shown = ", ".join(value) if isinstance(value, list) else {True: "yes", False: "no"}.get(value, value)  # type: ignore[call-overload]
-            click.echo(f"{name.replace('_', ' '):24} {shown}")
+            say(f"{name.replace('_', ' '):24} {shown}")
     return 0
 
 
@@ -93,9 +92,9 @@ def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
         click.echo(json.dumps(report.to_json()))
     elif report.files:
         megabytes = sum(report.files.values()) / 1e6
-        click.echo(f"{report.space} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, hashes right")
+        say(f"{report.space} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, hashes right")
     else:
-        click.echo(f"{report.space} is on this machine; there is nothing to download")
+        say(f"{report.space} is on this machine; there is nothing to download")
     return 0
 
 
@@ -111,7 +110,7 @@ def import_(path: Path, model: str, allow_pickle: bool, as_json: bool) -> int:
     from clipkit.spaces.importing import import_model
 
     space = import_model(path, model, allow_pickle=allow_pickle)
-    click.echo(json.dumps({"space": space}) if as_json else f"{space} is imported: use it with --model {space}")
+    say(json.dumps({"space": space}) if as_json else f"{space} is imported: use it with --model {space}")
     return 0
 
 
@@ -124,7 +123,7 @@ def forget(model: str) -> int:
 
     if not remove_import(model):
         raise SpaceNotAvailable(f"{model} was not imported: `clipkit models list` tells what is here")
-    click.echo(f"{model} is forgotten")
+    say(f"{model} is forgotten")
     return 0
 
 

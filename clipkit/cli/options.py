@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ from clipkit.library import Library, library_folder
 from clipkit.searching.query import Query, is_url
 
 Command = Callable[..., Any]
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers. click's own lets NaN through, because it compares false with both ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def library_options(command: Command) -> Command:

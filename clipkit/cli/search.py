@@ -13,7 +13,8 @@ from typing import Literal
 import click
 
 from clipkit.catalog.filters import Filters, parse_day, parse_near
-from clipkit.cli.options import json_option, library_options, open_library, query_of, query_options
+from clipkit.cli.options import NumberRange, json_option, library_options, open_library, query_of, query_options
+from clipkit.cli.printing import as_line, say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.searching.result import SearchResult
 
@@ -21,13 +22,22 @@ from clipkit.searching.result import SearchResult
 @click.command()
 @query_options
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
-@click.option("--under", multiple=True, type=click.Path(path_type=Path), help="Only pictures below it; repeatable.")
-@click.option("--after", metavar="DATE", help="Only pictures taken on or after it, as 2024-06-01.")
-@click.option("--before", metavar="DATE", help="Only pictures taken before it.")
+@click.option(
+    "--under",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Only pictures below it, by any of its names; repeatable.",
+)
+@click.option(
+    "--after", metavar="DATE",
+    help="Only pictures taken at or after it: 2024-06-01 or 2024-06-01T12:30 by the local time of each picture; "
+    "2024-06-01T12:30+02:00 is an instant, in whatever zone a picture was taken.",
+)  # fmt: skip
+@click.option("--before", metavar="DATE", help="Only pictures taken before it; read as for --after.")
 @click.option("--camera", metavar="NAME", help="Only pictures of cameras whose name contains it.")
 @click.option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM of the place.")
 @click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Confidence that counts as a match.")
+@click.option("--min-confidence", type=NumberRange(0, 1), help="Confidence that counts as a match.")
 @click.option(
     "--generate", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
     help="Make the missing picture: auto when nothing matches, a decoder on this machine can do so at once, and the "
@@ -41,8 +51,8 @@ from clipkit.searching.result import SearchResult
 @click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matching hits only.")
-@click.option("-0", "as_null", is_flag=True, help="As --paths, ended by NUL, for xargs -0.")
+@click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matching hits only, one a line.")
+@click.option("-0", "as_null", is_flag=True, help="As --paths, byte for byte and ended by NUL, for xargs -0.")
 @library_options
 def search(
     text: str,
@@ -77,7 +87,7 @@ def search(
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
     query = query_of(text, like, not_, weights)
     filters = Filters(
-        under=tuple(Path(os.path.abspath(folder)) for folder in under),
+        under=under,
         after=parse_day(after) if after else None,
         before=parse_day(before) if before else None,
         camera=camera,
@@ -97,16 +107,16 @@ def search(
     if as_json:
         click.echo(json.dumps(result.to_json()))
     elif as_csv:
-        click.echo(_csv(result), nl=False)
+        say(_csv(result))
     elif as_paths or as_null:
-        _write_paths(result, b"\0" if as_null else b"\n")
+        _write_paths(result, end_with_null=as_null)
     else:
         render(result)
     if not as_json:
         for note in result.notes:
-            click.echo(f"clipkit: {note}", err=True)
+            say(f"clipkit: {shown(note)}", err=True)
     if contact_sheet:
-        click.echo(f"clipkit: contact sheet in {contact_sheet}", err=True)
+        say(f"clipkit: contact sheet in {shown(contact_sheet)}", err=True)
     return 0 if result.matched or result.generated else 1
 
 
@@ -115,16 +125,25 @@ def _csv(result: SearchResult) -> str:
     columns = ("rank", "path", "score", "confidence", "matched", "id")
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(hit.to_json() for hit in result)
-    return out.getvalue().encode("utf-8", "backslashreplace").decode()
+    writer.writerows({**hit.to_json(), "path": shown(hit.path)} for hit in result)
+    return out.getvalue().removesuffix("\n")
 
 
-def _write_paths(result: SearchResult, end: bytes) -> None:
-    """Raw bytes, because file names need not be text; not those of files that are away, which nothing could open."""
+def _write_paths(result: SearchResult, *, end_with_null: bool) -> None:
+    """Write the paths of matches: byte for byte where each ends with NUL, else one a line.
+
+    Files that are away are left out, because nothing could open them.
+    """
     stream = sys.stdout.buffer
     for hit in result:
-        if hit.matched and not hit.away:
-            stream.write(os.fsencode(hit.path) + end)
+        if not hit.matched or hit.away:
+            continue
+        if end_with_null:
+            stream.write(os.fsencode(hit.path) + b"\0")
+        elif sys.stdout.isatty():
+            say(shown(hit.path))
+        else:
+            stream.write(as_line(hit.path))
     stream.flush()
 
 
@@ -132,11 +151,10 @@ def render(result: SearchResult) -> None:
     """A table with clickable paths on a terminal; plain columns, one hit a line, elsewhere."""
     if not sys.stdout.isatty():
         for made in result.generated:
-            sys.stdout.write(f"made\t-\t-\tmade\t{made.path}\n".encode("utf-8", "backslashreplace").decode())
+            say(f"made\t-\t-\tmade\t{shown(made.path)}")
         for hit in result:
             state = "away" if hit.away else "match" if hit.matched else "-"
-            line = f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{state}\t{hit.path}\n"
-            sys.stdout.write(line.encode("utf-8", "backslashreplace").decode())
+            say(f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{state}\t{shown(hit.path)}")
         return
     from rich.console import Console
     from rich.table import Table
@@ -147,13 +165,11 @@ def render(result: SearchResult) -> None:
         table.add_column(heading, justify="right")
     table.add_column("picture", overflow="fold")
     for made in result.generated:
-        path = str(made.path).encode("utf-8", "backslashreplace").decode()
-        row = Text("made, not found: ", style="bold magenta").append(path, style=f"link {made.path.as_uri()}")
+        row = Text("made, not found: ", style="bold magenta")
+        row.append(shown(made.path), style=f"link {made.path.as_uri()}")
         table.add_row("", "", Text("made", style="magenta"), row)
     for hit in result:
-        shown = str(hit.path).encode("utf-8", "backslashreplace").decode()
-        style = f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim")
-        row = Text(shown, style=style)
+        row = Text(shown(hit.path), style=f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim"))
         if hit.away:
             row.append("  (away)", style="yellow")
         if hit.copies:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from clipkit.cli.options import json_option, library_options, open_library
+from clipkit.cli.printing import say
 
 
 @click.group()
@@ -27,9 +28,7 @@ def list_spaces(name: str, indexes: Path | None, as_json: bool) -> int:
         return 0
     for space in covered:
         default = "  default" if space.default else ""
-        click.echo(
-            f"{space.space:40} {space.dimension:5} d  {space.embedded:,} of {space.pictures:,} pictures{default}"
-        )
+        say(f"{space.space:40} {space.dimension:5} d  {space.embedded:,} of {space.pictures:,} pictures{default}")
     return 0
 
 
@@ -40,7 +39,7 @@ def default(space: str, name: str, indexes: Path | None) -> int:
     """Search in this space unless --space names another."""
     with open_library(name, indexes) as library:
         library.set_default_space(space)
-        click.echo(f"library {library.name!r} is searched in {library.space}")
+        say(f"library {library.name!r} is searched in {library.space}")
     return 0
 
 
@@ -51,5 +50,5 @@ def remove(space: str, name: str, indexes: Path | None) -> int:
     """Take a space out of a library: its embeddings and its search index. The last one stays."""
     with open_library(name, indexes) as library:
         removed = library.remove_space(space)
-        click.echo(f"{removed:,} embeddings of {space} removed from library {library.name!r}")
+        say(f"{removed:,} embeddings of {space} removed from library {library.name!r}")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipkit.cli.options import json_option
+from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import UnreadableImage
 from clipkit.progress import Progress
@@ -47,7 +48,7 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(rows))
     for failure in unreadable:
-        click.echo(f"clipkit: {_shown(str(failure))}", err=True)
+        say(f"clipkit: {shown(failure)}", err=True)
     if unreadable:
         return 2
     return 0 if any(marks.made for marks in found) else 1
@@ -55,11 +56,6 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
 
 def render(marks: Marks) -> None:
     """The verdict and the path on a line, then a line a mark."""
-    click.echo(f"{'made by a model' if marks.made else 'no such mark':16} {_shown(str(marks.path))}")
+    say(f"{'made by a model' if marks.made else 'no such mark':16} {shown(marks.path)}")
     for mark in marks.found:
-        click.echo(_shown(f"    {mark.kind:20} {mark.where:9} {mark.value}"))
-
-
-def _shown(text: str) -> str:
-    """File names need not be text: what is none is shown escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        say(f"    {mark.kind:20} {mark.where:9} {shown(mark.value)}")

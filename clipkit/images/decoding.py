@@ -17,10 +17,11 @@ from clipkit.images.colour import Declared, to_rgb
 from clipkit.images.colour_space import ColourSpace, to_srgb
 from clipkit.images.declared_colour import declared_colour
 from clipkit.images.files import describe_os_error, open_regular, refuse_larger
-from clipkit.images.metadata import Metadata, read_metadata, read_orientation
+from clipkit.images.metadata import Metadata, merged, read_metadata, read_orientation
 from clipkit.images.opening import DamagedHeader, UnknownFormat, ends_early, open_header, quiet
 from clipkit.images.png_chunks import sixteen_bit_rgb
 from clipkit.images.raw import RawTooLarge, RawUnsupported, begins_like_raw, hides_raw, read_raw
+from clipkit.images.sidecars import read_sidecars
 from clipkit.images.unsupported import Unsupported, speaks_of_unsupported, unusual_jpeg
 from clipkit.images.upright import draft_size, turn_upright
 
@@ -82,7 +83,10 @@ def open_picture(source: Path | bytes, *, shortest_side: int | None = None, limi
         if size == 0:
             raise UnreadableImage(path, "not-an-image", "the file is empty")
         refuse_larger(path, size, limits.bytes)
-        return _decode(file, path, shortest_side, limits)
+        picture = _decode(file, path, shortest_side, limits)
+    if not isinstance(source, bytes):
+        picture.metadata = merged(picture.metadata, read_sidecars(path))
+    return picture
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int | None, limits: Limits) -> Picture:

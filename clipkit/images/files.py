@@ -53,6 +53,20 @@ def refuse_larger(path: Path, size: int, limit: int) -> None:
         raise UnreadableImage(path, "too-large", f"the file has {size:,} bytes; the limit is {limit:,}")
 
 
+def why_absent(path: Path) -> str | None:
+    """Return a line that says that there is nothing at a path, or None where something is, readable or not."""
+    try:
+        os.stat(path)
+    except ValueError:  # a name that no file system takes
+        return f"there is no file or folder {path}"
+    except OSError as error:
+        if os.path.islink(path) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return f"{path} is a symbolic link to nothing: there is no {os.readlink(path)}"
+        if not os.path.lexists(path):
+            return f"there is no file or folder {path}"
+    return None
+
+
 def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
     """Open an ordinary file for reading, without buffering surprises, and return it with its stat.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -12,8 +12,10 @@ from PIL import Image, ImageFile
 from clipkit.images.colour import Declared, to_rgb
 from clipkit.images.declared_colour import declared_colour
 from clipkit.images.discovery import RAW_EXTENSIONS
-from clipkit.images.metadata import Metadata, read_metadata, read_orientation
+from clipkit.images.metadata import Metadata, merged, read_metadata, read_orientation
+from clipkit.images.metadata_record import NAME_LENGTH, clean
 from clipkit.images.opening import format_of, open_header
+from clipkit.images.raw_blocks import read_raw_metadata
 from clipkit.images.upright import draft_size, turn_upright
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
@@ -86,12 +88,11 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
         wanted = shortest_side or int(min(width, height) * _FULL_SIZE)
         preview = _preview(rawpy, raw, orientation, (width, height), wanted, max_pixels)
         if preview:
-            return RawPicture(preview.image, width, height, _metadata(file, preview.metadata), preview.whole)
+            metadata = merged(read_raw_metadata(file), preview.metadata)
+            return RawPicture(preview.image, width, height, metadata, preview.whole)
         half = shortest_side is not None and min(width, height) // 2 >= shortest_side
         developed = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
-        metadata = _metadata(file, Metadata())
-        if metadata.taken_at is None:
-            metadata = replace(metadata, taken_at=_libraw_time(raw))
+        metadata = merged(read_raw_metadata(file), _of_preview(rawpy, raw), _of_libraw(raw))
     if developed.ndim == 3 and developed.shape[2] == 1:
         developed = developed[:, :, 0]
     return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata, (width, height))
@@ -137,19 +138,25 @@ def _preview(
     return RawPicture(picture, *picture.size, metadata, whole)
 
 
-def _metadata(file: BinaryIO, of_preview: Metadata) -> Metadata:
-    """Read EXIF from the TIFF structure, else take that of the preview."""
+def _of_preview(rawpy: Any, raw: Any) -> Metadata:
+    """Read the metadata of a preview that was too small, or too different, to be taken for the picture."""
     try:
-        found = read_metadata(open_header(file))
-    except Exception:  # not of TIFF structure, or of one that Pillow cannot follow
-        return of_preview
-    return of_preview if found == Metadata() else found
+        thumbnail = raw.extract_thumb()
+        is_jpeg = thumbnail.format == rawpy.ThumbFormat.JPEG
+        return read_metadata(open_header(io.BytesIO(thumbnail.data))) if is_jpeg else Metadata()
+    except Exception:  # a preview that is missing or damaged
+        return Metadata()
 
 
-def _libraw_time(raw: Any) -> str | None:
+def _of_libraw(raw: Any) -> Metadata:
     """Ask LibRaw, which unpacks the whole sensor for the answer: only for files that were developed anyway."""
     try:
+        lens = clean(raw.lens.model, NAME_LENGTH)
+    except Exception:  # none, or a rawpy that does not tell
+        lens = None
+    try:
         moment: datetime = raw.other.timestamp  # the camera's clock
-        return moment.replace(microsecond=0, tzinfo=None).isoformat() if moment.year > 1980 else None
+        taken_at = moment.replace(microsecond=0, tzinfo=None).isoformat() if moment.year > 1980 else None
     except Exception:  # no time, or none that a calendar knows
-        return None
+        taken_at = None
+    return Metadata(taken_at=taken_at, lens=lens)

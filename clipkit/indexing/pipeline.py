@@ -8,6 +8,7 @@ every batch is committed in one transaction, and a run that is killed loses at m
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections import deque
@@ -288,6 +289,7 @@ def _details(decoded: Decoded | None) -> Details | None:
         return None
     meta = decoded.metadata
     return Details(
-        decoded.width, decoded.height, decoded.format, meta.taken_at, meta.camera, meta.lens,
-        meta.latitude, meta.longitude, meta.description, decoded.remark,
+        decoded.width, decoded.height, decoded.format, meta.local_time, meta.camera, meta.lens,
+        meta.latitude, meta.longitude, meta.description, decoded.remark, meta.utc_offset, meta.title,
+        json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipkit.errors import ClipkitError
-from clipkit.images.files import describe_os_error
+from clipkit.images.files import describe_os_error, why_absent
 
 
 def check_paths(paths: Sequence[Path]) -> None:
@@ -18,12 +18,10 @@ def check_paths(paths: Sequence[Path]) -> None:
     """
     refused: list[str] = []
     for path in paths:
+        if absent := why_absent(path):
+            raise ClipkitError(absent)
         try:
             os.stat(path)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            if os.path.islink(path):
-                raise ClipkitError(f"{path} is a symbolic link to nothing") from None
-            raise ClipkitError(f"there is no file or folder {path}") from None
         except OSError as error:
             refused.append(f"{path} cannot be indexed: {describe_os_error(error)[1]}")
     if refused and len(refused) == len(paths):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from clipkit.images.opening import format_of
-from clipkit.marks.xmp import LONGEST_PACKET
+from clipkit.images.xmp import LONGEST_PACKET
 
 LONGEST_TEXT = 1024**2
 """Bytes of a text chunk, unpacked."""

@@ -13,6 +13,7 @@ from clipkit.errors import UnreadableImage
 from clipkit.images.decoding import Limits, open_picture
 from clipkit.images.files import describe_os_error, open_regular
 from clipkit.images.opening import format_of, open_header, quiet
+from clipkit.images.xmp import LONGEST_PACKET
 from clipkit.marks import watermark
 from clipkit.marks.containers import Blocks, find_blocks
 from clipkit.marks.credentials import Credentials, read_credentials, validated
@@ -21,7 +22,7 @@ from clipkit.marks.provenance import Provenance
 from clipkit.marks.sourcetype import says_made, term
 from clipkit.marks.watermark import Detection
 from clipkit.marks.writing import PNG_KEYWORD
-from clipkit.marks.xmp import LONGEST_PACKET, read_packets
+from clipkit.marks.xmp import read_packets
 
 WATERMARK_SIDE = 256
 """Pixels of the shorter side at which the watermark is looked for; larger pictures are decoded reduced."""

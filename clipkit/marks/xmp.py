@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+from clipkit.images.xmp import properties
 from clipkit.marks.provenance import Provenance
 from clipkit.marks.sourcetype import TRAINED
 
-LONGEST_PACKET = 4 * 1024**2
-"""Bytes of a packet that are read; more than this is no description of a picture."""
-
-_DEEPEST = 100
 _LONGEST_VALUE = 10_000
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _OWN = "urn:clipkit:provenance:1"
+_WANTED = frozenset(
+    (f"{_EXT} DigitalSourceType", f"{_EXT} AISystemUsed", f"{_XMP} CreatorTool", f"{_TIFF} Software")
+) | {f"{_OWN} provenance"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -66,15 +64,13 @@ def packet(provenance: Provenance) -> bytes:
 
 
 def read_packets(packets: Iterable[bytes]) -> XmpFacts:
-    """What these packets say. Damaged ones are read as far as they go; nothing is raised.
-
-    Properties are found as attributes of a description, as elements, and as `rdf:resource`, at any depth. Documents
-    with a DOCTYPE are not read at all: only those can define entities, and no XMP writer needs them.
-    """
+    """What these packets say, at any depth. Damaged ones are read as far as they go; nothing is raised."""
     found: dict[str, list[str]] = {}
     for data in packets:
-        for name, value in _Properties().read(data):
-            found.setdefault(name, []).append(value)
+        for one in properties(data, _WANTED):
+            # clipkit's own line is ASCII of at most some 50,000 characters; the rest are short names and addresses.
+            longest = _LONGEST_VALUE * 10 if one.name.startswith(_OWN) else _LONGEST_VALUE
+            found.setdefault(one.name, []).append(one.value[:longest])
     software = (*found.get(f"{_XMP} CreatorTool", ()), *found.get(f"{_TIFF} Software", ()))
     systems = found.get(f"{_EXT} AISystemUsed", [])
     own = (Provenance.from_text(text) for text in found.get(f"{_OWN} provenance", ()))
@@ -83,62 +79,3 @@ def read_packets(packets: Iterable[bytes]) -> XmpFacts:
         software=tuple(dict.fromkeys((*software, *systems))),
         provenance=next((p for p in own if p), None),
     )
-
-
-class _Refused(Exception):
-    """The document is of a kind that is not read."""
-
-
-class _Properties:
-    """Collects the properties of one document with expat's handlers, which keep no tree in memory."""
-
-    _WANTED = frozenset(
-        (f"{_EXT} DigitalSourceType", f"{_EXT} AISystemUsed", f"{_XMP} CreatorTool", f"{_TIFF} Software")
-    ) | {f"{_OWN} provenance"}
-
-    def __init__(self) -> None:
-        self._found: list[tuple[str, str]] = []
-        self._open: list[tuple[str, list[str]]] = []
-
-    def read(self, data: bytes) -> list[tuple[str, str]]:
-        """(namespace and name, value) of what is wanted, in the document's order."""
-        data = data[:LONGEST_PACKET].strip(b"\0 \t\r\n")
-        parser = expat.ParserCreate(namespace_separator=" ")
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.EntityDeclHandler = self._refuse
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
-        with contextlib.suppress(expat.ExpatError, _Refused, ValueError, LookupError):
-            parser.Parse(data, True)  # what comes before any damage counts
-        return self._found
-
-    def _refuse(self, *_: object) -> None:
-        self._found.clear()
-        raise _Refused
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= _DEEPEST:
-            raise _Refused
-        self._open.append((name, []))
-        for attribute, value in attributes.items():
-            if attribute == f"{_RDF} resource":
-                attribute = name
-            self._add(attribute, value)
-
-    def _text(self, text: str) -> None:
-        # The value may lie deeper, in the items of an rdf:Alt, rdf:Bag or rdf:Seq.
-        for name, parts in self._open:
-            if name in self._WANTED and len(parts) < 100:
-                parts.append(text[:_LONGEST_VALUE])
-
-    def _end(self, _: str) -> None:
-        name, parts = self._open.pop()
-        self._add(name, "".join(parts))
-
-    def _add(self, name: str, value: str) -> None:
-        # clipkit's own line is ASCII of at most some 50,000 characters; the rest are short names and addresses.
-        longest = _LONGEST_VALUE * 10 if name.startswith(_OWN) else _LONGEST_VALUE
-        if name in self._WANTED and value.strip() and len(self._found) < 100:
-            self._found.append((name, value.strip()[:longest]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Kind = Literal["text", "image", "mixed"]
 AVOID_WEIGHT = 0.5
 """The weight of a `not_` term that has none of its own: enough to turn away, too little to lead the search."""
+LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6
+"""Only the ratio of weights counts, and beyond these it leaves the precision of float32."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Query:
 
     `not_` holds texts, or pictures: a string that is a URL or the path of a file is a picture. `weights` belong to
     the terms in the order text, every `like`, every `not_`; missing ones are 1, or 0.5 for `not_`.
-    Raises BadQuery for an empty query or weights that are not positive numbers.
+    Raises BadQuery for an empty query, a text without words, or weights that are not between 1e-6 and 1e6.
     """
 
     text: str = ""
@@ -44,11 +46,15 @@ class Query:
             object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
         if not self.text.strip() and not self.like:
             raise BadQuery("the query is empty: give some words, or a picture with --like")
+        texts = [self.text] if self.text.strip() else []
+        for text in (*texts, *(term for term in self.not_ if isinstance(term, str) and not is_picture(term))):
+            if not has_words(text):
+                raise BadQuery(f"there is no word in {text!r}: describe in words what to look for, or what to avoid")
         terms = bool(self.text.strip()) + len(self.like) + len(self.not_)
         if len(self.weights) > terms:
             raise BadQuery(f"{len(self.weights)} weights for {terms} query terms: give at most one weight a term")
-        if not all(isinstance(w, int | float) and math.isfinite(w) and w > 0 for w in self.weights):
-            raise BadQuery("weights must be numbers above 0; to avoid something use --not")
+        if not all(isinstance(w, int | float) and LEAST_WEIGHT <= w <= LARGEST_WEIGHT for w in self.weights):
+            raise BadQuery("weights must be numbers above 0, from 1e-6 to 1e6; to avoid something use --not")
 
     def terms(self) -> list[Term]:
         """Its parts with signed weights; negative ones are avoided."""
@@ -84,6 +90,11 @@ class Term:
     value: Picture
     is_picture: bool
     weight: float
+
+
+def has_words(text: str) -> bool:
+    """Whether a text says anything: a letter or digit of any script, or a symbol such as an emoji."""
+    return any(character.isalnum() or unicodedata.category(character) == "So" for character in text)
 
 
 def is_url(value: object) -> bool:
@@ -155,7 +166,8 @@ def _join(parts: Sequence[tuple[Term, np.ndarray]], means: Means) -> np.ndarray:
         return parts[0][1]
     centres = np.stack([means.image if t.is_picture else means.text for t, _ in parts])
     away = np.stack([vector for _, vector in parts]) - centres
-    weights = np.array([t.weight for t, _ in parts], np.float32)
+    weights = np.array([t.weight for t, _ in parts])
+    weights = (weights / np.abs(weights).max()).astype(np.float32)
     total = weights @ unit(away)
     if np.linalg.norm(total) < 1e-6:
         raise BadQuery("the parts of the query cancel out: change its words or weights")

@@ -103,6 +103,7 @@ def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold:
             taken_at=candidate.files[0].taken_at,
             camera=candidate.files[0].camera,
             away=candidate.away,
+            utc_offset=candidate.files[0].utc_offset,
         )
         for rank, (candidate, confidence) in enumerate(zip(candidates, confidences, strict=True), start=1)
     )

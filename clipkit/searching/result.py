@@ -15,8 +15,9 @@ class Hit:
     """One picture of the library.
 
     `score` is the cosine similarity to the query; `confidence` in [0, 1] that it shows what was asked for; `matched`
-    whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright. `away`:
-    the file lies on a drive, or in a folder, that is not there now.
+    whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright.
+    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and `utc_offset` that clock's, as "+02:00", where it is known.
+    `away`: the file lies on a drive, or in a folder, that is not there now.
     """
 
     rank: int
@@ -30,6 +31,7 @@ class Hit:
     height: int | None = None
     taken_at: str | None = None
     camera: str | None = None
+    utc_offset: str | None = None
     away: bool = False
 
     def to_json(self) -> dict:

@@ -110,6 +110,7 @@ class Searcher:
     ) -> SearchResult:
         """See `Library.search`."""
         clock = _Clock()
+        k = min(k, max(1, len(self.vectors)))  # room is made for k results
         matcher = self.matcher
         clock.lap("load")
         embedded = embed(query, self.encoder, Means(matcher.image_mean, matcher.text_mean))

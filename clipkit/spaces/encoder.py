@@ -133,8 +133,11 @@ class OpenClipEncoder:
 
 
 def words_outside(vocabulary: frozenset[str], text: str) -> list[str]:
-    """The words of a text that are not in the vocabulary, in order, each once; none if the vocabulary is empty."""
-    words = re.findall(r"[^\W\d_]+", text.lower()) if vocabulary else []
+    """The words of a text that are not in the vocabulary, in order, each once; none if the vocabulary is empty.
+
+    Digits and symbols count as words only where a text has nothing else.
+    """
+    words = (re.findall(r"[^\W\d_]+", text.lower()) or text.split()) if vocabulary else []
     return list(dict.fromkeys(word for word in words if word not in vocabulary))
 
 

@@ -15,8 +15,8 @@ from .samples import DIMENSION, SPACE, copy, failure, photo, put, start
 
 COLUMNS = {
     "images": {
-        "id", "path", "size", "mtime_ns", "hash", "width", "height", "format", "taken_at", "camera", "lens",
-        "latitude", "longitude", "description", "made", "shown", "indexed_at",
+        "id", "path", "size", "mtime_ns", "hash", "width", "height", "format", "taken_at", "utc_offset", "camera",
+        "lens", "latitude", "longitude", "description", "title", "keywords", "made", "shown", "indexed_at",
     },
     "embeddings": {"id", "hash", "space", "vector", "norm"},
     "failures": {"path", "size", "mtime_ns", "kind", "reason", "cause", "failed_at"},

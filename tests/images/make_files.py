@@ -107,8 +107,13 @@ def tiff_file(tags: list[tuple[int, str, object]], data: bytes = b"", second: li
     return bytes(out + extra) + data
 
 
-def dng(image: Image.Image, *, preview: Image.Image | None = None, orientation: int = 1) -> bytes:
-    """A DNG file: the picture as an RGGB mosaic of 16 bits, linear; with a JPEG preview as first directory if given."""
+def dng(
+    image: Image.Image, *, preview: Image.Image | None = None, orientation: int = 1, details: list | None = None
+) -> bytes:
+    """A DNG file: the picture as an RGGB mosaic of 16 bits, linear; with a JPEG preview as first directory if given.
+
+    Without a preview the sensor's data lies in the first directory, and `details` are the tags of an EXIF directory.
+    """
     width, height = image.size
     linear = ((np.asarray(image, np.float64) / 255) ** 2.2 * 65535).astype(np.uint16)
     mosaic = linear[:, :, 1].copy()
@@ -127,7 +132,8 @@ def dng(image: Image.Image, *, preview: Image.Image | None = None, orientation: 
         (50714, "H", 0), (50717, "L", 65535),
     ]  # fmt: skip
     if preview is None:
-        return tiff_file(common + raw + [(273, "L", "DATA")], sensor)
+        pointer = [(0x8769, "L", "SECOND")] if details else []
+        return tiff_file(common + raw + pointer + [(273, "L", "DATA")], sensor, details)
     jpeg = encoded(preview, "JPEG", quality=95)
     jpeg += b"\0" * (len(jpeg) % 2)
     first = common + [

@@ -91,12 +91,29 @@ def test_not_turns_away_and_more_weight_turns_further():
         {"text": "a", "weights": (-1,)},
         {"text": "a", "weights": (math.nan,)},
         {"text": "a", "weights": (math.inf,)},
+        {"text": "a", "weights": (1e300,)},
+        {"text": "a", "weights": (1e-300,)},
+        {"text": "?!..."},
+        {"text": "\u2026\u3002\u00bf"},
+        {"text": "\u200d\ufe0f"},
+        {"text": "a", "not_": ("--",)},
+        {"text": "a", "not_": ("",)},
     ],
 )
 def test_bad_queries(arguments):
     with pytest.raises(BadQuery) as error:
         Query(**arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a", "\u72ac", "\u0643\u0644\u0628", "7", "\N{CAT}", "\u2665", "r.e.m."])
+def test_words_of_any_script_and_symbols_are_words(text):
+    assert Query(text).terms()[0].value == text
+
+
+def test_only_the_ratio_of_weights_counts_down_to_the_least():
+    looks = [vector(Query("aab", not_=("b",), weights=(w, w / 2))) for w in (2e-6, 1.0, 1e6)]
+    assert np.allclose(looks[0], looks[1], atol=1e-4) and np.allclose(looks[2], looks[1], atol=1e-4)
 
 
 def test_parts_that_cancel_out_are_refused():

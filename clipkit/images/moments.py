@@ -1,0 +1,82 @@
+"""Dates as cameras and programs write them, well or badly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, time
+
+_FIRST_PHOTOGRAPH = 1826
+_DAY = r"(\d{4})[:\-/.] ?(\d{1,2})[:\-/.] ?(\d{1,2})(?!\d)"
+_TIME = r"(\d{1,2}): ?(\d{1,2})(?:: ?(\d{1,2}))?(?!\d)"
+_COMPACT = r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d)(\d\d)(\d\d)?)?(?!\d)"
+_MOMENT = re.compile(rf"{_DAY}(?:[T ] ?{_TIME})?", re.ASCII)
+_COMPACT_MOMENT = re.compile(_COMPACT, re.ASCII)
+_REST = re.compile(r"(?:[.,]\d+)? ?(?:([ap])\.?m\b\.?)?", re.ASCII | re.IGNORECASE)
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+\-\u2212])(\d{1,2}):?(\d\d)?|Z|UTC|GMT", re.ASCII | re.IGNORECASE)
+_LARGEST_OFFSET = 14 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A day, perhaps with the time on the clock, perhaps with that clock's offset from UTC, as "+02:00"."""
+
+    day: str
+    time: str | None = None
+    offset: str | None = None
+
+    def __str__(self) -> str:
+        # The start of the day stands for a day without a time; an offset says nothing without one.
+        return f"{self.day}T{self.time}{self.offset or ''}" if self.time else f"{self.day}T00:00:00"
+
+
+def parse_moment(text: str | None) -> Moment | None:
+    """Read "2019:05:04 23:30:00", ISO 8601, and what comes near: padded with spaces, without seconds or time, 12 hours.
+
+    `text` has no two spaces in a row. A time of day that no clock shows leaves the day; None where that is no day of
+    the age of photography either.
+    """
+    match = _MOMENT.match(text or "") or _COMPACT_MOMENT.match(text or "")
+    if not text or not match:
+        return None
+    year, month, day, *clock = (int(part) if part else None for part in match.groups())
+    try:
+        date = datetime(year or 0, month or 0, day or 0).date()
+    except ValueError:
+        return None
+    if not _FIRST_PHOTOGRAPH <= date.year <= datetime.now().year + 1:
+        return None
+    hour, minute, second = clock
+    if hour is None or minute is None:
+        return Moment(date.isoformat())
+    rest = _REST.match(text, match.end())
+    if rest and rest[1] and 1 <= hour <= 12:
+        hour = hour % 12 + (12 if rest[1] in "pP" else 0)
+    try:
+        moment = time(hour, minute, second or 0)
+    except ValueError:
+        return Moment(date.isoformat())
+    zone = text[rest.end() if rest else match.end() :].split(" ")[0]
+    return Moment(date.isoformat(), moment.isoformat(), parse_offset(zone))
+
+
+def parse_offset(text: str | None) -> str | None:
+    """Read an offset from UTC, "+02:00", "+0200", "-5", "UTC+2" or "Z", as "+02:00"; None where it is no such thing."""
+    match = _OFFSET.fullmatch((text or "").strip())
+    if not match:
+        return None
+    if not match[2]:
+        return "+00:00"
+    minutes = int(match[3] or 0)
+    if minutes > 59 or int(match[2]) * 60 + minutes > _LARGEST_OFFSET:
+        return None
+    return f"{'+' if match[1] == '+' else '-'}{int(match[2]):02}:{minutes:02}"
+
+
+def best(moments: Iterable[Moment | None]) -> Moment | None:
+    """Return the first moment; if that is a mere day, the first of the same day that has a time."""
+    known = [moment for moment in moments if moment]
+    if not known:
+        return None
+    return next((moment for moment in known if moment.time and moment.day == known[0].day), known[0])

@@ -1,0 +1,22 @@
+"""Sidecar files: what photo managers write beside a picture rather than into it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from clipkit.errors import UnreadableImage
+from clipkit.images.files import open_regular
+from clipkit.images.metadata_record import Metadata, merged
+from clipkit.images.xmp import LONGEST_PACKET, read_xmp
+
+
+def read_sidecars(path: Path) -> Metadata:
+    """Return what `picture.jpg.xmp` and `picture.xmp` say of `picture.jpg`, the first before the second."""
+    sources = []
+    for name in dict.fromkeys((f"{path.name}.xmp", f"{path.name}.XMP", f"{path.stem}.xmp", f"{path.stem}.XMP")):
+        with contextlib.suppress(UnreadableImage, OSError):
+            file, _ = open_regular(path.with_name(name))
+            with file:
+                sources.append(read_xmp(file.read(LONGEST_PACKET)))
+    return merged(*sources)
