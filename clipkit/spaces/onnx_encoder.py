@@ -110,8 +110,11 @@ def exported_encoder(exported: Exported) -> OnnxEncoder:
 
 def open_session(graph: Path | bytes, options: SessionOptions) -> InferenceSession:
     """A graph on the CPU; weights that lie in files beside it are mapped into memory, not read."""
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, disable_telemetry_events
 
+    # The environment switches it off (see `clipkit.telemetry`), but not where a program imported ONNX Runtime before
+    # clipkit, nor in the builds for Windows that log to the system's own tracing.
+    disable_telemetry_events()
     source = graph if isinstance(graph, bytes) else str(graph)
     return InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -80,6 +80,13 @@ def test_a_model_is_pulled_once_into_the_hubs_own_layout(hub, tmp_path):
     assert not list(tmp_path.rglob("*incomplete*"))
 
 
+def test_a_download_asks_for_the_files_and_says_little_of_the_machine(hub):
+    """huggingface_hub's client would ask for a list of coding agents, and name the one that runs it, and torch."""
+    pull_model(SIGLIP2)
+    assert all("/timm/ViT-B-32-SigLIP2-256/" in path or "/cdn/" in path for _, path, _ in hub.requests), hub.requests
+    assert hub.agents and not [agent for agent in hub.agents if "torch/" in agent or "agent/" in agent]
+
+
 def test_tokenizer_and_text_model_come_along(hub):
     files = pull_model(SIGLIP2).files
     assert {name.rpartition("/")[2] for name in files} == {WEIGHTS, *TOKENIZER}
