@@ -25,7 +25,7 @@ from clipkit.generation.decoder import (
     picture,
     quiet_diffusers,
 )
-from clipkit.generation.placing import free_gpu_memory, load, must_offload, place
+from clipkit.generation.placing import is_crowded, load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
 from clipkit.spaces.encoder import choose_device
@@ -55,7 +55,7 @@ class KandinskyDecoder:
             pipeline = load(KandinskyV22Pipeline, files.main_folder(entry), self.device)
             self.upsampler = self._upsampler(entry.folder)
         self.dimension = pipeline.unet.config.encoder_hid_dim
-        self.takes_turns = must_offload(entry.memory_gb, free_gpu_memory(self.device))
+        self.takes_turns = is_crowded(entry.memory_gb, self.device)
         self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id, offload=self.takes_turns)
 
     def _upsampler(self, folder: Path | None):

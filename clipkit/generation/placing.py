@@ -35,6 +35,11 @@ def free_gpu_memory(device: str) -> float | None:
     return torch.cuda.mem_get_info()[0] / 1e9 if device == "cuda" else None
 
 
+def is_crowded(needed_gb: float, device: str) -> bool:
+    """Whether the device has too little memory free for what is needed."""
+    return must_offload(needed_gb, free_gpu_memory(device))
+
+
 def load(pipeline_class, folder: Path, device: str, **parts: Any) -> Any:
     """A pipeline of diffusers from a folder on disk, in the device's precision; `parts` replace those of the folder."""
     with_old_names = {name: part for name, part in _renamed(folder).items() if name not in parts}
@@ -76,14 +81,13 @@ def place(pipeline, needed_gb: float, device: str, name: str, *, offload: bool |
     DecoderNotAvailable if that takes a package that is not here.
     """
     pipeline.set_progress_bar_config(disable=True)
-    free = free_gpu_memory(device)
-    if not (must_offload(needed_gb, free) if offload is None else offload):
+    if not (is_crowded(needed_gb, device) if offload is None else offload):
         return pipeline.to(device)
     try:
         pipeline.enable_model_cpu_offload(device=device)
     except ImportError as error:
         raise DecoderNotAvailable(
-            f"the decoder {name} wants more GPU memory than the {free or 0:.1f} GB that are free: "
+            f"the decoder {name} wants more GPU memory than the {free_gpu_memory(device) or 0:.1f} GB that are free: "
             "pip install 'clipkit[decoders]' lets its parts take turns, or use --device cpu"
         ) from error
     work_in_tiles(pipeline)
