@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from clipkit.telemetry import switch_off as _switch_off
+
 __version__ = "0.1.0"
+
+_switch_off()  # before anything else of clipkit can import what it concerns
 
 _WHERE = {
     "Library": "library",

@@ -59,6 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _complain(f"the catalog cannot be used ({error}): is the disk full? `clipkit check` looks for damage")
+    except MemoryError:
+        if debug:
+            raise
+        return _complain("there is not enough memory for that: a smaller --batch-size or --size may do")
     except (ClipkitError, OSError) as error:
         if debug:
             raise

@@ -14,6 +14,8 @@ from PIL import Image
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable
 from clipkit.generation.registry import DecoderEntry
+from clipkit.spaces.encoder import choose_device
+from clipkit.spaces.memory import is_out_of_memory, way_out
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,53 @@ def picture(values: np.ndarray, size: int) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
+def counting(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[int], None]:
+    """What a pipeline calls with 0, 1, ... for each time step of its scheduler, telling `on_step` 1, 2, ... `steps`.
+
+    Schedulers take the number of steps each in its own way: PNDM calls the model once more, Heun's method nearly twice
+    as often.
+    """
+    told = 0
+
+    def called(number: int) -> None:
+        nonlocal told
+        done = min(steps, (number + 1) * steps // max(1, len(scheduler.timesteps)))
+        if done > told:
+            told = done
+            on_step(done)
+
+    return called
+
+
+@contextmanager
+def enough_memory(name: str, device: str) -> Iterator[None]:
+    """Says in one line, as DecoderNotAvailable, that a decoder has no memory left on its device, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ClipkitError) or not is_out_of_memory(error):
+            raise
+        device = choose_device(device)
+        where = "this machine" if device == "cpu" else "the GPU"
+        raise DecoderNotAvailable(
+            f"{where} has not enough memory left for the decoder {name}: {way_out(device)}, make smaller pictures "
+            "(--size), or take another decoder (`clipkit decoders list` says what each wants)"
+        ) from error
+
+
 @contextmanager
 def one_line_if_it_fails(what: str) -> Iterator[None]:
-    """What cannot be loaded says so as DecoderNotAvailable, in one line: `what` and the reason."""
+    """What cannot be loaded says so as DecoderNotAvailable, in one line: `what` and the reason.
+
+    A lack of memory is left to `enough_memory`.
+    """
     try:
         yield
     except ClipkitError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DecoderNotAvailable(f"{what} cannot be loaded ({reason})") from error
 
@@ -88,7 +129,10 @@ def one_line_if_it_fails(what: str) -> Iterator[None]:
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
     """diffusers remarks on every component of a class that is not its own, and warns of its own calls of what it will
-    rename; that is of no use to a user."""
+    rename; it and transformers draw bars of their own. That is of no use to a user."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     before = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()

@@ -54,9 +54,13 @@ def load_conditions(entry: DecoderEntry, device: str = "auto") -> PictureConditi
                 load_trained_prior(files.prior_folder(entry)),
                 entry.id,
             )
-        from clipkit.generation.kandinsky import KandinskyConditions
+        from clipkit.generation.kandinsky import KandinskyConditions, KandinskyDecoder
 
-        return KandinskyConditions(entry, device)
+        def crowded() -> bool:
+            decoder = load_decoder(entry, device)  # the one that is kept
+            return isinstance(decoder, KandinskyDecoder) and decoder.takes_turns
+
+        return KandinskyConditions(entry, device, crowded)
 
 
 def has_trained_prior(entry: DecoderEntry) -> bool:

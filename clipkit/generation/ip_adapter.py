@@ -18,7 +18,15 @@ from safetensors import safe_open
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.decoder import (
+    Aim,
+    Settings,
+    counting,
+    embedding_of,
+    one_line_if_it_fails,
+    picture,
+    quiet_diffusers,
+)
 from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
@@ -70,8 +78,10 @@ class IpAdapterDecoder:
         return Prompted(wanted.words, away.words, tensor(wanted), tensor(away), scale)
 
     def generate(self, conditioning: Prompted, settings: Settings, on_step: Callable[[int], None]) -> Image:
+        count = counting(on_step, settings.steps, self.pipeline.scheduler)
+
         def stepped(pipeline, step: int, timestep, values: dict) -> dict:
-            on_step(step + 1)
+            count(step)
             return values
 
         guided = settings.guidance > 1

@@ -16,8 +16,16 @@ from PIL import Image
 
 from clipkit.atomic import atomic_write
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
-from clipkit.generation.placing import load, place
+from clipkit.generation.decoder import (
+    Aim,
+    Settings,
+    counting,
+    embedding_of,
+    one_line_if_it_fails,
+    picture,
+    quiet_diffusers,
+)
+from clipkit.generation.placing import is_crowded, load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
 from clipkit.spaces.encoder import choose_device
@@ -47,7 +55,8 @@ class KandinskyDecoder:
             pipeline = load(KandinskyV22Pipeline, files.main_folder(entry), self.device)
             self.upsampler = self._upsampler(entry.folder)
         self.dimension = pipeline.unet.config.encoder_hid_dim
-        self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
+        self.takes_turns = is_crowded(entry.memory_gb, self.device)
+        self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id, offload=self.takes_turns)
 
     def _upsampler(self, folder: Path | None):
         if folder is None or not (folder / "upsampler").is_dir():
@@ -63,8 +72,10 @@ class KandinskyDecoder:
         return ImageEmbeds(*(embedding[None].to(self.device, self.pipeline.unet.dtype) for embedding in both))
 
     def generate(self, conditioning: ImageEmbeds, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
+        count = counting(on_step, settings.steps, self.pipeline.scheduler)
+
         def stepped(pipeline, step: int, timestep, values: dict) -> dict:
-            on_step(step + 1)
+            count(step)
             return values
 
         first = self._first_size(settings.size)
@@ -103,13 +114,14 @@ class KandinskyConditions:
     """Kandinsky 2.2's own prior, text tower and image tower, each loaded when it is first needed.
 
     Nothing is the embedding of an input of zeros; it is kept in the user's cache, so that the image tower, the largest
-    part, is loaded for pictures only.
+    part, is loaded for pictures only. `crowded` tells whether the decoder's parts take turns on the GPU: then the prior
+    takes turns with them, though it may find room there while they are away.
     """
 
     STEPS, GUIDANCE = 25, 4.0
 
-    def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
-        self.entry, self.device = entry, choose_device(device)
+    def __init__(self, entry: DecoderEntry, device: str = "auto", crowded: Callable[[], bool] = lambda: False) -> None:
+        self.entry, self.device, self.crowded = entry, choose_device(device), crowded
         self.folder = files.prior_folder(entry)
         self.name = entry.prior or entry.id
         self.tower = ImageTower(
@@ -119,11 +131,9 @@ class KandinskyConditions:
     @cached_property
     def pipeline(self) -> Any:
         with one_line_if_it_fails(f"the prior of the decoder {self.entry.id}"), quiet_diffusers():
-            from transformers.utils import logging as transformers_logging
-
-            transformers_logging.disable_progress_bar()
             pipeline = load(_Prior, self.folder, self.device, image_encoder=None)
-        return place(pipeline, PRIOR_SHARE * self.entry.memory_gb, self.device, self.entry.id)
+        needed = PRIOR_SHARE * self.entry.memory_gb
+        return place(pipeline, needed, self.device, self.entry.id, offload=self.crowded() or None)
 
     def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
         made = [

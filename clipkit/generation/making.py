@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from clipkit.errors import BadQuery
 from clipkit.generation.conditions import Conditions, PictureConditions
-from clipkit.generation.decoder import Aim, Settings
+from clipkit.generation.decoder import Aim, Settings, enough_memory
 from clipkit.generation.families import load_conditions, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
@@ -67,23 +67,26 @@ def make(
     """
     if progress:
         progress(Progress("loading the decoder", 0, None))
-    conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
-    wishes = embedded(wishes, conditions)
-    avoided = [w for w in wishes if w.weight < 0]
-    nowhere = None if avoided else Aim(nothing_of(conditions, nothing))
+    with enough_memory(entry.id, device):
+        conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
+        wishes = embedded(wishes, conditions)
+        avoided = [w for w in wishes if w.weight < 0]
+        nowhere = None if avoided else Aim(nothing_of(conditions, nothing))
     for number in range(count):
         chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
-        wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
-        away = nowhere or aim(avoided, conditions, chosen.seed)
-        if avoided and first.guidance <= 1:
-            wanted = turned_away(wanted, away)
         stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
 
         def on_step(step: int, stage: str = stage) -> None:
             if progress:
                 progress(Progress(stage, step, first.steps))
 
-        yield decoder.generate(decoder.prepare(wanted, away), chosen, on_step), chosen
+        with enough_memory(entry.id, device):
+            wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
+            away = nowhere or aim(avoided, conditions, chosen.seed)
+            if avoided and first.guidance <= 1:
+                wanted = turned_away(wanted, away)
+            picture = decoder.generate(decoder.prepare(wanted, away), chosen, on_step)
+        yield picture, chosen
 
 
 def embedded(wishes: Sequence[Wish], conditions: PictureConditions) -> list[Wish]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,14 @@ def free_gpu_memory(device: str) -> float | None:
     return torch.cuda.mem_get_info()[0] / 1e9 if device == "cuda" else None
 
 
+def is_crowded(needed_gb: float, device: str) -> bool:
+    """Whether the device has too little memory free for what is needed."""
+    return must_offload(needed_gb, free_gpu_memory(device))
+
+
 def load(pipeline_class, folder: Path, device: str, **parts: Any) -> Any:
     """A pipeline of diffusers from a folder on disk, in the device's precision; `parts` replace those of the folder."""
+    with_old_names = {name: part for name, part in _renamed(folder).items() if name not in parts}
     return pipeline_class.from_pretrained(
         folder,
         dtype=precision(device),
@@ -43,21 +50,44 @@ def load(pipeline_class, folder: Path, device: str, **parts: Any) -> Any:
         low_cpu_mem_usage=False,
         use_safetensors=True,
         **parts,
+        **with_old_names,
     )
 
 
-def place(pipeline, needed_gb: float, device: str, name: str):
+def _renamed(folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline that its list calls feature extractors, by name, as the image processors they became.
+
+    transformers 5 has the old classes no more, which folders of Stable Diffusion name up to 2023.
+    """
+    import transformers
+
+    index = json.loads((folder / files.INDEX).read_text("utf-8"))
+    found = {}
+    for part, kind in index.items():
+        library, name = kind if isinstance(kind, list) and len(kind) == 2 else (None, None)
+        if library != "transformers" or not str(name).endswith("FeatureExtractor") or hasattr(transformers, name):
+            continue
+        processor = getattr(transformers, name.replace("FeatureExtractor", "ImageProcessor"), None)
+        if processor and (folder / part).is_dir():
+            found[part] = processor.from_pretrained(folder / part)
+    return found
+
+
+def place(pipeline, needed_gb: float, device: str, name: str, *, offload: bool | None = None):
     """Puts a diffusers pipeline on the device; where memory is short, its models take turns there (CPU offload) and
-    its codec works in tiles. Raises DecoderNotAvailable if that needs a package that is not here."""
+    its codec works in tiles.
+
+    `offload` says whether it is short, None that it is to be judged by what the pipeline needs. Raises
+    DecoderNotAvailable if that takes a package that is not here.
+    """
     pipeline.set_progress_bar_config(disable=True)
-    free = free_gpu_memory(device)
-    if not must_offload(needed_gb, free):
+    if not (is_crowded(needed_gb, device) if offload is None else offload):
         return pipeline.to(device)
     try:
         pipeline.enable_model_cpu_offload(device=device)
     except ImportError as error:
         raise DecoderNotAvailable(
-            f"the decoder {name} wants {needed_gb:g} GB of GPU memory and {free:.1f} GB are free: "
+            f"the decoder {name} wants more GPU memory than the {free_gpu_memory(device) or 0:.1f} GB that are free: "
             "pip install 'clipkit[decoders]' lets its parts take turns, or use --device cpu"
         ) from error
     work_in_tiles(pipeline)

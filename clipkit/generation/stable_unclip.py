@@ -10,7 +10,15 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 from PIL.Image import Image
 
 from clipkit.generation import files
-from clipkit.generation.decoder import Aim, Settings, embedding_of, one_line_if_it_fails, picture, quiet_diffusers
+from clipkit.generation.decoder import (
+    Aim,
+    Settings,
+    counting,
+    embedding_of,
+    one_line_if_it_fails,
+    picture,
+    quiet_diffusers,
+)
 from clipkit.generation.placing import load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.spaces.encoder import choose_device
@@ -72,6 +80,7 @@ class StableUnclipDecoder:
         step = 8 * self.pipeline.vae_scale_factor
         first = -(-settings.size // step) * step
         self.pipeline.unwanted = conditioning.unwanted
+        count = counting(on_step, settings.steps, self.pipeline.scheduler)
         with quiet_diffusers():
             made = self.pipeline(
                 prompt=conditioning.words,
@@ -84,6 +93,6 @@ class StableUnclipDecoder:
                 guidance_scale=settings.guidance,
                 generator=torch.Generator().manual_seed(settings.seed),
                 output_type="np",
-                callback=lambda number, *_: on_step(number + 1),
+                callback=lambda number, *_: count(number),
             )
         return picture(made.images[0], settings.size)

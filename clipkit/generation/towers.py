@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from clipkit.generation.decoder import one_line_if_it_fails
+from clipkit.generation.decoder import enough_memory, one_line_if_it_fails, quiet_diffusers
 from clipkit.generation.files import variant_of_part
 from clipkit.generation.placing import must_offload, precision
+from clipkit.spaces.memory import Fitting
 
 
 class ImageTower:
@@ -25,6 +26,7 @@ class ImageTower:
 
     def __init__(self, find: Callable[[], Path], processor: Path, device: str, name: str) -> None:
         self.find, self.processor, self.device, self.name = find, processor, device, name
+        self._fitting = Fitting()
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -33,11 +35,9 @@ class ImageTower:
         folder = self.find()
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9
         device = "cpu" if must_offload(weights, free_gpu_memory(self.device)) else self.device
-        with one_line_if_it_fails(f"the image tower of the decoder {self.name}"):
+        with one_line_if_it_fails(f"the image tower of the decoder {self.name}"), quiet_diffusers():
             from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-            from transformers.utils import logging as transformers_logging
 
-            transformers_logging.disable_progress_bar()
             tower = CLIPVisionModelWithProjection.from_pretrained(
                 folder, dtype=precision(device), use_safetensors=True, variant=variant_of_part(folder)
             )
@@ -51,9 +51,14 @@ class ImageTower:
     @torch.inference_mode()
     def encode(self, pictures: Sequence[Image]) -> np.ndarray:
         """Image embeddings, float32 (n, d), not normalised."""
-        tower, processor = self._loaded
-        pixels = processor(list(pictures), return_tensors="pt").pixel_values
-        return tower(pixels.to(tower.device, tower.dtype)).image_embeds.float().cpu().numpy()
+        with enough_memory(self.name, self.device):
+            tower, processor = self._loaded
+
+            def encode(pixels: np.ndarray) -> np.ndarray:
+                batch = torch.from_numpy(pixels).to(tower.device, tower.dtype)
+                return tower(batch).image_embeds.float().cpu().numpy()
+
+            return self._fitting(encode, processor(list(pictures), return_tensors="np").pixel_values)
 
     @torch.inference_mode()
     def encode_zeros(self) -> np.ndarray:

@@ -68,7 +68,7 @@ def _opened(space: str, exported: Exported | None, search: bool) -> OnnxEncoder 
 
 def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None, *, again: bool) -> Exported | None:
     """The export of a loaded model; where it cannot be kept, or is just being made, None: torch serves meanwhile."""
-    from clipkit.spaces.onnx_export import export
+    from clipkit.spaces.onnx_export import NoRoom, export
 
     try:
         return export(encoder, again=again, progress=progress)
@@ -76,5 +76,11 @@ def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None, *, agai
         reason = error.strerror or str(error)
         encoder.note = (
             f"{encoder.space} runs in torch, which starts slowly: {onnx_files.cache()} cannot be used ({reason})"
+        )
+        return None
+    except NoRoom as error:
+        encoder.note = (
+            f"{encoder.space} runs in torch, which starts slowly, and was not exported to ONNX: {error}; "
+            f"`clipkit models export {encoder.space}` does it when there is more"
         )
         return None

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from clipkit.errors import ClipkitError, DownloadFailed
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.spaces.hub import endpoint, hub_cache, repository_folder
+from clipkit.spaces.hub import YES, endpoint, hub_cache, repository_folder
 
 Report = Callable[[int], None]
 """Told how many bytes more are there; less than nothing if some had to be thrown away."""
@@ -84,10 +84,9 @@ def download(file: HubFile, report: Report = lambda count: None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(locks / f"{file.digest}.clipkit.lock", timeout=0):
-            if file.blob.is_file() and digest_of(file.blob, file.digest) == file.digest:
+            if _is_right(file.blob, file.digest) or _is_right(file.path, file.digest):
                 report(file.size)
             else:
-                file.blob.unlink(missing_ok=True)
                 _fetch(file, report)
             return _link(file)
     except Timeout:
@@ -115,6 +114,14 @@ def digest_of(path: Path, like: str) -> str:
         while block := stream.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_right(path: Path, digest: str) -> bool:
+    """Whether the bytes that the hub promises lie there; others are thrown away."""
+    if path.is_file() and digest_of(path, digest) == digest:
+        return True
+    path.unlink(missing_ok=True)  # a link that leads nowhere too
+    return False
 
 
 def _fetch(file: HubFile, report: Report) -> None:
@@ -184,14 +191,31 @@ class _Reporting:
 
 
 def _link(file: HubFile) -> Path:
-    """Has huggingface_hub make the link to the blob in its own way, which differs by system; nothing is downloaded."""
-    if not file.path.is_file():
-        from huggingface_hub import hf_hub_download
+    """Puts the file into its snapshot without taking its room on the disk twice.
 
-        hf_hub_download(
-            file.repository, file.name, revision=file.commit, cache_dir=hub_cache(), endpoint=endpoint(), token=None
-        )
+    A relative symbolic link, as huggingface_hub makes it; where the system allows none, as Windows does by default, a
+    hard link; where the file system knows neither, the blob itself is moved, as huggingface_hub does there. What it
+    moved is left where it is.
+    """
+    if file.blob.is_file() and not (file.path.is_file() and file.path.samefile(file.blob)):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.unlink(missing_ok=True)
+        target = os.path.relpath(file.blob, file.path.parent)
+        try:
+            _symlink(target, file.path)
+        except OSError:
+            try:
+                os.link(file.blob, file.path)
+            except OSError:
+                os.replace(file.blob, file.path)
     return file.path
+
+
+def _symlink(target: str, path: Path) -> None:
+    """Makes a symbolic link; raises OSError where there are none, or $HF_HUB_DISABLE_SYMLINKS forbids them."""
+    if os.environ.get("HF_HUB_DISABLE_SYMLINKS", "").upper() in YES:
+        raise OSError("symbolic links are switched off")
+    os.symlink(target, path)
 
 
 def _set_main(repository: str, commit: str) -> None:

@@ -7,15 +7,18 @@ import platform
 import re
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from clipkit.errors import SpaceNotAvailable
+from clipkit.errors import ClipkitError, SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.progress import ProgressCallback
+from clipkit.spaces.memory import Fitting, is_out_of_memory, way_out
 from clipkit.spaces.text_tower import encode_tokens, looks_back_only, without_padding
 
 TEXTS = 256
@@ -72,6 +75,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer, self.vocabulary = model, tokenizer, vocabulary
         self.note = ""
         self._precisions: list = []
+        self._fitting_images, self._fitting_texts = Fitting(), Fitting()
         self._text_lock = threading.Lock()
         self.move(next(model.parameters()).device)
         self.dimension = int(self.encode_texts(["a"]).shape[1])
@@ -97,6 +101,10 @@ class OpenClipEncoder:
         self._precisions = [*fast, torch.float32]
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        with enough_memory(self.space, self.device):
+            return self._fitting_images(self._encode_images, pixels)
+
+    def _encode_images(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
         batch = torch.from_numpy(self.preprocessing.normalise(pixels))
@@ -116,20 +124,38 @@ class OpenClipEncoder:
         return self.tokenizer(texts).numpy()
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        import torch
-
         parts = []
         for start in range(0, len(texts), TEXTS):
             tokens = self.tokens(texts[start : start + TEXTS])
             if looks_back_only(self.model):
                 tokens = without_padding(tokens)
-            with self._text_lock, torch.inference_mode():
-                vectors = encode_tokens(self.model, torch.from_numpy(tokens).to(self._device))
-                parts.append(vectors.float().cpu().numpy())
+            with self._text_lock, enough_memory(self.space, self.device):
+                parts.append(self._fitting_texts(self._encode_tokens, tokens))
         return np.concatenate(parts)
+
+    def _encode_tokens(self, tokens: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return encode_tokens(self.model, torch.from_numpy(tokens).to(self._device)).float().cpu().numpy()
 
     def unknown_words(self, text: str) -> list[str]:
         return words_outside(self.vocabulary, text)
+
+
+@contextmanager
+def enough_memory(space: str, device: str) -> Iterator[None]:
+    """Says in one line, as SpaceNotAvailable, that a model has no memory left on its device, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ClipkitError) or not is_out_of_memory(error):
+            raise
+        where = "this machine" if device == "cpu" else "the GPU"
+        raise SpaceNotAvailable(
+            f"{where} has not enough memory left for {space}, not even for one picture or text at a time: "
+            f"{way_out(device)}, or take a smaller model (`clipkit models list`)"
+        ) from error
 
 
 def words_outside(vocabulary: frozenset[str], text: str) -> list[str]:
@@ -175,7 +201,8 @@ def load_torch_encoder(space: str, device: str) -> OpenClipEncoder:
     from clipkit.spaces import checkpoint
 
     try:
-        return checkpoint.load(space, device)
+        with enough_memory(space, device):
+            return checkpoint.load(space, device)
     except SpaceNotAvailable:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-_YES = ("1", "ON", "YES", "TRUE")
+YES = ("1", "ON", "YES", "TRUE")
 
 
 def hub_cache() -> Path:
@@ -31,7 +31,7 @@ def endpoint() -> str:
 
 def is_offline() -> bool:
     """Whether $HF_HUB_OFFLINE or $TRANSFORMERS_OFFLINE forbids the network."""
-    if any(os.environ.get(v, "").upper() in _YES for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
+    if any(os.environ.get(v, "").upper() in YES for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         return True
     constants = sys.modules.get("huggingface_hub.constants")
     return bool(constants and constants.HF_HUB_OFFLINE)  # it was set when that was imported, and would refuse

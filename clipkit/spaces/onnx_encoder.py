@@ -12,7 +12,8 @@ import numpy as np
 
 from clipkit.errors import SpaceNotAvailable
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.spaces.encoder import words_outside
+from clipkit.spaces.encoder import enough_memory, words_outside
+from clipkit.spaces.memory import Fitting
 from clipkit.spaces.onnx_files import Exported
 from clipkit.spaces.text_tower import without_padding
 from clipkit.spaces.tokenizing import Tokenizer, tokenizer_from
@@ -51,6 +52,7 @@ class OnnxEncoder:
         self.space, self.dimension, self.preprocessing = space, dimension, preprocessing
         self.concepts, self.match, self._vocabulary = concepts, match or {}, vocabulary
         self._open_tokenizer, self._open_text, self._open_image = tokenizer, text, image
+        self._fitting_images = Fitting()
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -74,6 +76,10 @@ class OnnxEncoder:
             ) from error
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        with enough_memory(self.space, self.device):
+            return self._fitting_images(self._encode_images, pixels)
+
+    def _encode_images(self, pixels: np.ndarray) -> np.ndarray:
         return self._image.run(None, {"pixels": self.preprocessing.normalise(pixels)})[0]
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
@@ -110,8 +116,11 @@ def exported_encoder(exported: Exported) -> OnnxEncoder:
 
 def open_session(graph: Path | bytes, options: SessionOptions) -> InferenceSession:
     """A graph on the CPU; weights that lie in files beside it are mapped into memory, not read."""
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, disable_telemetry_events
 
+    # The environment switches it off (see `clipkit.telemetry`), but not where a program imported ONNX Runtime before
+    # clipkit, nor in the builds for Windows that log to the system's own tracing.
+    disable_telemetry_events()
     source = graph if isinstance(graph, bytes) else str(graph)
     return InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

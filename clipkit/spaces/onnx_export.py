@@ -16,11 +16,15 @@ from clipkit.errors import SpaceNotAvailable
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.spaces import onnx_files
 from clipkit.spaces.encoder import Encoder, OpenClipEncoder, load_torch_encoder
+from clipkit.spaces.memory import free_memory, is_out_of_memory
 from clipkit.spaces.onnx_encoder import exported_encoder
 from clipkit.spaces.onnx_files import Exported
 from clipkit.spaces.onnx_graphs import Tower, agreement, compact_tokens, graph_of, on_cpu
 from clipkit.spaces.registry import canonical_id
 from clipkit.spaces.tokenizing import tokenizer_from
+
+MEMORY = 2.5
+"""Main memory that an export takes, beside the model itself, as a multiple of the model's size in float32."""
 
 ENOUGH = 0.9999
 """The cosine that vectors of both ways must have at least, and the vectors of an existing library with new ones."""
@@ -29,6 +33,10 @@ _TEXTS = (
     "a dog", "A cat on the beach, at night!", "", "two men riding bicycles down a busy street in the rain", "ein Hund",
     "海滩上的狗", "naïve café — “quoted” & more", "12345 67890", "the quick brown fox jumps over the lazy dog " * 12,
 )  # fmt: skip
+
+
+class NoRoom(Exception):
+    """There is no memory to export this model in; the message says so. It is tried again the next time."""
 
 
 class Refused(Exception):
@@ -41,13 +49,14 @@ def export(
     """Exports both towers of a loaded model into the cache, unless the export there is of just these weights.
 
     Returns the export, refused or not; None while another process is at it and not `wait`. Raises OSError if the
-    cache cannot be written or has no room.
+    cache cannot be written or has no room, NoRoom if the machine has too little memory free.
     """
     weights = _digest(encoder)
     there = onnx_files.find(encoder.space)
     if there and there.weights == weights and not again:
         return there
     size = sum(p.numel() * 4 for p in encoder.model.parameters())
+    _must_fit(size, encoder.device)
     with onnx_files.exporting(encoder.space, needed=int(2.2 * size), wait=wait) as made:
         if made is None:
             return None
@@ -57,16 +66,28 @@ def export(
         return onnx_files.publish(_make(encoder, weights, made, progress), made)
 
 
+def _must_fit(size: int, device: str) -> None:
+    """Raises NoRoom where a model of `size` bytes cannot be exported: a system that runs out of memory kills us.
+
+    A model on a GPU is copied to the main memory first, which on such machines is often the smaller.
+    """
+    needed, free = int((MEMORY + (device != "cpu")) * size), free_memory()
+    if needed > free:
+        raise NoRoom(f"that takes {needed / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free")
+
+
 def export_space(space: str, *, progress: ProgressCallback | None = None) -> Exported:
     """Exports a space anew, waiting for another process that is at it.
 
-    Raises SpaceNotAvailable if the model cannot be loaded or the cache cannot be written.
+    Raises SpaceNotAvailable if the model cannot be loaded, the cache cannot be written or the memory is too small.
     """
     encoder = load_torch_encoder(canonical_id(space), "cpu")
     try:
         exported = export(encoder, wait=True, again=True, progress=progress)
     except OSError as error:
         raise SpaceNotAvailable(f"{onnx_files.cache()} cannot be written: {error.strerror or error}") from error
+    except NoRoom as error:
+        raise SpaceNotAvailable(f"{space} cannot be exported to ONNX now: {error}") from error
     assert exported is not None
     return exported
 
@@ -99,9 +120,9 @@ def _make(encoder: OpenClipEncoder, weights: str, made: Path, progress: Progress
         step(4)
     except OSError:
         raise
-    except MemoryError as error:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
     except Exception as error:  # the exporter raises whatever it likes over a model that it does not know
+        if is_out_of_memory(error):
+            raise NoRoom("the memory ran out") from error
         if shutil.disk_usage(made).free < 2**24:  # ONNX Runtime tells so in an error of its own
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         shutil.rmtree(made, ignore_errors=True)

@@ -25,6 +25,7 @@ class Hub:
     def __init__(self, repositories: dict[str, dict[str, bytes | Path]]) -> None:
         self.repositories = repositories
         self.requests: list[tuple[str, str, str]] = []  # method, path, Range
+        self.agents: set[str] = set()  # what clients say of themselves
         self.sent = 0  # bytes of files
         self.cut_after: int | None = None  # breaks off a large file there, and answers 503 from then on
         self.broken = False
@@ -76,6 +77,7 @@ def _handler(hub: Hub):
         def answer(self, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append((self.command, path, self.headers.get("Range", "")))
+            hub.agents.add(self.headers.get("User-Agent", ""))
             if hub.broken:
                 return self.fail(503)
             if match := re.fullmatch(r"/api/models/(.+?)/revision/(.+)", path):

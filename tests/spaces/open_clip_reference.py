@@ -41,6 +41,7 @@ CASES: dict[str, dict] = {
         "multimodal_cfg": {"width": 128, "heads": 2, "layers": 1},
         "embed_dim": 128,
     },
+    "PE-Core-T-16-384/meta": {"text_cfg": SMALL_TEXT},
     "ViT-H-14-quickgelu/dfn5b": {"vision_cfg": {"layers": 2, "width": 160}, "text_cfg": SMALL_TEXT, "embed_dim": 56},
 }
 HUB_ONLY = "hf-hub:somebody/her-own-clip"

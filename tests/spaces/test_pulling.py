@@ -80,6 +80,13 @@ def test_a_model_is_pulled_once_into_the_hubs_own_layout(hub, tmp_path):
     assert not list(tmp_path.rglob("*incomplete*"))
 
 
+def test_a_download_asks_for_the_files_and_says_little_of_the_machine(hub):
+    """huggingface_hub's client would ask for a list of coding agents, and name the one that runs it, and torch."""
+    pull_model(SIGLIP2)
+    assert all("/timm/ViT-B-32-SigLIP2-256/" in path or "/cdn/" in path for _, path, _ in hub.requests), hub.requests
+    assert hub.agents and not [agent for agent in hub.agents if "torch/" in agent or "agent/" in agent]
+
+
 def test_tokenizer_and_text_model_come_along(hub):
     files = pull_model(SIGLIP2).files
     assert {name.rpartition("/")[2] for name in files} == {WEIGHTS, *TOKENIZER}
@@ -141,6 +148,67 @@ def test_what_rotted_on_the_disk_is_fetched_again(hub):
     pull_model()
     assert locate(RECOMMENDED).weights.read_bytes() == BYTES
     assert digest_of(blob, blob.name) == blob.name
+
+
+# --- disks without symbolic links, as on Windows ---
+
+
+def disk_use(folder: Path) -> int:
+    """Bytes of the files below a folder, each counted once."""
+    found = {(stat.st_dev, stat.st_ino): stat.st_size for path in folder.rglob("*") if (stat := path.lstat()).st_size}
+    return sum(size for (_, inode), size in found.items() if size >= len(BYTES))
+
+
+@pytest.mark.parametrize("disk", ["hard links", "no links"])
+def test_without_symbolic_links_a_file_takes_its_room_once(hub, monkeypatch, disk):
+    from huggingface_hub import try_to_load_from_cache
+
+    monkeypatch.setenv("HF_HUB_DISABLE_SYMLINKS", "1")
+    if disk == "no links":
+
+        def refuse(*_, **__):
+            raise OSError("this file system has none")  # as FAT and exFAT do
+
+        monkeypatch.setattr(os, "link", refuse)
+    pull_model()
+    weights = locate(RECOMMENDED).weights
+    assert weights.read_bytes() == BYTES and not weights.is_symlink()
+    assert disk_use(hub_cache()) == len(BYTES)
+    assert try_to_load_from_cache(REPOSITORY, WEIGHTS, cache_dir=hub_cache()) == str(weights)
+    pull_model()
+    assert hub.sent == len(BYTES), "and is not fetched again"
+    weights.write_bytes(BYTES[:-1] + b"?")
+    pull_model()
+    assert locate(RECOMMENDED).weights.read_bytes() == BYTES, "unless it rotted"
+    assert disk_use(hub_cache()) == len(BYTES)
+
+
+@pytest.mark.parametrize("links", ["with symbolic links", "without"])
+def test_what_the_hubs_own_client_has_downloaded_is_not_fetched_again(hub, monkeypatch, links):
+    """Without links it moves the file into its snapshot, and leaves no blob."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_SYMLINKS", links == "without")
+    monkeypatch.setenv("HF_HUB_DISABLE_SYMLINKS", "1" if links == "without" else "")
+    path = huggingface_hub.hf_hub_download(
+        REPOSITORY, WEIGHTS, revision=COMMIT, cache_dir=hub_cache(), endpoint=hub.address
+    )  # fmt: skip
+    assert Path(path).is_symlink() == (links != "without")
+    before = hub.sent
+    assert pull_model().files == {f"{REPOSITORY}/{WEIGHTS}": len(BYTES)}
+    assert hub.sent == before and locate(RECOMMENDED).weights.read_bytes() == BYTES
+    assert disk_use(hub_cache()) == len(BYTES)
+
+
+def test_a_copy_beside_its_blob_gives_its_room_back(hub, monkeypatch):
+    """The hub's client copies a file that it finds as a blob, and so did clipkit by it."""
+    pull_model()
+    weights = locate(RECOMMENDED).weights
+    weights.unlink()
+    weights.write_bytes(BYTES)
+    assert disk_use(hub_cache()) == 2 * len(BYTES)
+    pull_model()
+    assert disk_use(hub_cache()) == len(BYTES) and hub.sent == len(BYTES)
 
 
 def test_a_dead_hub_is_one_line(hub):

@@ -10,7 +10,8 @@ from clipkit.spaces.registry import HUB_PREFIX, canonical_id, entries, entry, re
 
 NAMED = (
     "tiny", "ViT-B-32-256/datacomp_s34b_b86k", "ViT-B-16-SigLIP2/webli", "ViT-B-32-SigLIP2-256/webli",
-    "ViT-L-14/openai", "ViT-H-14/laion2b_s32b_b79k", "xlm-roberta-large-ViT-H-14/frozen_laion5b_s13b_b90k",
+    "ViT-L-14/openai", "PE-Core-B-16/meta", "PE-Core-L-14-336/meta", "ViT-H-14/laion2b_s32b_b79k",
+    "ViT-SO400M-16-SigLIP2-256/webli", "xlm-roberta-large-ViT-H-14/frozen_laion5b_s13b_b90k",
     "ViT-bigG-14/laion2b_s39b_b160k",
 )  # fmt: skip
 REAL = [e for e in entries() if not e.bundled]
@@ -48,6 +49,12 @@ def test_parameters_and_size_are_those_of_the_architecture(space):
         model = open_clip.create_model(space.open_clip_name, load_weights=False, device="meta")
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(space.parameters_millions, abs=0.05)
     assert model.visual.image_size in (space.image_size, (space.image_size, space.image_size))
+
+
+def test_what_is_not_free_for_all_uses_is_not_offered():
+    """DFN, MetaCLIP and MobileCLIP are for research, or not for commercial use: who wants them names them himself."""
+    assert {e.licence for e in entries()} <= {"Apache-2.0", "MIT"}
+    assert not [e.id for e in entries() if any(name in e.id.lower() for name in ("dfn", "metaclip", "mobileclip"))]
 
 
 def test_spaces_and_decoders_name_each_other():
