@@ -119,8 +119,8 @@ def _curve(declared: Declared) -> np.ndarray | None:
         return to_srgb(ramp, ColourSpace(transfer=declared.transfer))[0, :, 0].astype(np.float64)
     if declared is None:
         return None
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    converted = _through_profile(ramp, declared) or _through_profile(ramp.convert("RGB"), declared)
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    converted = _through_profile(grey, declared) or _through_profile(grey.convert("RGB"), declared)
     return None if converted is None else np.asarray(converted)[0].mean(axis=1)
 
 

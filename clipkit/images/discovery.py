@@ -91,11 +91,11 @@ def walk(
     """
     matchers: dict[str, _Matcher] = {}
     by_globs: dict[tuple[str, ...], _Matcher] = {}
-    for root in roots:
-        globs = tuple(exclude.get(Path(root), ()) if isinstance(exclude, Mapping) else exclude)
+    for named in roots:
+        globs = tuple(exclude.get(Path(named), ()) if isinstance(exclude, Mapping) else exclude)
         if globs not in by_globs:
             by_globs[globs] = _matcher(globs)
-        matchers.setdefault(os.path.abspath(root), by_globs[globs])
+        matchers.setdefault(os.path.abspath(named), by_globs[globs])
     # A file may be named as a root and lie below another root too: it is yielded once, as a root.
     single_files = {root for root in matchers if os.path.isfile(root)}
     # So may a folder, perhaps by another name: it is left to its own turn, with its own globs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -75,7 +75,7 @@ class JpegXlFile(ImageFile.ImageFile):
         return Image.frombytes(modes[channels], self.size, np.ascontiguousarray(array).tobytes())
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: IO[bytes]) -> Header:
     """Read size, orientation and colour from the head of the codestream; Raises EOFError or ValueError."""
     bits = _Bits(_codestream(file))
     if bits.take(16) != 0x0AFF:
@@ -220,7 +220,7 @@ def _signed(value: int) -> int:
     return -(value + 1) // 2 if value & 1 else value // 2
 
 
-def _codestream(file: BinaryIO) -> bytes:
+def _codestream(file: IO[bytes]) -> bytes:
     """Return the first bytes of the codestream, out of its box if the file is a container."""
     file.seek(0)
     if file.read(2) == CODESTREAM:

@@ -7,7 +7,7 @@ import io
 import logging
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
@@ -32,7 +32,7 @@ _LARGEST_THUMBNAIL = 512
 _ENLARGEMENT, _SHAPE = 4, 0.03
 
 
-def open_tiff(file: BinaryIO, name: str = "") -> ImageFile.ImageFile:
+def open_tiff(file: IO[bytes], name: str = "") -> ImageFile.ImageFile:
     """Open the page of a TIFF file that holds its picture; nothing is decoded yet.
 
     A first page that is but a thumbnail is passed over, and its EXIF data stand for the picture's. What Pillow decodes
@@ -40,14 +40,14 @@ def open_tiff(file: BinaryIO, name: str = "") -> ImageFile.ImageFile:
     """
     first = _directory(file)
     picture = _picture(file, first)
-    stream: BinaryIO = file if picture is first else io.BufferedReader(_StartingAt(file, _offset(picture)))
+    stream: IO[bytes] = file if picture is first else io.BufferedReader(_StartingAt(file, _offset(picture)))
     image = _opened(stream, picture, name)
     if picture is not first:
         _lend_exif(image, file, first, picture)
     return image
 
 
-def _opened(stream: BinaryIO, tags: _Directory, name: str) -> ImageFile.ImageFile:
+def _opened(stream: IO[bytes], tags: _Directory, name: str) -> ImageFile.ImageFile:
     if _pillow_is_right(tags):
         try:
             stream.seek(0)
@@ -105,7 +105,7 @@ class DeepTiffFile(TiffImagePlugin.TiffImageFile):
         return Image.Image.load(self)
 
 
-def _decoded(stream: BinaryIO, tags: _Directory) -> Image.Image:
+def _decoded(stream: IO[bytes], tags: _Directory) -> Image.Image:
     """Decode with tifffile to "L", "LA", "La", "RGB", "RGBA", "RGBa", "LAB" or "CMYK" (its alpha in `info`)."""
     photometric, samples = tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1)
     channels = _COLOUR_CHANNELS.get(photometric, 0)
@@ -134,7 +134,7 @@ def _decoded(stream: BinaryIO, tags: _Directory) -> Image.Image:
     return _image(mode + ("a" if kind == _ASSOCIATED else "A"), np.dstack([colour, alpha]))
 
 
-def _samples(stream: BinaryIO, tags: _Directory) -> np.ndarray:
+def _samples(stream: IO[bytes], tags: _Directory) -> np.ndarray:
     """Return the page's samples as stored, (height, width, samples)."""
     import tifffile
 
@@ -198,7 +198,7 @@ def _layout(tags: _Directory) -> str:
     )
 
 
-def _directory(file: BinaryIO, offset: int | None = None) -> _Directory:
+def _directory(file: IO[bytes], offset: int | None = None) -> _Directory:
     """Read the directory at `offset`, or the first one."""
     file.seek(0)
     head = file.read(8)
@@ -213,10 +213,10 @@ def _directory(file: BinaryIO, offset: int | None = None) -> _Directory:
 
 
 def _offset(directory: _Directory) -> int:
-    return int(directory._offset)
+    return int(directory._offset or 0)
 
 
-def _picture(file: BinaryIO, first: _Directory) -> _Directory:
+def _picture(file: IO[bytes], first: _Directory) -> _Directory:
     """Return the directory of the picture: the first, unless that is marked as a reduced copy of another, or small and
     of the shape of one that is many times larger. Where another holds a sensor's data, all is left to LibRaw."""
     reduced = _is_reduced(first)
@@ -237,7 +237,7 @@ def holds_sensor_data(tags: Any) -> bool:
     return _DNG_VERSION in tags or mosaic or packed
 
 
-def _others(file: BinaryIO, first: _Directory) -> Iterator[_Directory]:
+def _others(file: IO[bytes], first: _Directory) -> Iterator[_Directory]:
     """Yield the pages after the first, then the first one's sub-directories."""
     seen, offset = {0, _offset(first)}, first.next
     waiting = _sub_directories(file, first)
@@ -257,7 +257,7 @@ def _others(file: BinaryIO, first: _Directory) -> Iterator[_Directory]:
         offset = found.next
 
 
-def _sub_directories(file: BinaryIO, first: _Directory) -> tuple[int, ...]:
+def _sub_directories(file: IO[bytes], first: _Directory) -> tuple[int, ...]:
     if not first._bigtiff:
         found = first.get(_SUB_DIRECTORIES, ())
         return tuple(found) if isinstance(found, tuple) else (found,)
@@ -283,7 +283,7 @@ def _enlarges(page: _Directory, small: _Directory) -> bool:
     return same_shape and width >= _ENLARGEMENT * small_width
 
 
-def _lend_exif(image: ImageFile.ImageFile, file: BinaryIO, first: _Directory, picture: _Directory) -> None:
+def _lend_exif(image: ImageFile.ImageFile, file: IO[bytes], first: _Directory, picture: _Directory) -> None:
     """Give the picture the camera's data of the first directory, and its orientation and profile if it has none."""
     exif = Image.Exif()
     try:
@@ -307,7 +307,7 @@ def _lend_exif(image: ImageFile.ImageFile, file: BinaryIO, first: _Directory, pi
 class _StartingAt(io.RawIOBase):
     """A TIFF file whose header points at another one of its directories."""
 
-    def __init__(self, file: BinaryIO, offset: int) -> None:
+    def __init__(self, file: IO[bytes], offset: int) -> None:
         self._file, self._position = file, 0
         file.seek(0)
         head = file.read(16)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, KandinskyV22Pipeline
 from diffusers.utils import logging as diffusers_logging
-from torch import nn
 
 from clipkit.generation.codec import PatchCodec
 from clipkit.generation.sketch import Sketch
@@ -144,7 +143,7 @@ def train(
     # An error counts by its size in pixels, less steeply than its square: what is fine is seen, too.
     importance = (unet.deviation / unet.deviation.mean()).view(1, -1, 1, 1).to(device)
 
-    def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
+    def loss_of(model: SketchUNet, rng: torch.Generator) -> torch.Tensor:
         pictures, embeddings = drawn(recipe.batch, rng)
         clean = codec.encode(as_input(pictures), return_dict=False)[0].to(device)
         chance = torch.rand(recipe.batch, 2, generator=rng).to(device)

@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+Model = TypeVar("Model", bound=nn.Module)
+
 SLOW = 0.4
+"""What `slow` parameters of `fit` learn at, as a share of the learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +47,19 @@ def generator(seed: int, step: int) -> torch.Generator:
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     schedule: Schedule,
-    loss_of: Callable[[nn.Module, torch.Generator], torch.Tensor],
+    loss_of: Callable[[Model, torch.Generator], torch.Tensor],
     checkpoint: Path,
     *,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
-    evaluate: Callable[[nn.Module], dict] | None = None,
+    evaluate: Callable[[Model], dict] | None = None,
     evaluate_every_s: float = 240,
     save_every_s: float = 60,
     stop_at: int | None = None,
     slow: Iterable[nn.Parameter] = (),
-) -> nn.Module:
+) -> Model:
     """Train `model`, or go on from `checkpoint`; return it in evaluation mode with the averaged weights.
 
     `loss_of(model, generator)` draws a batch and returns its loss, a scalar. `report` gets a dict a step: step, steps,

@@ -50,7 +50,9 @@ class SketchRecipe(Schedule):
         details = self.details if groups else self.width
         sketch = Sketch(embedding_dim, side, groups=groups, width=self.width, details=details, features=self.features)
         with torch.no_grad():
-            sketch.draw[-1].bias[6 * sketch.patch**2 :].fill_(-1.0)
+            mask = sketch.draw[-1]
+            assert isinstance(mask, nn.Conv2d) and mask.bias is not None
+            mask.bias[6 * sketch.patch**2 :].fill_(-1.0)
             if sketch.names is not None:
                 sketch.names.bias.fill_(-5.0)
         return sketch
@@ -93,7 +95,7 @@ def train(
         x = torch.cat([x, scale(torch.from_numpy(draw(more[0], picked)).float())])
         return x, torch.cat([there, multi_hot(draw(more[1], picked), part_count)])
 
-    def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
+    def loss_of(model: Sketch, rng: torch.Generator) -> torch.Tensor:
         rows, x = pictured(recipe.batch, rng)
         there = multi_hot(parts[rows.numpy()], part_count)
         if groups:
@@ -104,12 +106,12 @@ def train(
         # The true parts are drawn: what is named wrongly must not be drawn as something else.
         drawn = model.drawn(there[: len(rows)], model.details(hidden[: len(rows)]))
         error = F.mse_loss(drawn, as_input(draw(squares, rows)).to(device))
-        if not groups:
+        if model.names is None:
             return error
         naming = F.binary_cross_entropy_with_logits(model.names(hidden), there, reduction="none").sum(1).mean()
         return 10 * error + 0.3 * naming
 
-    naming_layers = [*sketch.body.parameters(), *sketch.names.parameters()] if groups else []
+    naming_layers = [*sketch.body.parameters(), *sketch.names.parameters()] if sketch.names is not None else []
     fit(
         sketch,
         recipe,
