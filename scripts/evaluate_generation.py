@@ -25,13 +25,13 @@ from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
 from clipkit.generation.conditions import load_trained_prior
-from clipkit.generation.decoder import quiet_diffusers
 from clipkit.generation.prior import Prior
 from clipkit.spaces.encoder import Encoder, load_encoder
 from clipkit.training import card as model_card
 from clipkit.training import judge as judging
 from clipkit.training import scoring
 from clipkit.training.correlation import best_correlations
+from clipkit.training.decoder import load_pipeline
 from clipkit.training.pictures import CalmWorld
 from clipkit.training.upsampler import as_pixels
 from clipkit.training.world import Scene, calmed, compose
@@ -119,10 +119,8 @@ def main(
     referee = judging.load(judge)
     folder = bundled / "decoder"
     facts = json.loads((folder / "clipkit.json").read_text())
-    with quiet_diffusers():
-        pipeline = KandinskyV22Pipeline.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False)
     maker = Maker(
-        pipeline,
+        load_pipeline(folder),
         load_encoder(str(bundled / "clip")),
         load_trained_prior(folder / "prior"),
         steps,

@@ -338,12 +338,11 @@ def prior(run: Run) -> None:
     """Three priors, compared by what the decoder makes of them; the best is kept."""
     import numpy as np
     import torch
-    from diffusers import KandinskyV22Pipeline
 
-    from clipkit.generation.decoder import quiet_diffusers
     from clipkit.generation.prior import DiffusionPrior
     from clipkit.training import prior as recipes
     from clipkit.training import scoring
+    from clipkit.training.decoder import load_pipeline
     from clipkit.training.judge import load as load_judge
 
     image, text = run.embeddings()
@@ -363,10 +362,7 @@ def prior(run: Run) -> None:
         "perceptron": (perceptron, asdict(mlp), perceptron_reporter.last["seconds"]),
         "diffusion prior": (DiffusionPrior(transformer), asdict(diffusion), transformer_reporter.last["seconds"]),
     }
-    with quiet_diffusers():
-        pipeline = KandinskyV22Pipeline.from_pretrained(
-            run.output / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
-        ).to(run.device)
+    pipeline = load_pipeline(run.output / "decoder").to(run.device)
     referee, count = load_judge(run.judge), 12 if run.quick else 160
     encoder, table = run.encoder, {}
     for name, (candidate, recipe, seconds) in priors.items():
@@ -393,21 +389,16 @@ def prior(run: Run) -> None:
 def upsampler(run: Run) -> None:
     """64 px to 256 px, kept if it beats Lanczos in PSNR."""
     import numpy as np
-    import torch
-    from diffusers import KandinskyV22Pipeline
 
-    from clipkit.generation.decoder import quiet_diffusers
     from clipkit.training import cache
     from clipkit.training import upsampler as recipes
+    from clipkit.training.decoder import load_pipeline
     from clipkit.training.pictures import CalmWorld
 
     recipe = run.recipe(recipes.UpsamplerRecipe(), steps=10)
     source = run.source if run.data or run.quick else CalmWorld(2600, seed=11)
     folder = run.work / "upsampler-data"
-    with quiet_diffusers():
-        pipeline = KandinskyV22Pipeline.from_pretrained(
-            run.output / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
-        ).to(run.device)
+    pipeline = load_pipeline(run.output / "decoder").to(run.device)
     with Reporter("upsampler") as reporter:
         large = cache.pixels(source, folder, SIZE * recipe.factor, reporter.prepared)
         small = cache.pixels(source, folder, SIZE, reporter.prepared)

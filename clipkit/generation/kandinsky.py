@@ -15,7 +15,11 @@ from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 from PIL import Image
 
 from clipkit.atomic import atomic_write
-from clipkit.generation import files
+from clipkit.generation import (
+    codec,  # noqa: F401  diffusers loads the bundled decoder's own parts only from modules that are imported
+    files,
+    sketch_unet,  # noqa: F401
+)
 from clipkit.generation.decoder import (
     Aim,
     Settings,

@@ -54,16 +54,20 @@ def refuse_larger(path: Path, size: int, limit: int) -> None:
 
 
 def why_absent(path: Path) -> str | None:
-    """Return a line that says that there is nothing at a path, or None where something is, readable or not."""
+    """Return a line that says that there is nothing at a path, or None where something is, readable or not.
+
+    What lies behind a folder that may not be entered counts as being there.
+    """
     try:
         os.stat(path)
     except ValueError:  # a name that no file system takes
         return f"there is no file or folder {path}"
     except OSError as error:
-        if os.path.islink(path) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        if os.path.islink(path):
             return f"{path} is a symbolic link to nothing: there is no {os.readlink(path)}"
-        if not os.path.lexists(path):
-            return f"there is no file or folder {path}"
+        return f"there is no file or folder {path}"
     return None
 
 

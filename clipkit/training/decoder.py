@@ -13,6 +13,7 @@ from diffusers import DPMSolverMultistepScheduler, KandinskyV22Pipeline
 from diffusers.utils import logging as diffusers_logging
 
 from clipkit.generation.codec import PatchCodec
+from clipkit.generation.decoder import quiet_diffusers
 from clipkit.generation.sketch import Sketch
 from clipkit.generation.sketch_unet import NOISE_SCHEDULE, SketchUNet
 from clipkit.training.cache import as_input, draw
@@ -93,6 +94,12 @@ def pipeline(unet: SketchUNet, recipe: DecoderRecipe) -> KandinskyV22Pipeline:
     """The stock pipeline around the parts."""
     diffusers_logging.set_verbosity_error()  # it remarks that UNet and codec are not its own classes
     return KandinskyV22Pipeline(unet=unet, scheduler=recipe.sampler, movq=codec_of(unet))
+
+
+def load_pipeline(folder: Path) -> KandinskyV22Pipeline:
+    """Load a trained decoder from its folder, in float32 on the CPU."""
+    with quiet_diffusers():
+        return KandinskyV22Pipeline.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False)
 
 
 @torch.no_grad()

@@ -61,8 +61,8 @@ def test_a_library_from_before_is_split(tmp_path):
     path = tmp_path / "catalog.db"
     db = Database(sqlite3.connect(path))
     db.execute("PRAGMA journal_mode = WAL")
-    before = [migration for migration in migrations._migrations if migration.name < "0004"]
-    migrations.apply(db, stop_before="0004_local_time")
+    before = [migration for migration in migrations._migrations if migration.name < "0005"]
+    migrations.apply(db, stop_before="0005_local_time")
     assert [migration.name for migration in migrations.applied(db)] == [migration.name for migration in before]
     times = ["2019-05-04T23:30:00-05:00", "2019-05-05T10:00:00+05:30", "2019-05-05T04:15:00", None]
     for number, taken_at in enumerate(times):
