@@ -47,13 +47,11 @@ def main(
     compiled: bool,
 ) -> None:
     """Print the bridge's scores and a table of object accuracies."""
-    from diffusers import KandinskyV22Pipeline
-
     from clipkit.generation import bridge
-    from clipkit.generation.decoder import quiet_diffusers
     from clipkit.spaces.encoder import load_encoder
     from clipkit.training import clip, scoring
     from clipkit.training import judge as judging
+    from clipkit.training.decoder import load_pipeline
 
     recipe = clip.ClipRecipe(seed=seed)
     if steps is not None:
@@ -77,10 +75,7 @@ def main(
     )
 
     facts = json.loads((BUNDLED / "decoder" / "clipkit.json").read_text())
-    with quiet_diffusers():
-        pipeline = KandinskyV22Pipeline.from_pretrained(
-            BUNDLED / "decoder", dtype=torch.float32, low_cpu_mem_usage=False
-        )
+    pipeline = load_pipeline(BUNDLED / "decoder")
     referee, side = judging.load(judge), pipeline.unet.config.sample_size * pipeline.movq_scale_factor
     print(f"{'object accuracy':22} {'direct':>8} {'bridge':>8} {'share':>7}   {count} pictures a row and route")
     singles = []

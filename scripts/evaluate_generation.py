@@ -36,6 +36,7 @@ from clipkit.training.pictures import CalmWorld
 from clipkit.training.upsampler import as_pixels
 from clipkit.training.world import Scene, calmed, compose
 
+FEWER, NEAREST_OF = 200, 20_000
 HERE = Path(__file__).resolve().parent
 BUNDLED, GRIDS = HERE.parent / "clipkit" / "bundled", HERE.parent / "docs" / "generation"
 GROUPS = {
@@ -81,6 +82,7 @@ class Maker:
 class Report:
     """Lines that are printed as they come, and kept for the model card."""
 
+    folder: Path
     rows: list[tuple[str, ...]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -127,18 +129,19 @@ def main(
         facts["guidance"] if guidance is None else guidance,
         facts["native"],
     )
-    report = Report()
+    report = Report(out)
     report.row("scenes", "made from", "object(s)", "placed", "background", "nothing", "sprite first", "Frechet")
     started = time.perf_counter()
     grids = {title: score(maker, referee, report, count, title, *kind) for title, kind in GROUPS.items()}
     took = time.perf_counter() - started
     report.remark(
         f"{count} pictures a row, seeds 0 to {count - 1}, {steps} steps, guidance {maker.guidance:g}; "
-        f"{2 * count * len(GROUPS) / took:.1f} pictures/s at {maker.size} px on {model_card.hardware('cpu')}, "
-        "judging included."
+        f"{took:,.0f} s in all at {maker.size} px on {model_card.hardware('cpu')}, judging included."
     )
     grids["sixteen seeds, a caption a row"] = diversity(maker, referee, report)
-    grids["samples above their nearest training scenes"] = nearest(maker, report, training_pictures(folder))
+    grids["samples above their nearest training scenes"] = nearest(
+        maker, report, min(training_pictures(folder), NEAREST_OF)
+    )
     for title, image in grids.items():
         name = title.replace(",", "").replace(" ", "-")
         image.save(out / f"{name}.png")
@@ -160,17 +163,19 @@ def score(
     scenes = scoring.scenes_to_judge(count, things=things, held_out=held_out)
     captions = scoring.captions_of(scenes)
     true, guessed = scoring.painted(scenes, maker.size), maker.prior_of(captions)
+    from_text = "text through the prior"
     sources = {
         "true picture": true,
         "true picture, calm": scoring.painted([calmed(scene) for scene in scenes], maker.size),
-        "image embedding": maker.from_embeddings(maker.encoder.encode_images(true)),
+        f"image embedding ({min(count, FEWER)})": maker.from_embeddings(maker.encoder.encode_images(true[:FEWER])),
         "text, sketch alone": maker.sketches(guessed),
-        "text through the prior": maker.from_embeddings(guessed),
+        from_text: maker.from_embeddings(guessed),
     }
+    np.save(report.folder / f"{title.replace(',', '').replace(' ', '-')}.npy", sources[from_text])
     reference = referee.look(sources["true picture, calm"]).features
     for name, squares in sources.items():
-        verdict = referee.look(squares)
-        row = scoring.judged(verdict, scenes)
+        verdict, shown = referee.look(squares), scenes[: len(squares)]
+        row = scoring.judged(verdict, shown)
         report.row(
             title,
             name,
@@ -178,10 +183,10 @@ def score(
             f"{row['placed']:.3f}" if "placed" in row else "",
             f"{row['background']:.3f}",
             f"{row['nothing']:.3f}",
-            f"{first_by_correlation(squares, scenes):.3f}" if things == 1 else "",
+            f"{first_by_correlation(squares, shown):.3f}" if things == 1 and name == from_text else "",
             f"{max(0.0, scoring.frechet(verdict.features, reference)):.2f}",
         )
-    return scoring.grid(sources["text through the prior"][:16], 8)
+    return scoring.grid(sources[from_text][:16], 8)
 
 
 def first_by_correlation(squares: np.ndarray, scenes: Sequence[Scene]) -> float:
@@ -225,9 +230,10 @@ def nearest(maker: Maker, report: Report, pictures: int) -> Image.Image:
             which[nearer], best[nearer] = start + gaps.argmin(1)[nearer], gaps.min(1)[nearer]
     found = np.stack([np.asarray(world.picture(int(i), maker.size)) for i in which])
     error = np.square(made.astype(np.float32) - found).mean((1, 2, 3))
+    decibels = (10 * np.log10(255**2 / error)).mean()
     report.remark(
-        f"Nearest of {pictures:,} training scenes to each of 16 samples: {10 * np.log10(255**2 / error).mean():.1f} dB "
-        "on average; the thing is the same, as it is in every calm scene, and the surroundings differ."
+        f"Nearest of the first {pictures:,} training scenes to each of 16 samples: {decibels:.1f} dB on average; "
+        "the thing is the same, as it is in every calm scene, and the surroundings differ."
     )
     return scoring.grid(np.concatenate([made[:8], found[:8], made[8:], found[8:]]), 8)
 

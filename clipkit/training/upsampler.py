@@ -25,7 +25,7 @@ class UpsamplerRecipe(Schedule):
     degree, at most `degraded`. `unknown` of the embeddings are blanked.
     """
 
-    steps: int = 2500
+    steps: int = 1500
     batch: int = 12
     learning_rate: float = 1.5e-3
     decay: float = 0.6
@@ -88,7 +88,7 @@ def _degraded(x: torch.Tensor, most: float, rng: torch.Generator) -> torch.Tenso
 
 @torch.inference_mode()
 def redraw(
-    pipeline: KandinskyV22Pipeline, squares: np.ndarray, embeddings: np.ndarray, *, steps: int = 20, last: int = 9
+    pipeline: KandinskyV22Pipeline, squares: np.ndarray, embeddings: np.ndarray, *, steps: int = 20, last: int = 6
 ) -> np.ndarray:
     """Return pictures, uint8 (n, s, s, 3), as the decoder would make them: noised part of the way, and denoised by the
     last `last` of its `steps` steps (Meng et al., "SDEdit", ICLR 2022)."""
