@@ -26,6 +26,7 @@ from PIL import Image
 
 from clipkit.generation.conditions import load_trained_prior
 from clipkit.generation.prior import Prior
+from clipkit.generation.upsampler import Upsampler
 from clipkit.spaces.encoder import Encoder, load_encoder
 from clipkit.training import card as model_card
 from clipkit.training import judge as judging
@@ -33,10 +34,10 @@ from clipkit.training import scoring
 from clipkit.training.correlation import best_correlations
 from clipkit.training.decoder import load_pipeline
 from clipkit.training.pictures import CalmWorld
-from clipkit.training.upsampler import as_pixels
+from clipkit.training.upsampler import as_pixels, enlarge
 from clipkit.training.world import Scene, calmed, compose
 
-FEWER, NEAREST_OF = 200, 20_000
+FEWER, CORRELATED, NEAREST_OF = 100, 200, 20_000
 HERE = Path(__file__).resolve().parent
 BUNDLED, GRIDS = HERE.parent / "clipkit" / "bundled", HERE.parent / "docs" / "generation"
 GROUPS = {
@@ -54,16 +55,22 @@ class Maker:
     pipeline: KandinskyV22Pipeline
     encoder: Encoder
     prior: Prior
+    upsampler: Upsampler
     steps: int
     guidance: float
     size: int
 
     def from_embeddings(self, embeddings: np.ndarray) -> np.ndarray:
-        """A picture for each image embedding (n, d), of the seeds 0, 1, 2, ...; uint8 (n, size, size, 3)."""
+        """A picture for each image embedding (n, d), of the seeds 0, 1, 2, ...; uint8 (n, size, size, 3).
+
+        It is what users get, decoder and upsampler, reduced to what the judge sees.
+        """
         batch = torch.from_numpy(np.asarray(embeddings, np.float32))
-        return scoring.sample(
+        made = scoring.sample(
             self.pipeline, batch, range(len(batch)), size=self.size, steps=self.steps, guidance=self.guidance
         )
+        large = (enlarge(self.upsampler, made[i : i + 50], embeddings[i : i + 50]) for i in range(0, len(made), 50))
+        return np.concatenate([reduced(part, self.size) for part in large])
 
     @torch.inference_mode()
     def sketches(self, embeddings: np.ndarray) -> np.ndarray:
@@ -125,6 +132,7 @@ def main(
         load_pipeline(folder),
         load_encoder(str(bundled / "clip")),
         load_trained_prior(folder / "prior"),
+        Upsampler.from_pretrained(folder / "upsampler", dtype=torch.float32, low_cpu_mem_usage=False).eval(),
         steps,
         facts["guidance"] if guidance is None else guidance,
         facts["native"],
@@ -135,8 +143,9 @@ def main(
     grids = {title: score(maker, referee, report, count, title, *kind) for title, kind in GROUPS.items()}
     took = time.perf_counter() - started
     report.remark(
-        f"{count} pictures a row, seeds 0 to {count - 1}, {steps} steps, guidance {maker.guidance:g}; "
-        f"{took:,.0f} s in all at {maker.size} px on {model_card.hardware('cpu')}, judging included."
+        f"{count} pictures a row unless a row says otherwise, seeds 0 to {count - 1}, {steps} steps, guidance "
+        f"{maker.guidance:g}; 256 px, reduced to {maker.size} px for the judge; the sprite was looked for in the first "
+        f"{min(count, CORRELATED)}. {took:,.0f} s on {model_card.hardware('cpu')}, judging included."
     )
     grids["sixteen seeds, a caption a row"] = diversity(maker, referee, report)
     grids["samples above their nearest training scenes"] = nearest(
@@ -183,7 +192,9 @@ def score(
             f"{row['placed']:.3f}" if "placed" in row else "",
             f"{row['background']:.3f}",
             f"{row['nothing']:.3f}",
-            f"{first_by_correlation(squares, shown):.3f}" if things == 1 and name == from_text else "",
+            f"{first_by_correlation(squares[:CORRELATED], shown[:CORRELATED]):.3f}"
+            if things == 1 and name == from_text
+            else "",
             f"{max(0.0, scoring.frechet(verdict.features, reference)):.2f}",
         )
     return scoring.grid(sources[from_text][:16], 8)
@@ -220,12 +231,12 @@ def nearest(maker: Maker, report: Report, pictures: int) -> Image.Image:
     scenes = scoring.scenes_to_judge(8, things=1, held_out=False, seed=6)
     scenes += scoring.scenes_to_judge(8, things=2, held_out=False, seed=6)
     made = maker.from_embeddings(maker.prior_of(scoring.captions_of(scenes, 6)))
-    world, small = CalmWorld(pictures), reduced(made)
+    world, small = CalmWorld(pictures), coarse(made)
     best, which = np.full(len(made), np.inf), np.zeros(len(made), int)
     with click.progressbar(range(0, len(world), 500), label="nearest training scenes") as starts:
         for start in starts:
             chunk = np.stack([np.asarray(world.picture(i, 32)) for i in range(start, min(start + 500, len(world)))])
-            gaps = np.square(small[:, None] - reduced(chunk)[None]).mean(2)
+            gaps = np.square(small[:, None] - coarse(chunk)[None]).mean(2)
             nearer = gaps.min(1) < best
             which[nearer], best[nearer] = start + gaps.argmin(1)[nearer], gaps.min(1)[nearer]
     found = np.stack([np.asarray(world.picture(int(i), maker.size)) for i in which])
@@ -243,11 +254,16 @@ def training_pictures(folder: Path) -> int:
     return json.loads((folder / "scores.json").read_text())["pictures"]
 
 
-def reduced(squares: np.ndarray, size: int = 16) -> np.ndarray:
-    """Pictures (n, s, s, 3) as means over blocks, float32 (n, size * size * 3)."""
+def reduced(squares: np.ndarray, size: int) -> np.ndarray:
+    """Pictures (n, s, s, 3) as means over blocks, uint8 (n, size, size, 3)."""
     n, side = squares.shape[:2]
-    blocks = squares.reshape(n, size, side // size, size, side // size, 3).astype(np.float32)
-    return blocks.mean((2, 4)).reshape(n, -1)
+    blocks = squares.reshape(n, size, side // size, size, side // size, 3)
+    return blocks.mean((2, 4), dtype=np.float32).round().astype(np.uint8)
+
+
+def coarse(squares: np.ndarray) -> np.ndarray:
+    """Pictures (n, s, s, 3) as 16 x 16 blocks, to compare many; float32 (n, 768)."""
+    return reduced(squares, 16).reshape(len(squares), -1).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,12 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     slower = {id(p) for p in slow}
     groups = [
-        {"params": [p for p in parameters if (id(p) in slower) == is_slow], "factor": SLOW if is_slow else 1.0}
-        for is_slow in (False, True)
+        {"params": group, "factor": factor}
+        for factor, group in (
+            (1.0, [p for p in parameters if id(p) not in slower]),
+            (SLOW, [p for p in parameters if id(p) in slower]),
+        )
+        if group
     ]
     optimizer = torch.optim.AdamW(
         groups, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
