@@ -64,8 +64,8 @@ def _renamed(folder: Path) -> dict[str, Any]:
     index = json.loads((folder / files.INDEX).read_text("utf-8"))
     found = {}
     for part, kind in index.items():
-        library, name = kind if isinstance(kind, list) and len(kind) == 2 else (None, None)
-        if library != "transformers" or not str(name).endswith("FeatureExtractor") or hasattr(transformers, name):
+        library, name = kind if isinstance(kind, list) and len(kind) == 2 else ("", "")
+        if library != "transformers" or not name.endswith("FeatureExtractor") or hasattr(transformers, name):
             continue
         processor = getattr(transformers, name.replace("FeatureExtractor", "ImageProcessor"), None)
         if processor and (folder / part).is_dir():
