@@ -75,17 +75,18 @@ def picture(values: np.ndarray, size: int) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def counting(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[int], None]:
-    """What a pipeline calls with 0, 1, ... for each time step of its scheduler, telling `on_step` 1, 2, ... `steps`.
+def counting(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[], None]:
+    """What a pipeline calls after each time step of its scheduler, telling `on_step` 1, 2, ... `steps`.
 
     Schedulers take the number of steps each in its own way: PNDM calls the model once more, Heun's method nearly twice
     as often.
     """
-    told = 0
+    calls = told = 0
 
-    def called(number: int) -> None:
-        nonlocal told
-        done = min(steps, (number + 1) * steps // max(1, len(scheduler.timesteps)))
+    def called() -> None:
+        nonlocal calls, told
+        calls += 1
+        done = min(steps, calls * steps // max(1, len(scheduler.timesteps)))
         if done > told:
             told = done
             on_step(done)

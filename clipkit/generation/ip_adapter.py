@@ -81,7 +81,7 @@ class IpAdapterDecoder:
         count = counting(on_step, settings.steps, self.pipeline.scheduler)
 
         def stepped(pipeline, step: int, timestep, values: dict) -> dict:
-            count(step)
+            count()
             return values
 
         guided = settings.guidance > 1

@@ -79,7 +79,7 @@ class KandinskyDecoder:
         count = counting(on_step, settings.steps, self.pipeline.scheduler)
 
         def stepped(pipeline, step: int, timestep, values: dict) -> dict:
-            count(step)
+            count()
             return values
 
         first = self._first_size(settings.size)

@@ -93,6 +93,6 @@ class StableUnclipDecoder:
                 guidance_scale=settings.guidance,
                 generator=torch.Generator().manual_seed(settings.seed),
                 output_type="np",
-                callback=lambda number, *_: count(number),
+                callback=lambda *_: count(),
             )
         return picture(made.images[0], settings.size)

@@ -23,7 +23,7 @@ from clipkit.errors import UnreadableImage
 
 HERE, ENTRY, MACHINE = "here", "entry", "machine"
 
-_DECODERS = ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy", "tifffile", "imagecodecs")
+_DECODERS = ("pillow", "pillow-heif", "pylibjxl", "rawpy", "tifffile", "imagecodecs")
 # Seeking where a damaged header points gives these: they speak of the bytes, not of the system.
 _OF_BYTES = (None, 0, errno.EINVAL, errno.EOVERFLOW, errno.EDOM, errno.ERANGE)
 

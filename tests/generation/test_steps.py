@@ -24,8 +24,8 @@ def test_every_scheduler_counts_one_to_n(steps, name):
     scheduler.set_timesteps(steps)
     seen: list[int] = []
     count = counting(seen.append, steps, scheduler)
-    for number in range(len(scheduler.timesteps)):
-        count(number)
+    for _ in scheduler.timesteps:
+        count()
     assert seen == list(range(1, steps + 1)), f"{len(scheduler.timesteps)} calls"
 
 
