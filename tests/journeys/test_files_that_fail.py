@@ -213,9 +213,11 @@ def test_a_file_that_is_renamed_while_this_runs(clipkit, photos, monkeypatch):
     later = photos / "z"
     later.mkdir()
     while_decoding(monkeypatch, "a.png", lambda: (photos / "a.png").rename(later / "a.png"))
+    # The folder that it goes to may have been read already: then the next run finds it.
     first = report(clipkit("index", "--model", "tiny", photos, "--json"))
+    assert first["images"] >= 2
     second = report(clipkit("index", "--json"))
-    assert first["images"] == second["images"] == 3
+    assert second["images"] == 3
     assert (second["failed"], failed(clipkit)) == (0, {})
 
 

@@ -264,7 +264,8 @@ def test_a_lack_of_room_or_memory_is_not_the_models_fault(made, cache, monkeypat
 
     monkeypatch.setattr(onnx_export, "_write", fails)
     encoder = load_encoder(str(made), search=True)
-    assert isinstance(encoder, OpenClipEncoder) and str(cache) in encoder.note
+    reason = "the memory ran out" if isinstance(error, MemoryError) else str(cache)
+    assert isinstance(encoder, OpenClipEncoder) and reason in encoder.note
     assert onnx_files.find(str(made)) is None
 
 
