@@ -147,7 +147,8 @@ def _prior_section(s: dict) -> str:
     return f"""## Prior
 
 From text embeddings to image embeddings, compared by what the decoder makes of {s["pictures"]} captions each (the judge
-is `scripts/judge.safetensors`); kept: {s["best"]}. {s.get("remark", "")}
+is `scripts/judge.safetensors`); kept: {s["best"]}.
+{s.get("remark", "")}
 `python scripts/train_bundled.py prior`.
 
 | prior | object, seen | object, held out | both of two | background | cosine to the true embedding | seconds |
