@@ -159,7 +159,10 @@ def main(
             image.save(GRIDS / f"{name}.jpg", quality=88)
     if card:
         links = [f"![{t}](../../docs/generation/{t.replace(',', '').replace(' ', '-')}.jpg)\n\n{t}\n" for t in grids]
-        shown = "Grids, not selected: the first sixteen captions of each kind with the seeds 0 to 15.\n"
+        shown = (
+            "[What each part adds, and what a person sees](../../docs/generation/parts.md).\n\n"
+            "Grids, not selected: the first sixteen captions of each kind with the seeds 0 to 15.\n"
+        )
         (bundled / "generation.md").write_text("\n".join((report.markdown(), shown, *links)))
         model_card.write_card(bundled)
     print(f"grids: {out}")
