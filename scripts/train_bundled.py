@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     import numpy as np
 
+    from clipkit.generation.prior import MlpPrior
     from clipkit.spaces.encoder import Encoder
     from clipkit.training.conditioning import Conditions
     from clipkit.training.pictures import CaptionedPictures
@@ -82,15 +83,22 @@ class Run:
             image = cache.image_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
             return image, cache.text_embeddings(self.source, self.encoder, self.cache, reporter.prepared)
 
+    @cached_property
+    def linear_prior(self) -> MlpPrior:
+        """Ridge regression from the captions' embeddings to the pictures'."""
+        from clipkit.training.prior import ridge
+
+        image, text = self.embeddings()
+        return ridge(text[:, 0], image)
+
     def pictures(self) -> tuple[np.ndarray, Conditions, np.ndarray]:
         """The source's pictures, uint8 (n, SIZE, SIZE, 3), what the decoder is conditioned on, and their parts."""
         from clipkit.training import cache
         from clipkit.training.conditioning import Conditions
-        from clipkit.training.prior import ridge
 
         image, text = self.embeddings()
         with Reporter("pictures") as reporter:
-            guesses = cache.guesses(ridge(text[:, 0], image), text, self.cache, reporter.prepared)
+            guesses = cache.guesses(self.linear_prior, text, self.cache, reporter.prepared)
             squares = cache.pixels(self.source, self.cache, SIZE, reporter.prepared)
             return squares, Conditions(image, guesses), cache.parts(self.source, self.cache, reporter.prepared)
 
@@ -98,15 +106,13 @@ class Run:
         """Guessed embeddings (m, d) of captions without pictures and their parts (m, 3); none for a folder."""
         from clipkit.training import cache
         from clipkit.training.pictures import CalmWorld
-        from clipkit.training.prior import ridge
 
         if self.data:
             return None
-        image, text = self.embeddings()
         source, folder = CalmWorld(QUICK_CAPTIONS if self.quick else CAPTIONS, seed=5), self.work / "captions"
         with Reporter("captions") as reporter:
             texts = cache.text_embeddings(source, self.encoder, folder, reporter.prepared, variants=1)
-            guesses = cache.guesses(ridge(text[:, 0], image), texts, folder, reporter.prepared)
+            guesses = cache.guesses(self.linear_prior, texts, folder, reporter.prepared)
             return guesses[:, 0], cache.parts(source, folder, reporter.prepared)
 
     def recipe(self, recipe, **quick):
@@ -267,6 +273,7 @@ def sketch(run: Run) -> None:
 
     recipe = run.recipe(recipes.SketchRecipe(), steps=12, batch=16, width=64, features=8)
     squares, conditions, parts = run.pictures()
+    more = run.captions()
     with Reporter("sketch", run.work / "sketch.jsonl") as reporter:
         model = recipes.train(
             recipe,
@@ -275,12 +282,12 @@ def sketch(run: Run) -> None:
             parts,
             run.source.part_groups,
             run.work,
-            more=run.captions(),
+            more=more,
             device=run.device,
             report=reporter.step,
         ).cpu()
     save_file(model.state_dict(), run.work / "sketch.safetensors")
-    scores = facts(recipe, reporter, run.device) | {"pictures": len(squares), "captions": CAPTIONS}
+    scores = facts(recipe, reporter, run.device) | {"pictures": len(squares), "captions": len(more[0]) if more else 0}
     (run.work / "sketch.json").write_text(json.dumps(scores))
 
 
@@ -292,7 +299,6 @@ def decoder(run: Run) -> None:
     from clipkit.training import decoder as recipes
     from clipkit.training import scoring
     from clipkit.training.judge import load as load_judge
-    from clipkit.training.prior import ridge
     from clipkit.training.sketch import SketchRecipe
 
     recipe = run.recipe(recipes.DecoderRecipe(), steps=12, batch=16, channels=(32, 32))
@@ -300,8 +306,7 @@ def decoder(run: Run) -> None:
     sketch_scores = json.loads((run.work / "sketch.json").read_text())
     drawn = SketchRecipe(**sketch_scores["recipe"]).build(conditions.own.shape[1], SIZE, run.source.part_groups)
     drawn.load_state_dict(load_file(run.work / "sketch.safetensors"))
-    image, text = run.embeddings()
-    linear = ridge(text[:, 0], image)
+    linear = run.linear_prior
     held = [s for things in (1, 2) for s in scoring.scenes_to_judge(48, things=things, held_out=False, seed=2)]
     texts = torch.from_numpy(run.encoder.encode_texts(scoring.captions_of(held)))
     referee = load_judge(run.judge) if run.judge.exists() else None
@@ -358,7 +363,7 @@ def prior(run: Run) -> None:
             diffusion, text, image, run.work, device=run.device, report=transformer_reporter.step
         ).cpu()
     priors = {
-        "ridge regression": (recipes.ridge(text, image), "closed form", 0.0),
+        "ridge regression": (run.linear_prior, "closed form", 0.0),
         "perceptron": (perceptron, asdict(mlp), perceptron_reporter.last["seconds"]),
         "diffusion prior": (DiffusionPrior(transformer), asdict(diffusion), transformer_reporter.last["seconds"]),
     }

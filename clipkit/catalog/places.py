@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import now
 from clipkit.images.drives import Standing, standing
+from clipkit.images.files import is_absent
 
 
 class Places:
@@ -36,13 +36,7 @@ class Places:
         place = self.place_of(path)
         if place is not None and self.standing(place) not in ("here", "empty", "missing"):
             return False
-        try:
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except (OSError, ValueError):
-            pass
-        return False
+        return is_absent(path, follow_links=False)
 
 
 def scanned(catalog: Catalog, roots: Iterable[Path], drives: Mapping[Path, str]) -> None:

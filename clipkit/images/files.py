@@ -53,6 +53,17 @@ def refuse_larger(path: Path, size: int, limit: int) -> None:
         raise UnreadableImage(path, "too-large", f"the file has {size:,} bytes; the limit is {limit:,}")
 
 
+def is_absent(path: Path, *, follow_links: bool = True) -> bool:
+    """Tell whether there is nothing at a path. What the system refuses to look at counts as being there."""
+    try:
+        os.stat(path, follow_symlinks=follow_links)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def why_absent(path: Path) -> str | None:
     """Return a line that says that there is nothing at a path, or None where something is, readable or not.
 

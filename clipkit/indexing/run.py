@@ -9,6 +9,7 @@ from pathlib import Path
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.records import Failure
 from clipkit.images.decoding import Limits
+from clipkit.images.files import is_absent
 from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
 from clipkit.indexing.absence import settle
@@ -39,7 +40,8 @@ def index(
     """
     report = IndexReport(library, encoder.space, spaces=[encoder.space])
     limits = limits or Limits()
-    present = {root: globs for root, globs in roots.items() if not _is_missing(root)}
+    # A root that cannot be looked at is scanned all the same: the scan says why.
+    present = {root: globs for root, globs in roots.items() if not is_absent(root)}
     catalog.begin_scan()
     in_flight: set[str] = set()
     broken: dict[tuple[str, str], Failure] = {}
@@ -71,17 +73,6 @@ def index(
     report.added -= report.moved
     report.duplicates = max(0, report.duplicates - report.moved)
     return report
-
-
-def _is_missing(root: Path) -> bool:
-    """Whether a root is not there; one that cannot be looked at is, and the scan says why."""
-    try:
-        os.stat(root)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        pass
-    return False
 
 
 def default_workers() -> int:
