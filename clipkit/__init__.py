@@ -9,8 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from clipkit.telemetry import switch_off as _switch_off
-
-__version__ = "0.1.0"
+from clipkit.version import __version__ as __version__
 
 _switch_off()  # before anything else of clipkit can import what it concerns
 
@@ -26,14 +25,14 @@ _WHERE = {
     "verify": "marks.reading",
     "Provenance": "marks.provenance",
     "save_marked": "marks.writing",
-    "SpaceEntry": "spaces.registry",
+    "ModelEntry": "spaces.registry",
     "import_model": "spaces.importing",
     "pull_model": "spaces.pulling",
     **dict.fromkeys(
         (
             "BadQuery", "ClipkitError", "DecoderNotAvailable", "DownloadFailed", "FetchRefused", "LibraryBusy",
             "LibraryDamaged",
-            "LibraryNotFound", "SpaceNotAvailable", "UnreadableImage",
+            "LibraryNotFound", "ModelNotAvailable", "UnreadableImage",
         ),
         "errors",
     ),
@@ -43,49 +42,29 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters as Filters
-    from clipkit.catalog.generations import Generated as Generated
-    from clipkit.errors import (
-        BadQuery as BadQuery,
-    )
-    from clipkit.errors import (
-        ClipkitError as ClipkitError,
-    )
-    from clipkit.errors import (
-        DecoderNotAvailable as DecoderNotAvailable,
-    )
-    from clipkit.errors import (
-        DownloadFailed as DownloadFailed,
-    )
-    from clipkit.errors import (
-        FetchRefused as FetchRefused,
-    )
-    from clipkit.errors import (
-        LibraryBusy as LibraryBusy,
-    )
-    from clipkit.errors import (
-        LibraryDamaged as LibraryDamaged,
-    )
-    from clipkit.errors import (
-        LibraryNotFound as LibraryNotFound,
-    )
-    from clipkit.errors import (
-        SpaceNotAvailable as SpaceNotAvailable,
-    )
-    from clipkit.errors import (
-        UnreadableImage as UnreadableImage,
-    )
+    from clipkit.catalog.generated import Generated as Generated
+    from clipkit.errors import BadQuery as BadQuery
+    from clipkit.errors import ClipkitError as ClipkitError
+    from clipkit.errors import DecoderNotAvailable as DecoderNotAvailable
+    from clipkit.errors import DownloadFailed as DownloadFailed
+    from clipkit.errors import FetchRefused as FetchRefused
+    from clipkit.errors import LibraryBusy as LibraryBusy
+    from clipkit.errors import LibraryDamaged as LibraryDamaged
+    from clipkit.errors import LibraryNotFound as LibraryNotFound
+    from clipkit.errors import ModelNotAvailable as ModelNotAvailable
+    from clipkit.errors import UnreadableImage as UnreadableImage
     from clipkit.indexing.report import IndexReport as IndexReport
     from clipkit.library import Library as Library
     from clipkit.marks.provenance import Provenance as Provenance
     from clipkit.marks.reading import Marks as Marks
     from clipkit.marks.reading import verify as verify
     from clipkit.marks.writing import save_marked as save_marked
+    from clipkit.models.hub.importing import import_model as import_model
+    from clipkit.models.hub.pulling import pull_model as pull_model
+    from clipkit.models.registry import ModelEntry as ModelEntry
     from clipkit.searching.query import Query as Query
     from clipkit.searching.result import Hit as Hit
     from clipkit.searching.result import SearchResult as SearchResult
-    from clipkit.spaces.importing import import_model as import_model
-    from clipkit.spaces.pulling import pull_model as pull_model
-    from clipkit.spaces.registry import SpaceEntry as SpaceEntry
 
 
 def __getattr__(name: str) -> object:

@@ -30,11 +30,11 @@ class LibraryDamaged(ClipkitError):
     """The catalog or a derived file is torn in a way that needs `clipkit check --repair`."""
 
 
-class SpaceNotAvailable(ClipkitError):
+class ModelNotAvailable(ClipkitError):
     """The model of a space is unknown, or not on this machine."""
 
 
-class DownloadFailed(SpaceNotAvailable):
+class DownloadFailed(ModelNotAvailable):
     """A model could not be downloaded: no network, a wrong hash, or the hub refuses."""
 
 

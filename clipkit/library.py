@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.coverage import ModelCoverage, coverage, make_default, remove_space
 from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
 from clipkit.catalog.folders import own_names
 from clipkit.catalog.records import Failure
-from clipkit.catalog.spaces import SpaceCoverage, coverage, make_default, remove_space
 from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
@@ -25,12 +25,12 @@ from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
-    from clipkit.catalog.generations import Generated
-    from clipkit.checking import CheckReport
-    from clipkit.exporting import ExportReport
+    from clipkit.catalog.exporting import ExportReport
+    from clipkit.catalog.generated import Generated
     from clipkit.generation.bridge import Bridge
+    from clipkit.indexing.checking import CheckReport
+    from clipkit.models.encoder import Encoder
     from clipkit.searching.searcher import Searcher
-    from clipkit.spaces.encoder import Encoder
 
 
 def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
@@ -68,7 +68,7 @@ class Library:
     def create(cls, path: str | Path, space: str | None = None) -> Library:
         """A new, empty library in the folder `path`; without a `space` it gets the recommended one, if that is on disk.
 
-        Raises ClipkitError if there is a library already, SpaceNotAvailable; nothing is downloaded: `pull_model` does.
+        Raises ClipkitError if there is a library already, ModelNotAvailable; nothing is downloaded: `pull_model` does.
         """
         folder = Path(path).absolute()
         if (folder / "catalog.db").exists():
@@ -84,8 +84,8 @@ class Library:
             if library.catalog.spaces():
                 return library
             library.close()
-        from clipkit.spaces.encoder import load_encoder
-        from clipkit.spaces.locating import default_space
+        from clipkit.models.encoder import load_encoder
+        from clipkit.models.hub.locating import default_space
 
         encoder = load_encoder(space or default_space(), export=False)
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
@@ -146,12 +146,12 @@ class Library:
         Pictures whose marks say that a model made them are embedded too, but no search shows them, unless
         `include_generated` says so for these folders; None is what was said of each before, at first False.
 
-        Raises ClipkitError for a path that is not there, LibraryBusy, SpaceNotAvailable.
+        Raises ClipkitError for a path that is not there, LibraryBusy, ModelNotAvailable.
         """
         from clipkit.images.decoding import Limits
+        from clipkit.indexing.models import index_spaces
         from clipkit.indexing.roots import chosen_roots
-        from clipkit.indexing.spaces import index_spaces
-        from clipkit.spaces.registry import canonical_id
+        from clipkit.models.registry import canonical_id
 
         known = dict(self.catalog.roots())
         roots = chosen_roots([Path(path) for path in paths], exclude, known, remove_missing=remove_missing)
@@ -201,7 +201,7 @@ class Library:
         When nothing matches, `generate="auto"` makes the missing picture if a decoder can do so at once on this
         machine, and says in a note why not if not; "always" makes one whatever matches. The same query gets the picture
         made before, unless `fresh`.
-        Raises BadQuery, UnreadableImage, FetchRefused, SpaceNotAvailable, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, ModelNotAvailable, DecoderNotAvailable.
         """
         from clipkit.searching.searcher import known_share
 
@@ -217,7 +217,7 @@ class Library:
             asked, k, filters=filters, min_confidence=min_confidence, library=self.name
         )
         if generate == "always" or (generate == "auto" and not result.matched):
-            from clipkit.missing import make_missing
+            from clipkit.generation.fallback import make_missing
 
             return make_missing(
                 self, result, always=generate == "always", fresh=fresh, device=device, progress=progress,
@@ -252,7 +252,7 @@ class Library:
         default to the decoder's own. What the query avoids takes the place of the empty condition in classifier-free
         guidance. Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
         """
-        from clipkit.missing import generate
+        from clipkit.generation.fallback import generate
 
         return generate(
             as_query(query), n, library=self, decoder=decoder, seed=seed, steps=steps, guidance=guidance, size=size,
@@ -272,9 +272,9 @@ class Library:
 
         `to`: a space's id, or a decoder's id or folder, whose image tower is used then. At most `sample` pictures are
         embedded in it, but for those that the library holds in that space already. The result's `report` has the scores
-        on pictures held out of the fit. Raises ClipkitError, SpaceNotAvailable, DecoderNotAvailable.
+        on pictures held out of the fit. Raises ClipkitError, ModelNotAvailable, DecoderNotAvailable.
         """
-        from clipkit.bridging import fit_bridge
+        from clipkit.generation.bridge_fitting import fit_bridge
 
         return fit_bridge(self, to, space=space, sample=sample, device=device, progress=progress)
 
@@ -286,19 +286,19 @@ class Library:
 
     def remove_bridges(self, to: str | None = None) -> int:
         """Deletes the bridges to a space or decoder, or all; returns how many."""
-        from clipkit.bridging import remove_bridges
+        from clipkit.generation.bridge_fitting import remove_bridges
 
         return remove_bridges(self, to)
 
     def generated(self) -> list[Generated]:
         """The pictures that were made, the oldest first."""
-        from clipkit.catalog.generations import listed
+        from clipkit.catalog.generated import listed
 
         return list(listed(self.catalog))
 
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
         """Deletes made pictures, files and records, by their ids or all; returns those that were there."""
-        from clipkit.catalog.generations import forget
+        from clipkit.catalog.generated import forget
 
         return forget(self.catalog, ids)
 
@@ -312,7 +312,7 @@ class Library:
 
     def check(self, *, repair: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
         """Looks for damage in catalog and search indexes; with `repair`, rebuilds what can be rebuilt."""
-        from clipkit.checking import check
+        from clipkit.indexing.checking import check
 
         self._searchers.clear()
         return check(self, repair=repair, progress=progress)
@@ -341,7 +341,7 @@ class Library:
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
-    def spaces(self) -> list[SpaceCoverage]:
+    def spaces(self) -> list[ModelCoverage]:
         """The library's spaces, the default one first, and how many of its pictures each covers."""
         return coverage(self.catalog)
 
@@ -376,7 +376,7 @@ class Library:
         progress: ProgressCallback | None = None,
     ) -> ExportReport:
         """Writes a space's embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
-        from clipkit.exporting import export
+        from clipkit.catalog.exporting import export
 
         return export(self.catalog, self._own_space(space), Path(folder), part_size=part_size, progress=progress)
 
@@ -396,7 +396,7 @@ class Library:
         """One of the library's spaces, the default one if none is named; raises ClipkitError for others."""
         if space is None:
             return self.space
-        from clipkit.spaces.registry import canonical_id
+        from clipkit.models.registry import canonical_id
 
         wanted, there = canonical_id(space), list(self.catalog.spaces())
         if wanted not in there:
@@ -408,8 +408,8 @@ class Library:
 
     def _searcher(self, space: str, device: str) -> Searcher:
         """Kept between searches, until the catalog changes."""
+        from clipkit.models.encoder import load_encoder
         from clipkit.searching.searcher import Searcher
-        from clipkit.spaces.encoder import load_encoder
 
         searcher = self._searchers.get(space)
         if searcher is None or searcher.is_stale():

@@ -131,8 +131,8 @@ def search(vectors: int, dimension: int, queries: int) -> None:
 
 
 IN_TORCH = """
-from clipkit.spaces import choosing
-choosing._opened = choosing._export = lambda *_, **__: None
+from clipkit.models import loading
+loading._opened = loading._export = lambda *_, **__: None
 from clipkit.cli.main import run
 run()
 """
@@ -145,8 +145,8 @@ run()
 def cold(model: str, images: int, runs: int) -> None:
     """A cold text search as a whole process, and pictures a second of the image tower: ONNX Runtime beside torch."""
     from clipkit import Library
-    from clipkit.spaces.encoder import load_encoder, load_torch_encoder
-    from clipkit.spaces.onnx_export import measure
+    from clipkit.models.encoder import load_encoder, load_torch_encoder
+    from clipkit.models.onnx.export import measure
 
     with tempfile.TemporaryDirectory() as folder:
         _paint(Path(folder) / "photos", images, 128)
@@ -187,8 +187,8 @@ def _process(command: list[str]) -> tuple[float, float, float]:
 
 
 def _paint(folder: Path, count: int, size: int) -> None:
-    from clipkit.training.painting import paint
-    from clipkit.training.world import scenes
+    from clipkit.samples.painting import paint
+    from clipkit.samples.world import scenes
 
     for i, scene in enumerate(islice(scenes(2_718_281), count)):
         path = folder / f"{i // 1000:03}" / f"{i:06}.jpg"

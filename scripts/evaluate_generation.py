@@ -24,10 +24,11 @@ import torch
 from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
-from clipkit.generation.conditions import load_trained_prior
+from clipkit.generation.conditioning import load_trained_prior
 from clipkit.generation.prior import Prior
 from clipkit.generation.upsampler import Upsampler
-from clipkit.spaces.encoder import Encoder, load_encoder
+from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.samples.world import Scene, calmed, compose
 from clipkit.training import card as model_card
 from clipkit.training import judge as judging
 from clipkit.training import scoring
@@ -35,7 +36,6 @@ from clipkit.training.correlation import best_correlations
 from clipkit.training.decoder import load_pipeline
 from clipkit.training.pictures import CalmWorld
 from clipkit.training.upsampler import as_pixels, enlarge
-from clipkit.training.world import Scene, calmed, compose
 
 FEWER, CORRELATED, NEAREST_OF = 100, 200, 20_000
 HERE = Path(__file__).resolve().parent

@@ -29,8 +29,8 @@ from PIL import Image, ImageEnhance, ImageOps  # noqa: E402
 from clipkit.errors import UnreadableImage  # noqa: E402
 from clipkit.images.decoding import open_picture  # noqa: E402
 from clipkit.marks.watermark import HYPOTHESES, THRESHOLD, detect, embed  # noqa: E402
-from clipkit.training.painting import paint  # noqa: E402
-from clipkit.training.world import scenes  # noqa: E402
+from clipkit.samples.painting import paint  # noqa: E402
+from clipkit.samples.world import scenes  # noqa: E402
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 SIDE = 256

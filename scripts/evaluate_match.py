@@ -87,7 +87,7 @@ class Recorded:
         """The bundled space: see `match_scenes`."""
         from match_scenes import scene_vectors
 
-        from clipkit.spaces.encoder import load_encoder
+        from clipkit.models.encoder import load_encoder
 
         weights = calibration.Calibration.from_json(load_encoder("tiny", "cpu").match)
         return cls("tiny", **scene_vectors(), weights=weights)

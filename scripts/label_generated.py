@@ -17,9 +17,9 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
+from clipkit.samples.world import things
 from clipkit.training import judge as judging
 from clipkit.training.scoring import scenes_to_judge
-from clipkit.training.world import things
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs" / "generation"

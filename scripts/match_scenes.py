@@ -7,10 +7,10 @@ from itertools import islice
 
 import numpy as np
 
+from clipkit.models.encoder import load_encoder, unit
+from clipkit.samples.painting import paint
+from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
 from clipkit.searching.searcher import trust
-from clipkit.spaces.encoder import load_encoder, unit
-from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
 
 LIBRARY, QUERIES = 2000, 400
 LACKING, LACKING_SETTINGS = 24, 2

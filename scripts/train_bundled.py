@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clipkit.generation.prior import MlpPrior
-    from clipkit.spaces.encoder import Encoder
+    from clipkit.models.encoder import Encoder
     from clipkit.training.conditioning import Conditions
     from clipkit.training.pictures import CaptionedPictures
 
@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def encoder(self) -> Encoder:
         """The model whose image embeddings the decoder takes."""
-        from clipkit.spaces.encoder import load_encoder
+        from clipkit.models.encoder import load_encoder
 
         return load_encoder(self.space or str(self.output / "clip"), self.device)
 
@@ -208,8 +208,8 @@ def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
 
-    from clipkit.spaces.encoder import load_torch_encoder
-    from clipkit.spaces.onnx_weightless import write_graphs
+    from clipkit.models.encoder import load_torch_encoder
+    from clipkit.models.onnx.weightless import write_graphs
     from clipkit.training import card
     from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipkit.training.painting import paint
-from clipkit.training.world import scenes
+from clipkit.samples.painting import paint
+from clipkit.samples.world import scenes
 
 SIZES = ((300, 200), (200, 320), (256, 256))
 

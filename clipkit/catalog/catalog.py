@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from clipkit.catalog.opening import Opened, as_clipkit_error, connect, make
+from clipkit.catalog.connection import Opened, as_clipkit_error, connect, make
 from clipkit.catalog.paths import below, from_stored, to_stored
 from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from clipkit.catalog.catalog import HELD, Catalog
-from clipkit.catalog.spaces import coverage
+from clipkit.catalog.coverage import coverage
 
 
 @dataclass(frozen=True, slots=True)

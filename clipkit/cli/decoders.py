@@ -40,17 +40,17 @@ def list_(as_json: bool) -> int:
 @click.argument("decoder", metavar="ID")
 def pull(decoder: str) -> int:
     """Download a decoder with its image tower. A download that broke off goes on; hashes are checked."""
-    from clipkit.generation import files
+    from clipkit.generation import decoder_files
     from clipkit.generation.registry import find
-    from clipkit.spaces.hub import is_offline
+    from clipkit.models.hub.cache import is_offline
 
     entry = find(decoder)
-    if not files.missing(entry) and (entry.folder or files.tower_folder(entry)):
+    if not decoder_files.missing(entry) and (entry.folder or decoder_files.tower_folder(entry)):
         say(f"{entry.id} is on this machine; there is nothing to download")
         return 0
     if not is_offline():
         say(f"clipkit: {entry.id} takes about {entry.download(tower=True)}", err=True)
     with progress_bar() as progress:
-        files.fetch(entry, progress=progress)
+        decoder_files.fetch(entry, progress=progress)
     say(f"{entry.id} is on this machine")
     return 0

@@ -19,7 +19,7 @@ from clipkit.searching.query import Query
 @click.option("--scenes", type=click.IntRange(20, 5000), default=400, show_default=True, help="How many pictures.")
 def demo(folder: Path | None, scenes: int) -> int:
     """Write sample scenes to FOLDER (a temporary one by default), index and search them, make what is missing."""
-    from clipkit.training.samples import MISSING, write_samples
+    from clipkit.samples.library import MISSING, write_samples
 
     folder = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="clipkit-demo-"))
     photos, indexes = folder / "photos", folder / "indexes"

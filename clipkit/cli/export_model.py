@@ -23,7 +23,7 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
 
     It lies in the cache folder. Without --int8 it is made in full precision, whatever was there before.
     """
-    from clipkit.spaces.onnx_export import export_space
+    from clipkit.models.onnx.export import export_space
 
     if int8 and not pictures:
         raise click.UsageError("name pictures to judge 8 bits on, as in --pictures ~/Pictures")
@@ -38,7 +38,7 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
     say(f"  pictures a second on this CPU: torch {in_torch:g}, ONNX Runtime {in_onnx:g}")
     if int8:
         from clipkit.matching import concepts
-        from clipkit.spaces.onnx_int8 import PICTURES, quantise
+        from clipkit.models.onnx.int8 import PICTURES, quantise
 
         with progress_bar() as progress:
             verdicts = quantise(model, pictures, concepts()[:PICTURES], progress=progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clipkit.catalog.generations import Generated
+from clipkit.catalog.generated import Generated
 from clipkit.cli.options import NumberRange, json_option, library_options, open_library, query_of, query_options
 from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar
@@ -77,7 +77,7 @@ def generate(
         try:
             library = open_library(name, indexes)
         except LibraryNotFound:
-            from clipkit.missing import generate as generate_alone
+            from clipkit.generation.fallback import generate as generate_alone
 
             if not (decoder and output):
                 raise

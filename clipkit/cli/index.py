@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from clipkit.cli.choosing import ensure_model
+from clipkit.cli.model_choice import ensure_model
 from clipkit.cli.options import json_option, library_options
 from clipkit.cli.printing import say, shown
 from clipkit.cli.progress import progress_bar

@@ -9,14 +9,14 @@ import traceback
 
 import click
 
-import clipkit
 from clipkit.cli import bridge, decoders, demo, generate, index, library, models, search, spaces, verify
 from clipkit.cli.printing import discard_output, open_streams, say, shown
 from clipkit.errors import ClipkitError
+from clipkit.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(clipkit.__version__, prog_name="clipkit")
+@click.version_option(__version__, prog_name="clipkit")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def commands(debug: bool) -> None:
     """Find pictures by what they show.

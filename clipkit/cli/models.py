@@ -29,9 +29,9 @@ models.add_command(export)
 @json_option
 def list_models(as_json: bool) -> int:
     """List the models that clipkit knows by name; any other open_clip NAME/TAG, hf-hub:ID or folder works too."""
-    from clipkit.spaces.importing import imported
-    from clipkit.spaces.locating import on_disk
-    from clipkit.spaces.registry import entries
+    from clipkit.models.hub.importing import imported
+    from clipkit.models.hub.locating import on_disk
+    from clipkit.models.registry import entries
 
     known = [{**entry.to_json(), "on_disk": on_disk(entry.id)} for entry in entries()]
     others = [space for space in imported() if all(row["id"] != space for row in known)]
@@ -56,17 +56,17 @@ def list_models(as_json: bool) -> int:
 @json_option
 def show(model: str, as_json: bool) -> int:
     """Show what is known of a model, and where its files are."""
-    from clipkit.errors import SpaceNotAvailable
-    from clipkit.spaces.locating import known_to_exist, locate, unknown
-    from clipkit.spaces.registry import canonical_id, entry
+    from clipkit.errors import ModelNotAvailable
+    from clipkit.models.hub.locating import known_to_exist, locate, unknown
+    from clipkit.models.registry import canonical_id, entry
 
     if not known_to_exist(model):
-        raise SpaceNotAvailable(unknown(model))
+        raise ModelNotAvailable(unknown(model))
     known = entry(model)
     facts: dict = known.to_json() if known else {"id": canonical_id(model)}
     try:
         facts |= {"on_disk": True, "weights": str(locate(model).weights)}
-    except SpaceNotAvailable as error:
+    except ModelNotAvailable as error:
         facts |= {"on_disk": False, "weights": None, "note": str(error)}
     if as_json:
         click.echo(json.dumps(facts))
@@ -84,7 +84,7 @@ def show(model: str, as_json: bool) -> int:
 @json_option
 def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
     """Download a model, the recommended one by default. A download that broke off goes on; hashes are checked."""
-    from clipkit.spaces.pulling import pull_model
+    from clipkit.models.hub.pulling import pull_model
 
     with progress_bar() as progress:
         report = pull_model(model, allow_pickle=allow_pickle, progress=progress)
@@ -107,7 +107,7 @@ def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
 @json_option
 def import_(path: Path, model: str, allow_pickle: bool, as_json: bool) -> int:
     """Take a model from PATH: a folder, a repository of the hub's cache, or a file of weights. Needs no network."""
-    from clipkit.spaces.importing import import_model
+    from clipkit.models.hub.importing import import_model
 
     space = import_model(path, model, allow_pickle=allow_pickle)
     say(json.dumps({"space": space}) if as_json else f"{space} is imported: use it with --model {space}")
@@ -118,11 +118,11 @@ def import_(path: Path, model: str, allow_pickle: bool, as_json: bool) -> int:
 @click.argument("model", metavar="ID")
 def forget(model: str) -> int:
     """Delete an imported model; libraries, and the hub's cache, stay as they are."""
-    from clipkit.errors import SpaceNotAvailable
-    from clipkit.spaces.importing import remove_import
+    from clipkit.errors import ModelNotAvailable
+    from clipkit.models.hub.importing import remove_import
 
     if not remove_import(model):
-        raise SpaceNotAvailable(f"{model} was not imported: `clipkit models list` tells what is here")
+        raise ModelNotAvailable(f"{model} was not imported: `clipkit models list` tells what is here")
     say(f"{model} is forgotten")
     return 0
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable
 from clipkit.generation.registry import DecoderEntry
-from clipkit.spaces.encoder import choose_device
-from clipkit.spaces.memory import is_out_of_memory, way_out
+from clipkit.models.encoder import choose_device
+from clipkit.models.memory import is_out_of_memory, way_out
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from safetensors import safe_open
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable
-from clipkit.generation import files
+from clipkit.generation import decoder_files
 from clipkit.generation.decoder import (
     Aim,
     Settings,
@@ -27,9 +27,9 @@ from clipkit.generation.decoder import (
     picture,
     quiet_diffusers,
 )
-from clipkit.generation.placing import load, place
+from clipkit.generation.placement import load, place
 from clipkit.generation.registry import DecoderEntry
-from clipkit.spaces.encoder import choose_device
+from clipkit.models.encoder import choose_device
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class IpAdapterDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            pipeline = load(DiffusionPipeline, files.main_folder(entry), self.device)
+            pipeline = load(DiffusionPipeline, decoder_files.main_folder(entry), self.device)
             weights = self._adapter()
             pipeline.load_ip_adapter(
                 weights, subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False
@@ -59,7 +59,7 @@ class IpAdapterDecoder:
 
     def _adapter(self) -> dict[str, dict[str, torch.Tensor]]:
         weights: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-        with safe_open(files.adapter_file(self.entry), framework="pt") as file:
+        with safe_open(decoder_files.adapter_file(self.entry), framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - safetensors' handle is no dict
                 part, _, name = key.partition(".")
                 weights[part][name] = file.get_tensor(key)

@@ -17,7 +17,7 @@ from PIL import Image
 from clipkit.atomic import atomic_write
 from clipkit.generation import (
     codec,  # noqa: F401  diffusers loads the bundled decoder's own parts only from modules that are imported
-    files,
+    decoder_files,
     sketch_unet,  # noqa: F401
 )
 from clipkit.generation.decoder import (
@@ -29,10 +29,10 @@ from clipkit.generation.decoder import (
     picture,
     quiet_diffusers,
 )
-from clipkit.generation.placing import is_crowded, load, place
+from clipkit.generation.placement import is_crowded, load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
-from clipkit.spaces.encoder import choose_device
+from clipkit.models.encoder import choose_device
 
 PRIOR_SHARE = 0.4
 """What prior and text tower take of the memory that the registry gives for the whole."""
@@ -56,7 +56,7 @@ class KandinskyDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            pipeline = load(KandinskyV22Pipeline, files.main_folder(entry), self.device)
+            pipeline = load(KandinskyV22Pipeline, decoder_files.main_folder(entry), self.device)
             self.upsampler = self._upsampler(entry.folder)
         self.dimension = pipeline.unet.config.encoder_hid_dim
         self.takes_turns = is_crowded(entry.memory_gb, self.device)
@@ -126,7 +126,7 @@ class KandinskyConditions:
 
     def __init__(self, entry: DecoderEntry, device: str = "auto", crowded: Callable[[], bool] = lambda: False) -> None:
         self.entry, self.device, self.crowded = entry, choose_device(device), crowded
-        self.folder = files.prior_folder(entry)
+        self.folder = decoder_files.prior_folder(entry)
         self.name = entry.prior or entry.id
         self.tower = ImageTower(
             lambda: self.folder / "image_encoder", self.folder / "image_processor", self.device, entry.id
@@ -155,11 +155,11 @@ class KandinskyConditions:
         return self.tower.encode(pictures)
 
     def of_nothing(self) -> np.ndarray:
-        cached = files.cached_nothing(self.entry)
+        cached = decoder_files.cached_nothing(self.entry)
         if cached is not None:
             return cached
         embedding = self.tower.encode_zeros()
-        path = files.nothing_file(self.entry)
+        path = decoder_files.nothing_file(self.entry)
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:

@@ -140,7 +140,7 @@ def find(name: str) -> DecoderEntry:
 
 def _space(said: str, folder: Path) -> str:
     """A space's id as libraries have it; one that is a folder may be named from the decoder's."""
-    from clipkit.spaces.registry import canonical_id
+    from clipkit.models.registry import canonical_id
 
     beside = folder / said
     return canonical_id(str(beside)) if said.startswith(".") and beside.is_dir() else canonical_id(said) if said else ""
@@ -162,9 +162,9 @@ def for_spaces(*spaces: str) -> DecoderEntry:
 
 def on_disk(entry: DecoderEntry) -> bool:
     """Whether all that it needs to make pictures of words is on this machine."""
-    from clipkit.generation import files
+    from clipkit.generation import decoder_files
 
-    return not files.missing(entry)
+    return not decoder_files.missing(entry)
 
 
 def why_not_now(entry: DecoderEntry) -> str:

@@ -16,17 +16,17 @@ import numpy as np
 from clipkit.catalog.stored import stored_embedding
 from clipkit.errors import DecoderNotAvailable, UnreadableImage
 from clipkit.generation import bridge as bridges
-from clipkit.generation import files
-from clipkit.generation.families import has_trained_prior
+from clipkit.generation import decoder_files
+from clipkit.generation.loading import has_trained_prior
 from clipkit.generation.registry import DecoderEntry
-from clipkit.spaces.hub import is_offline
-from clipkit.spaces.locating import is_here
+from clipkit.models.hub.cache import is_offline
+from clipkit.models.hub.locating import is_here
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipkit.catalog.catalog import Catalog
-    from clipkit.generation.making import Wish
+    from clipkit.generation.synthesis import Wish
 
 Which = Literal["auto", "bridge"]
 How = Literal["prompt", "prior", "stored", "own tower", "model's tower", "decoder's tower", "bridge"]
@@ -141,7 +141,7 @@ def plan(
     "bridge" takes pictures across the bridge though the decoder's image tower is here. Raises DecoderNotAvailable with
     the ways on if there is no route, ClipkitError for a torn bridge.
     """
-    fetches, tower = bool(files.missing(entry)), False
+    fetches, tower = bool(decoder_files.missing(entry)), False
     has_tower = has_image_tower(entry)
     model = "" if has_tower else model_here(entry)
     bridge = ground.bridge_to(entry)
@@ -167,7 +167,7 @@ def plan(
                 f"the image tower of the decoder {entry.id} is not on this machine: {_how_to_bridge(entry)}"
             )
     nothing = None
-    if entry.family == "kandinsky-2-2" and not has_trained_prior(entry) and files.cached_nothing(entry) is None:
+    if entry.family == "kandinsky-2-2" and not has_trained_prior(entry) and decoder_files.cached_nothing(entry) is None:
         nothing = bridge if not has_tower else None
         tower = tower or not (has_tower or nothing)
     if tower and entry.folder:
@@ -176,17 +176,17 @@ def plan(
     if fetches and not named:
         raise DecoderNotAvailable(f"the decoder {entry.id} is not on this machine: name it with --decoder to fetch it")
     if fetches and is_offline():
-        files.fetch(entry)  # raises, before anything is announced
+        decoder_files.fetch(entry)  # raises, before anything is announced
     return Plan(entry, tuple(legs), tuple(_costs(entry, fetches, tower)), fetches, tower, nothing)
 
 
 def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device: str) -> tuple[list[Wish], Any]:
-    """What `clipkit.generation.making.make` wants for a plan: its wishes, and the embedding of nothing, if bridged.
+    """What `clipkit.generation.synthesis.make` wants for a plan: its wishes, and the embedding of nothing, if bridged.
 
     `pictures`: the opened picture of every part that needs one (`needs_picture`), None for the others.
     """
-    from clipkit.generation.making import Wish
-    from clipkit.spaces.encoder import load_encoder
+    from clipkit.generation.synthesis import Wish
+    from clipkit.models.encoder import load_encoder
 
     def encoded(space: str, picture: Image) -> np.ndarray:
         encoder = load_encoder(space, device, export=False)
@@ -219,7 +219,7 @@ def has_image_tower(entry: DecoderEntry) -> bool:
     """Whether the image tower that goes with the decoder is on this machine."""
     if has_trained_prior(entry):
         return bool(entry.space) and is_here(entry.space)
-    return files.tower_folder(entry) is not None
+    return decoder_files.tower_folder(entry) is not None
 
 
 def model_here(entry: DecoderEntry) -> str:

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
 from PIL.Image import Image
 
-from clipkit.generation import files
+from clipkit.generation import decoder_files
 from clipkit.generation.decoder import (
     Aim,
     Settings,
@@ -19,9 +19,9 @@ from clipkit.generation.decoder import (
     picture,
     quiet_diffusers,
 )
-from clipkit.generation.placing import load, place
+from clipkit.generation.placement import load, place
 from clipkit.generation.registry import DecoderEntry
-from clipkit.spaces.encoder import choose_device
+from clipkit.models.encoder import choose_device
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StableUnclipDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            folder = files.main_folder(entry)
+            folder = decoder_files.main_folder(entry)
             pipeline = load(_FromEmbeddings, folder, self.device, image_encoder=None, feature_extractor=None)
         self.dimension = pipeline.image_normalizer.mean.shape[1]
         self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)

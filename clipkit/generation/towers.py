@@ -12,9 +12,9 @@ import torch
 from PIL.Image import Image
 
 from clipkit.generation.decoder import enough_memory, one_line_if_it_fails, quiet_diffusers
-from clipkit.generation.files import variant_of_part
-from clipkit.generation.placing import must_offload, precision
-from clipkit.spaces.memory import Fitting
+from clipkit.generation.decoder_files import variant_of_part
+from clipkit.generation.placement import must_offload, precision
+from clipkit.models.memory import Fitting
 
 
 class ImageTower:
@@ -30,7 +30,7 @@ class ImageTower:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from clipkit.generation.placing import free_gpu_memory
+        from clipkit.generation.placement import free_gpu_memory
 
         folder = self.find()
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9

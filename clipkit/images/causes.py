@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-import clipkit
 from clipkit.errors import UnreadableImage
+from clipkit.version import __version__
 
 HERE, ENTRY, MACHINE = "here", "entry", "machine"
 
@@ -81,7 +81,7 @@ def _can_import(module: str) -> bool:
 @cache
 def _decoders() -> str:
     """Name the installed decoders with their versions; new ones may read what the old ones could not."""
-    found = [f"clipkit {clipkit.__version__}"]
+    found = [f"clipkit {__version__}"]
     for name in _DECODERS:
         try:
             found.append(f"{name} {version(name)}")

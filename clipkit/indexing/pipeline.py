@@ -23,7 +23,7 @@ import numpy as np
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.records import Details, Embedding, Failure, NewImage
-from clipkit.errors import SpaceNotAvailable, UnreadableImage
+from clipkit.errors import ModelNotAvailable, UnreadableImage
 from clipkit.images.causes import HERE, cause_of, may_have_gone
 from clipkit.images.decoding import Limits
 from clipkit.images.discovery import FoundFile, Mount, Problem, walk
@@ -32,7 +32,7 @@ from clipkit.images.hashing import content_hash
 from clipkit.images.worker import Decoded, DecodePool
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
-from clipkit.spaces.encoder import Encoder
+from clipkit.models.encoder import Encoder
 
 CHUNK = 256
 """Files that are compared with the catalog in one look-up."""
@@ -199,7 +199,7 @@ def encode(batch: Sequence[Item], encoder: Encoder, size: int, catalog: Catalog)
         row[:] = item.decoded.pixels
     vectors = encoder.encode_images(pixels)
     if not np.isfinite(vectors[: len(pictures)]).all():
-        raise SpaceNotAvailable(f"the model {encoder.space} gives vectors that are not finite; try --device cpu")
+        raise ModelNotAvailable(f"the model {encoder.space} gives vectors that are not finite; try --device cpu")
     return [Embedding(item.hash, vector) for item, vector in zip(pictures, vectors, strict=False)]
 
 

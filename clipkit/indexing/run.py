@@ -16,8 +16,8 @@ from clipkit.indexing.absence import settle
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
 from clipkit.marks.reading import made_by
+from clipkit.models.encoder import Encoder
 from clipkit.progress import ProgressCallback
-from clipkit.spaces.encoder import Encoder
 
 
 def index(

@@ -10,9 +10,9 @@ LONGEST = 2000
 
 
 def _this_clipkit() -> str:
-    import clipkit
+    from clipkit.version import __version__
 
-    return f"clipkit {clipkit.__version__}"
+    return f"clipkit {__version__}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from clipkit.errors import BadQuery
-from clipkit.spaces.encoder import Encoder, unit
+from clipkit.models.encoder import Encoder, unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

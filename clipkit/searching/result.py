@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipkit.catalog.generations import Generated
+from clipkit.catalog.generated import Generated
 from clipkit.searching.query import Query
 
 

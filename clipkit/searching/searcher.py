@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.coverage import uncovered
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
 from clipkit.catalog.places import Places
-from clipkit.catalog.spaces import uncovered
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
+from clipkit.models.concepts import concept_vectors
+from clipkit.models.encoder import Encoder
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.searching.presence import Looker
 from clipkit.searching.query import Means, Query, embed
 from clipkit.searching.ranking import Candidate, files_notes, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
-from clipkit.spaces.concepts import concept_vectors
-from clipkit.spaces.encoder import Encoder
 from clipkit.vectors.current import CurrentVectors, is_behind, publish_current
 
 JUDGED = 20

@@ -12,8 +12,8 @@ import torch
 
 from clipkit.errors import ClipkitError
 from clipkit.generation.prior import Prior
+from clipkit.models.encoder import Encoder
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.spaces.encoder import Encoder
 from clipkit.training.pictures import CaptionedPictures
 
 CHUNK = 500

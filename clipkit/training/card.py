@@ -16,7 +16,7 @@ for photographs choose a real model.
 ## Data
 
 Scenes of the emoji world ({things} things, {settings} settings, one or two things, placed), painted by
-`clipkit/training/painting.py` with captions from `clipkit/training/world.py`. One tenth of the thing-setting pairs and
+`clipkit/samples/painting.py` with captions from `clipkit/samples/world.py`. One tenth of the thing-setting pairs and
 one tenth of the thing-thing pairs never occur in training; "held out" below means scenes with such a pair. All test
 scenes were painted from seeds that training does not use.
 
@@ -42,7 +42,7 @@ def write_scores(folder: Path, scores: dict) -> None:
 
 def write_card(bundled: Path) -> None:
     """Writes `README.md` into the folder of the bundled model from the `scores.json` of its parts."""
-    from clipkit.training.world import settings, things
+    from clipkit.samples.world import settings, things
 
     parts = [_HEAD.format(things=len(things()), settings=len(settings()))]
     clip = bundled / "clip" / "scores.json"

@@ -21,8 +21,8 @@ from open_clip import ClipLoss, SimpleTokenizer
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
-from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, concepts, scenes, twin, vocabulary
+from clipkit.samples.painting import paint
+from clipkit.samples.world import Scene, caption, concepts, scenes, twin, vocabulary
 
 UNKNOWN_TOKEN = 1
 """All tokens outside the world's vocabulary share this row, which is trained to say "some word I do not know"."""
@@ -297,7 +297,7 @@ def export(model: CLIP, recipe: ClipRecipe, folder: Path) -> int:
     """Writes `open_clip_config.json` and `open_clip_model.safetensors` (fp16); returns the number of token rows.
 
     Of the token table only the trained rows are written, with their ids and the row of all unknown tokens;
-    `clipkit.spaces.checkpoint` spreads them over the full table when it loads.
+    `clipkit.models.checkpoint` spreads them over the full table when it loads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu() for k, v in model.state_dict().items()}

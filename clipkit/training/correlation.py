@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from clipkit.samples.painting import paint_setting, sprite_of
+from clipkit.samples.world import settings, things
 from clipkit.training.cache import as_input
-from clipkit.training.painting import paint_setting, sprite_of
-from clipkit.training.world import settings, things
 
 SIZES = (27, 29, 32, 36, 40, 44)
 """Widths of sprites in pictures of 64 px; in calm poses they are 29 or 40 px wide."""

@@ -19,11 +19,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from clipkit.samples.painting import paint, sprite_of
+from clipkit.samples.world import Scene, calmed, random_scene, settings, things
 from clipkit.training.cache import as_input
 from clipkit.training.loop import Schedule, fit
-from clipkit.training.painting import paint, sprite_of
 from clipkit.training.scrambling import scrambled
-from clipkit.training.world import Scene, calmed, random_scene, settings, things
 
 LUMINANCE = (0.299, 0.587, 0.114)
 

@@ -22,9 +22,9 @@ from clipkit.matching.calibration import fit_logistic, probability
 from clipkit.matching.evidence import Reference, text_evidence
 from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
-from clipkit.spaces.encoder import Encoder
-from clipkit.training.painting import paint
-from clipkit.training.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
+from clipkit.models.encoder import Encoder
+from clipkit.samples.painting import paint
+from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
 
 SIZES = (3, 10, 30, 100, 300, 1000, 2000) * 2
 QUERIES = 120

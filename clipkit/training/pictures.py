@@ -11,8 +11,8 @@ from typing import Protocol
 from PIL import Image, ImageOps
 
 from clipkit.errors import ClipkitError
-from clipkit.training.painting import paint
-from clipkit.training.world import SPOTS, Scene, calmed, caption, compose, random_scene, settings, spots, things
+from clipkit.samples.painting import paint
+from clipkit.samples.world import SPOTS, Scene, calmed, caption, compose, random_scene, settings, spots, things
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 

@@ -12,10 +12,10 @@ import torch
 from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
+from clipkit.samples.painting import paint, sprite_of
+from clipkit.samples.world import Scene, caption, random_scene, things
 from clipkit.training.judge import Judge, Verdict
-from clipkit.training.painting import paint, sprite_of
 from clipkit.training.scrambling import scrambled
-from clipkit.training.world import Scene, caption, random_scene, things
 
 BATCH = 50
 

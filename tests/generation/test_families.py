@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit.generation import files, placing, registry
-from clipkit.generation.placing import must_offload, work_in_tiles
+from clipkit.generation import decoder_files, placement, registry
+from clipkit.generation.placement import must_offload, work_in_tiles
 
 FAMILIES = ("adapter_15", "adapter_xl", "unclip", "kandinsky")
 
@@ -52,7 +52,7 @@ def _blue(folder: Path) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_progress_counts_every_step_and_a_family_is_known_without_being_said(request, family, tmp_path):
     from clipkit import Query
-    from clipkit.missing import generate
+    from clipkit.generation.fallback import generate
 
     decoder = tmp_path / "copy"
     shutil.copytree(request.getfixturevalue(family), decoder)
@@ -145,12 +145,12 @@ def test_kandinskys_nothing_is_computed_once_and_then_its_image_tower_is_never_l
     hidden.rename(tower)
     assert clipkit(*query, first).code == 0
     tower.rename(hidden)
-    from clipkit.generation.families import load_conditions
+    from clipkit.generation.loading import load_conditions
 
     load_conditions.cache_clear()
     assert clipkit(*query, again).code == 0
     assert first.read_bytes() == again.read_bytes()
-    assert files.cached_nothing(registry.find(str(decoder))).shape == (32,)
+    assert decoder_files.cached_nothing(registry.find(str(decoder))).shape == (32,)
 
 
 def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_is_one():
@@ -164,11 +164,11 @@ def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_
     ]  # fmt: skip
     parts = ("unet", "vae", "tokenizer", "image_encoder")
     index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
-    assert files.pipeline_files(names, index, tower=False) == [
+    assert decoder_files.pipeline_files(names, index, tower=False) == [
         "model_index.json", "tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json",
         "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
     ]  # fmt: skip
-    assert "image_encoder/model.safetensors" in files.pipeline_files(names, index, tower=True)
+    assert "image_encoder/model.safetensors" in decoder_files.pipeline_files(names, index, tower=True)
 
 
 def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapter_15):
@@ -176,7 +176,7 @@ def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapt
     shutil.copytree(adapter_15, decoder)
     weights = decoder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert files.variant(adapter_15, "cpu") is None and files.variant(decoder, "cpu") == "fp16"
+    assert decoder_files.variant(adapter_15, "cpu") is None and decoder_files.variant(decoder, "cpu") == "fp16"
     assert clipkit("generate", "a dog", "--decoder", decoder, "-o", tmp_path / "a.png").code == 0
 
 
@@ -225,7 +225,7 @@ def test_parts_take_turns_on_a_gpu_that_is_too_small():
 def test_pictures_are_the_same_where_parts_take_turns(clipkit, tmp_path, red, request, family, monkeypatch):
     """The CPU stands in for a GPU with no room, which diffusers allows: models come and go by accelerate's hooks."""
     pytest.importorskip("accelerate")
-    from clipkit.generation.families import load_conditions, load_decoder
+    from clipkit.generation.loading import load_conditions, load_decoder
 
     decoder = tmp_path / "large"
     shutil.copytree(request.getfixturevalue(family), decoder)
@@ -241,7 +241,7 @@ def test_pictures_are_the_same_where_parts_take_turns(clipkit, tmp_path, red, re
         return np.asarray(Image.open(tmp_path / "made.png")).astype(int)
 
     whole = made()
-    monkeypatch.setattr(placing, "free_gpu_memory", lambda device: 0.001)
+    monkeypatch.setattr(placement, "free_gpu_memory", lambda device: 0.001)
     assert np.abs(made() - whole).max() <= 2  # the hooks change the last bits
     load_decoder.cache_clear()
     monkeypatch.setattr("diffusers.pipelines.pipeline_utils.is_accelerate_available", lambda: False)
@@ -262,7 +262,7 @@ def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_c
     adapter = _in_cache(tmp_path / "hub", entry.adapter)
     (adapter / "models").mkdir()
     shutil.copy(base / "models" / "ip-adapter_random.safetensors", adapter / entry.adapter_file)
-    assert registry.on_disk(entry) and files.tower_folder(entry) is None
+    assert registry.on_disk(entry) and decoder_files.tower_folder(entry) is None
     output = clipkit(
         "generate", "a dog", "--decoder", entry.id, "--size", "32", "--steps", "2", "-o", tmp_path / "a.png"
     )
@@ -270,7 +270,7 @@ def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_c
     row = next(r for r in json.loads(clipkit("decoders", "list", "--json").out) if r["id"] == entry.id)
     assert row["on_disk"] and row["licence"] and row["download_gb"]
     next((base / "unet").glob("*.safetensors")).unlink()
-    assert files.missing(entry) == ["unet"]
+    assert decoder_files.missing(entry) == ["unet"]
     refused = clipkit("generate", "a dog", "--decoder", entry.id, "-o", tmp_path / "a.png")
     assert refused.code == 2 and "HF_HUB_OFFLINE" in refused.err and refused.err.count("\n") == 1
     pulled = clipkit("decoders", "pull", entry.id)

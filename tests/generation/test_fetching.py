@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from spaces.hub_server import Hub
 
-from clipkit.generation import files, registry
-from clipkit.generation.families import load_conditions, load_decoder
+from clipkit.generation import decoder_files, registry
+from clipkit.generation.loading import load_conditions, load_decoder
 
 ENTRY = registry.find("ip-adapter-sd15")
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -65,7 +65,7 @@ def test_for_words_alone_the_image_tower_is_not_fetched_and_the_size_is_said_bef
     made = clipkit(*small("a dog", path=tmp_path / "a.png"))
     assert made.code == 0, made.err
     assert "is fetched first, about 2.8 GB" in made.err
-    assert not hub.fetched("image_encoder") and files.tower_folder(ENTRY) is None
+    assert not hub.fetched("image_encoder") and decoder_files.tower_folder(ENTRY) is None
 
 
 def test_nothing_is_fetched_that_nobody_named(hub, clipkit, scene_folder):

@@ -14,7 +14,7 @@ from PIL import Image
 from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation import registry
 from clipkit.generation.decoder import Aim
-from clipkit.generation.making import Wish, make, settings, turned_away
+from clipkit.generation.synthesis import Wish, make, settings, turned_away
 
 
 def pictures(entry, wishes, count=1, seed=5, progress=None, **chosen) -> list[np.ndarray]:

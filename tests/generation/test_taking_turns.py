@@ -7,21 +7,21 @@ import shutil
 
 import pytest
 
-from clipkit.generation import placing, registry
+from clipkit.generation import placement, registry
 
 
 @pytest.mark.parametrize(("free", "turns"), [(8.0, True), (20.0, False)])
 def test_the_prior_goes_where_its_decoder_goes(kandinsky, tmp_path, monkeypatch, free, turns):
     """10 GB are wanted, 4 of them by the prior, which would fit into 8 alone, while the decoder's parts are away."""
     pytest.importorskip("accelerate")
-    from clipkit.generation.families import load_conditions, load_decoder
-    from clipkit.generation.making import Wish, make, settings
+    from clipkit.generation.loading import load_conditions, load_decoder
+    from clipkit.generation.synthesis import Wish, make, settings
 
     folder = tmp_path / "large"
     shutil.copytree(kandinsky, folder)
     facts = json.loads((folder / "clipkit.json").read_text())
     (folder / "clipkit.json").write_text(json.dumps(facts | {"memory_gb": 10}))
-    monkeypatch.setattr(placing, "free_gpu_memory", lambda device: free)
+    monkeypatch.setattr(placement, "free_gpu_memory", lambda device: free)
     entry = registry.find(str(folder))
     for load in (load_decoder, load_conditions):
         load.cache_clear()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from images.make_files import bombs, encoded
 
-from clipkit.training.painting import paint
-from clipkit.training.samples import sample_scenes
+from clipkit.samples.library import sample_scenes
+from clipkit.samples.painting import paint
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
 

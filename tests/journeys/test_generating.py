@@ -23,7 +23,7 @@ from clipkit.marks.reading import read_marks
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     """A library of 120 scenes without whales; tests work on copies of its folder."""
-    from clipkit.training.samples import write_samples
+    from clipkit.samples.library import write_samples
 
     folder = tmp_path_factory.mktemp("generating")
     write_samples(folder / "photos", 120, size=96)
@@ -184,7 +184,7 @@ def test_a_library_whose_decoder_is_not_here_says_how_to_go_ahead(tmp_path, clip
     """A space of its own, as photographs would have: nothing is downloaded, nothing is made by another decoder."""
     import shutil
 
-    from clipkit.spaces.registry import BUNDLED
+    from clipkit.models.registry import BUNDLED
 
     other = tmp_path / "other-space"
     shutil.copytree(BUNDLED / "clip", other)

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from clipkit.matching import Matcher
-from clipkit.training.painting import paint
-from clipkit.training.samples import MISSING, sample_scenes
-from clipkit.training.world import caption, scenes
+from clipkit.samples.library import MISSING, sample_scenes
+from clipkit.samples.painting import paint
+from clipkit.samples.world import caption, scenes
 
 
 @pytest.fixture

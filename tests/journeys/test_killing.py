@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from clipkit import Library
-from clipkit.training.samples import write_samples
+from clipkit.samples.library import write_samples
 
 KILLS = 22
 BATCH = 8
@@ -109,7 +109,6 @@ def _rows(library: Path) -> list[tuple]:
 
 if __name__ == "__main__":
     import open_clip  # noqa: F401  what takes seconds to import, before the forks
-
     from clipkit.spaces import checkpoint  # noqa: F401
 
     for line in sys.stdin:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from clipkit import Provenance, save_marked
-from clipkit.training.painting import paint
-from clipkit.training.samples import sample_scenes
-from clipkit.training.world import scenes
+from clipkit.samples.library import sample_scenes
+from clipkit.samples.painting import paint
+from clipkit.samples.world import scenes
 
 
 def verdicts(output) -> dict[str, bool]:

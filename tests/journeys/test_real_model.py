@@ -12,9 +12,9 @@ from real_models import RealModels
 from spaces.hub_server import Hub
 
 from clipkit import Library
-from clipkit.spaces.concepts import CHUNK
-from clipkit.spaces.encoder import forget_encoders
-from clipkit.spaces.registry import recommended
+from clipkit.models.concepts import CHUNK
+from clipkit.models.encoder import forget_encoders
+from clipkit.models.registry import recommended
 
 RECOMMENDED = recommended().id
 

@@ -19,7 +19,7 @@ def spaces(tmp_path_factory) -> dict[str, Path]:
     an orthogonal matrix, with a little noise."""
     from derived_spaces import derive, random_space, rotation
 
-    from clipkit.spaces.registry import BUNDLED
+    from clipkit.models.registry import BUNDLED
 
     folder = tmp_path_factory.mktemp("spaces")
     return {
@@ -31,7 +31,7 @@ def spaces(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory, spaces) -> Path:
     """Indexes `small` and `turned` over 260 scenes; tests copy them."""
-    from clipkit.training.samples import write_samples
+    from clipkit.samples.library import write_samples
 
     folder = tmp_path_factory.mktemp("routes")
     write_samples(folder / "photos", 260, size=64)
@@ -115,10 +115,10 @@ def test_pictures_cross_a_bridge_where_the_decoders_image_tower_is_not_here(
 
 
 def _forget_nothing(decoder: Path) -> None:
-    from clipkit.generation import files, registry
-    from clipkit.generation.families import load_conditions
+    from clipkit.generation import decoder_files, registry
+    from clipkit.generation.loading import load_conditions
 
-    files.nothing_file(registry.find(str(decoder))).unlink()
+    decoder_files.nothing_file(registry.find(str(decoder))).unlink()
     load_conditions.cache_clear()
 
 
@@ -172,7 +172,7 @@ def test_mistakes_are_one_line(clipkit, copied, photo, wrong):
 
 
 def test_a_bridge_on_too_few_pictures_is_refused(clipkit, photo):
-    from clipkit.spaces.registry import BUNDLED
+    from clipkit.models.registry import BUNDLED
 
     assert clipkit("index", photo.parent.parent / "2023", "--exclude", "*[0-8].jpg", "--model", "tiny").code == 0
     output = clipkit("bridge", "fit", "--to", BUNDLED / "clip")
@@ -210,7 +210,7 @@ def test_the_image_tower_may_be_that_of_a_model_that_was_imported(
     clipkit, copied, photo, kandinsky, spaces, tmp_path, monkeypatch
 ):
     """The decoder's own is not here, nor is the library in its space; nothing is exported for it either."""
-    from clipkit.spaces import onnx_files
+    from clipkit.models.onnx import exports
 
     monkeypatch.setenv("CLIPKIT_MODELS", str(tmp_path / "models"))
     assert clipkit("models", "import", spaces["small"], "--as", "her-own").code == 0
@@ -224,4 +224,4 @@ def test_the_image_tower_may_be_that_of_a_model_that_was_imported(
     assert _routes(output) == [("encoded again", "the image tower of her-own")]
     fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "turned", "--sample", "60", "--json")
     assert fitted.code == 0 and json.loads(fitted.out)["target"] == "her-own", fitted.err
-    assert not onnx_files.folder_of("her-own").exists()
+    assert not exports.folder_of("her-own").exists()

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.generation import registry
-from clipkit.generation.making import Wish, make, settings
-from clipkit.spaces.encoder import load_encoder
+from clipkit.generation.synthesis import Wish, make, settings
+from clipkit.models.encoder import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 

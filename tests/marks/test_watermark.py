@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
 from clipkit.marks.watermark import HYPOTHESES, THRESHOLD, detect, embed
-from clipkit.training.painting import paint
-from clipkit.training.world import scenes
+from clipkit.samples.painting import paint
+from clipkit.samples.world import scenes
 
 
 def jpeg75(image: Image.Image) -> Image.Image:

@@ -53,7 +53,7 @@ def test_the_installed_package_is_whole():
     package = Path(clipkit.__file__).parent
     for name in (
         "bundled/clip/open_clip_model.safetensors", "bundled/clip/open_clip_config.json", "bundled/world/world.json",
-        "bundled/world/sprites.webp", "bundled/world/LICENSE", "bundled/README.md", "spaces/registry.toml",
+        "bundled/world/sprites.webp", "bundled/world/LICENSE", "bundled/README.md", "models/registry.toml",
         "matching/concepts.txt",
     ):  # fmt: skip
         assert (package / name).is_file(), name

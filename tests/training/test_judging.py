@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipkit.samples.painting import sprite_of
+from clipkit.samples.world import calmed
 from clipkit.training import judge as judging
 from clipkit.training import scoring
 from clipkit.training.correlation import best_correlations
-from clipkit.training.painting import sprite_of
 from clipkit.training.scrambling import scrambled
-from clipkit.training.world import calmed
 
 JUDGE = Path(__file__).resolve().parents[2] / "scripts" / "judge.safetensors"
 

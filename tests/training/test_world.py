@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clipkit.training.painting import paint, paint_setting
-from clipkit.training.world import caption, compose, is_held_out, scenes, settings, things, twin, vocabulary
+from clipkit.samples.painting import paint, paint_setting
+from clipkit.samples.world import caption, compose, is_held_out, scenes, settings, things, twin, vocabulary
 
 
 def test_the_world_has_96_things_and_16_settings():
@@ -72,7 +72,7 @@ def test_every_setting_can_be_painted_and_looks_like_no_other(setting):
 
 class TestCalmScenes:
     def test_a_thing_looks_the_same_wherever_its_spot_is_the_same(self):
-        from clipkit.training.world import calmed, spots
+        from clipkit.samples.world import calmed, spots
 
         poses = {}
         for scene in islice(scenes(7), 300):
@@ -97,8 +97,8 @@ class TestCalmScenes:
         assert 30 < unsaid < 120
 
     def test_parts_say_what_is_where(self):
+        from clipkit.samples.world import SPOTS, spots
         from clipkit.training.pictures import CalmWorld
-        from clipkit.training.world import SPOTS, spots
 
         world = CalmWorld(50)
         for i in range(len(world)):

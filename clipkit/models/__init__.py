@@ -1,0 +1,1 @@
+"""Models: what turns pixels and words into vectors."""

@@ -1,0 +1,1 @@
+"""Getting model files: pulling, downloading, locating, importing."""

@@ -1,0 +1,150 @@
+"""Words to token ids without torch: what open_clip's tokenizers give, from the same files."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import importlib.util
+import re
+import string
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from clipkit.errors import ModelNotAvailable
+
+_PLAIN = re.compile(r"[A-Za-z0-9 ,.!?'\"()/:;+*=%$#@_-]*")
+"""Texts of these characters alone are left as they are by ftfy and hold no HTML entity, so that neither ftfy nor regex
+need be imported for them: that would take longer than all the rest of tokenising."""
+
+_PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+", re.IGNORECASE)
+_ALL_WORDS = (
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # for the module regex
+)
+_FIRST_MERGE = 512
+"""Ids below are the 256 bytes, alone and as the end of a word."""
+_MERGES = 49152 - 256 - 2
+START, END = 49406, 49407
+
+
+def clean(text: str, how: str) -> str:
+    """A text as open_clip cleans it: `how` is "lower", "whitespace" or "canonicalize" (no punctuation, lower case)."""
+    if not _PLAIN.fullmatch(text):
+        import ftfy
+
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if how == "canonicalize":
+        text = text.strip().replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
+        return " ".join(text.split())
+    text = " ".join(text.split())
+    return text.lower() if how == "lower" else text
+
+
+class ClipTokenizer:
+    """The byte-pair encoding of OpenAI's CLIP (Radford et al., 2021), with the vocabulary file that open_clip carries.
+
+    Called with n texts it gives int64 (n, context_length): start, tokens, end, zeros; what is too long is cut.
+    """
+
+    def __init__(self, context_length: int, cleaning: str = "lower") -> None:
+        self.context_length, self._cleaning = context_length, cleaning
+        self._ids, self._ranks, self._bytes = _vocabulary()
+        self._known: dict[str, list[int]] = {"<start_of_text>": [START], "<end_of_text>": [END]}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        out = np.zeros((len(texts), self.context_length), np.int64)
+        for row, text in zip(out, texts, strict=True):
+            ids = [START, *self._encode(text), END][: self.context_length]
+            row[: len(ids)] = ids
+            if len(ids) == self.context_length:
+                row[-1] = END
+        return out
+
+    def _encode(self, text: str) -> list[int]:
+        text = clean(text, self._cleaning)
+        words = (_PLAIN_WORDS if _PLAIN.fullmatch(text) else _unicode_words()).findall(text)
+        # A lone surrogate, as in file names that are no text, is no character of any language.
+        return [id_ for word in words for id_ in self._word(word.encode("utf-8", "replace"))]
+
+    def _word(self, raw: bytes) -> list[int]:
+        word = "".join(self._bytes[byte] for byte in raw)
+        if word not in self._known:
+            self._known[word] = [self._ids[part] for part in self._merge([*word[:-1], word[-1] + "</w>"])]
+        return self._known[word]
+
+    def _merge(self, parts: list[str]) -> list[str]:
+        """Joins neighbours, the pair first that was learnt first, until no known pair is left."""
+        while len(parts) > 1:
+            pairs = [f"{left} {right}" for left, right in zip(parts, parts[1:], strict=False)]
+            best = min(pairs, key=lambda pair: self._ranks.get(pair, _MERGES))
+            if best not in self._ranks:
+                break
+            joined: list[str] = []
+            at = 0
+            while at < len(parts):
+                if at < len(pairs) and pairs[at] == best:
+                    joined.append(parts[at] + parts[at + 1])
+                    at += 2
+                else:
+                    joined.append(parts[at])
+                    at += 1
+            parts = joined
+        return parts
+
+
+class HubTokenizer:
+    """A tokenizer.json of the hub, with its truncation and padding set, run by the library `tokenizers`.
+
+    `zeroed`: an id that is replaced by 0 after tokenising, or None.
+    """
+
+    def __init__(self, definition: str, cleaning: str, zeroed: int | None = None) -> None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise ModelNotAvailable("this model needs the library tokenizers: pip install tokenizers") from error
+        self._tokenizer, self._cleaning, self._zeroed = Tokenizer.from_str(definition), cleaning, zeroed
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        encoded = self._tokenizer.encode_batch([clean(text, self._cleaning) for text in texts])
+        ids = np.array([one.ids for one in encoded], np.int64)
+        return ids if self._zeroed is None else np.where(ids == self._zeroed, 0, ids)
+
+
+Tokenizer = Callable[[Sequence[str]], np.ndarray]
+"""n texts to int64 (n, context length)."""
+
+
+def tokenizer_from(description: dict, folder: Path) -> Tokenizer:
+    """The tokenizer of a description: {"kind": "clip", "context_length", "cleaning"}, or {"kind": "hub", "file",
+    "cleaning", "zeroed"} with a tokenizer.json in `folder`."""
+    if description["kind"] == "clip":
+        return ClipTokenizer(description["context_length"], description["cleaning"])
+    definition = (folder / description["file"]).read_text("utf-8")
+    return HubTokenizer(definition, description["cleaning"], description["zeroed"])
+
+
+@cache
+def _vocabulary() -> tuple[dict[str, int], dict[str, int], dict[int, str]]:
+    """Ids of tokens, ranks of merges written as "left right", and the character that stands for each byte."""
+    package = importlib.util.find_spec("open_clip")  # finds the folder, imports nothing
+    if package is None or not package.origin:
+        raise ModelNotAvailable("open_clip is not installed: pip install open_clip_torch")
+    file = Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    merges = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    alone = list(characters.values())
+    tokens = [*alone, *(c + "</w>" for c in alone), *(merge.replace(" ", "") for merge in merges)]
+    assert len(tokens) == _FIRST_MERGE + _MERGES
+    return {t: i for i, t in enumerate(tokens)}, {merge: i for i, merge in enumerate(merges)}, characters
+
+
+@cache
+def _unicode_words():
+    import regex
+
+    return regex.compile(_ALL_WORDS, regex.IGNORECASE)

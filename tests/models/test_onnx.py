@@ -1,0 +1,451 @@
+"""ONNX Runtime gives the vectors of torch, over the families of towers; and what happens when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clipkit.cli.main import main
+from clipkit.errors import ClipkitError, ModelNotAvailable
+from clipkit.matching import concepts
+from clipkit.models import checkpoint, loading
+from clipkit.models.encoder import OpenClipEncoder, load_encoder, load_torch_encoder
+from clipkit.models.onnx import export, exports, int8
+from clipkit.models.onnx.graphs import agreement
+from clipkit.models.onnx.session import OnnxEncoder, exported_encoder
+from clipkit.models.onnx.weightless import GRAPHS, LIST, beside
+from clipkit.models.registry import BUNDLED, CONFIG, WEIGHTS
+
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+FAMILIES = {
+    "ModifiedResNet": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16},
+        "text_cfg": TEXT,
+    },
+    "ViT with QuickGELU": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": TEXT,
+    },
+    "SigLIP, timm with MAP pooling": {
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64,
+            "timm_model_name": "test_vit2",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+    "ViT with average pooling and attentional pooling": {
+        "embed_dim": 32,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16,
+            "attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 4,
+        },
+        "text_cfg": {**TEXT, "layers": 1, "embed_cls": True, "pad_id": 0},
+    },
+}  # fmt: skip
+
+
+def make_checkpoint(folder: Path, model_cfg: dict, seed: int = 0) -> Path:
+    """A checkpoint of that architecture with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    torch.manual_seed(seed)
+    with checkpoint._quiet():
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ViT; tests must not change it."""
+    return make_checkpoint(tmp_path_factory.mktemp("made") / "vit", FAMILIES["ViT with QuickGELU"])
+
+
+@pytest.fixture(scope="module")
+def done(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds its export, made by the command."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exports, "cache", lambda: cache)
+        assert main(["models", "export", str(made)]) == 0
+        assert exports.find(str(made)).refused == ""
+    return cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setattr(exports, "cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def filled(done: Path, cache: Path) -> Path:
+    """The same with the export of `made` in it."""
+    shutil.copytree(done, cache)
+    return cache
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if "Quick" not in name])
+def test_each_family_gives_the_vectors_of_torch(family, tmp_path, cache):
+    folder = make_checkpoint(tmp_path / "model", FAMILIES[family])
+    encoder = checkpoint.load(str(folder), "cpu")
+    assert export.export(encoder).refused == ""
+    same_vectors(str(folder), encoder)
+
+
+def test_a_vit_with_quick_gelu_gives_the_vectors_of_torch(made, filled):
+    same_vectors(str(made), checkpoint.load(str(made), "cpu"))
+
+
+def same_vectors(space: str, encoder: OpenClipEncoder) -> None:
+    exported = exports.find(space)
+    assert min(exported.cosines.values()) >= 0.9999
+    ours = exported_encoder(exported)
+    rng = np.random.default_rng(1)
+    for count in (1, 2, 5):
+        pixels = rng.integers(0, 256, (count, ours.preprocessing.size, ours.preprocessing.size, 3)).astype(np.uint8)
+        assert np.allclose(ours.encode_images(pixels), encoder.encode_images(pixels), atol=1e-4)
+        texts = ["a dog", "a photo of two cats at night", "", "x " * 50, "犬"][:count]
+        with torch.inference_mode():  # with all of the padding, which ours leaves out
+            padded = encoder.model.encode_text(torch.from_numpy(encoder.tokens(texts))).numpy()
+        assert np.allclose(encoder.encode_texts(texts), padded, atol=1e-5)
+        assert np.allclose(ours.encode_texts(texts), padded, atol=1e-4)
+    assert (ours.space, ours.dimension, ours.preprocessing) == (encoder.space, encoder.dimension, encoder.preprocessing)
+    assert ours.encode_texts([]).shape == (0, ours.dimension)
+
+
+def test_indexing_and_searching_take_onnx_from_the_second_time_on_and_torch_is_let_go(made, filled, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("torch was loaded"))
+    faster = replace(exports.find(str(made)), image_rates=(10.0, 20.0))
+    monkeypatch.setattr(exports, "find", lambda space: faster)
+    assert isinstance(load_encoder(str(made), "cpu"), OnnxEncoder)
+    assert load_encoder(str(made), "cpu") is load_encoder(str(made), search=True)
+
+
+def test_where_torch_is_the_faster_one_it_indexes_and_onnx_searches(made, filled, monkeypatch):
+    slower = replace(exports.find(str(made)), image_rates=(20.0, 10.0))
+    monkeypatch.setattr(exports, "find", lambda space: slower)
+    assert isinstance(load_encoder(str(made), "cpu"), OpenClipEncoder)
+    assert isinstance(load_encoder(str(made), search=True), OnnxEncoder)
+
+
+@pytest.fixture
+def moved(filled, made, tmp_path):
+    """A copy of the checkpoint, whose export is the one that was made of the original."""
+    folder = tmp_path / "model"
+    shutil.copytree(made, folder)
+    there, here = exports.find(str(made)).folder, exports.folder_of(str(folder))
+    there.rename(here)
+    values = json.loads((here / exports.MANIFEST).read_text())
+    values |= {"space": str(folder), "source": exports.stamp(folder / WEIGHTS)}
+    (here / exports.MANIFEST).write_text(json.dumps(values))
+    return folder
+
+
+def test_another_checkpoint_in_the_same_folder_is_exported_anew(moved):
+    folder = moved
+    first = exports.find(str(folder))
+    assert isinstance(load_encoder(str(folder), search=True), OnnxEncoder)
+    make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
+    os.utime(folder / WEIGHTS, ns=(1, 1))
+    assert exports.find(str(folder)) is None
+    load_torch_encoder.cache_clear()
+    found = load_encoder(str(folder), search=True)
+    second = exports.find(str(folder))
+    assert second.weights != first.weights and not (set(second.files) & set(first.files))
+    assert sorted(p.name for p in second.folder.iterdir() if p.name != "lock") == sorted(
+        [*second.files, "manifest.json"]
+    )
+    expected = checkpoint.load(str(folder), "cpu").encode_texts(["a dog"])
+    assert agreement(found.encode_texts(["a dog"]), expected) >= 0.9999
+
+
+def test_an_export_goes_on_serving_where_the_checkpoint_is_gone(moved):
+    """It is of the model that the library's vectors are of; what comes back in its place is looked at again."""
+    folder = moved
+    before = load_encoder(str(folder), search=True).encode_texts(["a dog"])
+    loading.forget()
+    shutil.rmtree(folder)
+    after = load_encoder(str(folder), search=True)
+    assert isinstance(after, OnnxEncoder) and np.array_equal(after.encode_texts(["a dog"]), before)
+    make_checkpoint(folder, FAMILIES["ViT with QuickGELU"], seed=1)
+    assert exports.find(str(folder)) is None
+
+
+def test_a_torn_or_old_export_does_not_count(made, filled):
+    found = exports.find(str(made))
+    weights = next(found.folder / name for name in found.files if name.endswith(".weights"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    assert exports.find(str(made)) is None
+    weights.write_bytes(whole)
+    assert exports.find(str(made)) is not None
+    manifest = found.folder / "manifest.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**values, "format": exports.FORMAT + 1}))
+    assert exports.find(str(made)) is None
+    manifest.write_text("{")
+    assert exports.find(str(made)) is None
+
+
+def test_a_graph_that_onnx_runtime_does_not_take_is_made_anew(made, filled, monkeypatch):
+    found = exports.find(str(made))
+    graph = found.folder / found.facts["text"]
+    graph.write_bytes(b"\0" * graph.stat().st_size)
+    asked: list[bool] = []
+    monkeypatch.setattr(loading, "_export", lambda *_, again: asked.append(again))
+    loading._kept.clear()
+    assert isinstance(load_encoder(str(made), search=True), OpenClipEncoder) and asked == [True]
+    with pytest.raises(ModelNotAvailable, match="clipkit models export"):
+        exported_encoder(found).encode_texts(["a dog"])
+
+
+def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made, cache, monkeypatch):
+    monkeypatch.setattr(export, "compare", lambda *_: {"text": 0.99, "image": 1.0})
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and "cosine 0.99" in encoder.note and "\n" not in encoder.note
+    assert not list(cache.rglob("*.onnx")) and not list(cache.rglob("*.weights"))
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "export", lambda *_, **__: pytest.fail("it was tried again"))
+        assert "cosine 0.99" in load_encoder(str(made), search=True).note
+    monkeypatch.setattr(exports, "library_versions", lambda: {"torch": "a later one"})
+    assert exports.find(str(made)) is None
+
+
+def test_a_mismatch_leaves_index_and_search_to_torch_with_a_line(made, cache, monkeypatch, clipkit, scene_folder):
+    monkeypatch.setattr(export, "compare", lambda *_: {"text": 1.0, "image": 0.98})
+    monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: ("a dog", "a cat", "a car"))
+    indexed = clipkit("index", scene_folder / "2023", "--model", made, "--workers", "1")
+    assert indexed.code == 0 and indexed.err.count("\n") == 1, indexed.err
+    assert "runs in torch" in indexed.err and "image vectors are not those of torch (cosine 0.98000)" in indexed.err
+    searched = clipkit("search", "a dog", "--min-confidence", "0", "--generate", "never")
+    assert searched.code == 0 and searched.out and "runs in torch" in searched.err
+    exported = clipkit("models", "export", made)
+    assert exported.code == 2 and exported.err.count("\n") == 1 and "stays in torch" in exported.err
+
+
+def test_a_model_that_cannot_be_exported_is_remembered(made, cache, monkeypatch):
+    def fails(encoder, tower, path):
+        (path.parent / "raw").mkdir()
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder) and "cannot be exported" in encoder.note
+    assert exports.find(str(made)).refused and not list(cache.rglob("raw"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_lack_of_room_or_memory_is_not_the_models_fault(made, cache, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(export, "_write", fails)
+    encoder = load_encoder(str(made), search=True)
+    reason = "the memory ran out" if isinstance(error, MemoryError) else str(cache)
+    assert isinstance(encoder, OpenClipEncoder) and reason in encoder.note
+    assert exports.find(str(made)) is None
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "no room"])
+def test_a_cache_that_cannot_be_used_leaves_it_to_torch_with_a_line(made, tmp_path, cache, monkeypatch, trouble):
+    if trouble == "no folder":
+        cache.write_text("a file where the folder should be")
+    else:
+        monkeypatch.setattr(exports.shutil, "disk_usage", lambda _: _Usage())
+    encoder = load_encoder(str(made), search=True)
+    assert isinstance(encoder, OpenClipEncoder)
+    assert str(cache) in encoder.note and "\n" not in encoder.note
+    assert encoder.encode_texts(["a dog"]).shape == (1, 32)
+
+
+class _Usage:
+    free = 1000
+
+
+def test_while_another_process_exports_torch_serves(made, cache):
+    with exports.exporting(str(made), needed=0, wait=False) as first:
+        assert first is not None
+        code = (
+            "import sys; from pathlib import Path; from clipkit.spaces import onnx_files;"
+            f"onnx_files.cache = lambda: Path({str(cache)!r})\n"
+            f"with exports.exporting({str(made)!r}, needed=0, wait=False) as made: print(made)"
+        )
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "None"
+
+
+def test_what_a_killed_export_left_is_cleared_and_never_used(made, cache, tmp_path):
+    code = (
+        "import os, time; from pathlib import Path; from clipkit.spaces import onnx_files\n"
+        f"onnx_files.cache = lambda: Path({str(cache)!r})\n"
+        f"with exports.exporting({str(made)!r}, needed=0, wait=False) as made:\n"
+        "    (made / 'text.onnx').write_bytes(b'half')\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "ready"
+    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    process.stdout.close()
+    assert len(list(cache.rglob("unfinished-*"))) == 1 and exports.find(str(made)) is None
+    with exports.exporting(str(made), needed=0, wait=False) as folder:
+        assert folder is not None and list(cache.rglob("unfinished-*")) == [folder]
+    assert not list(cache.rglob("unfinished-*"))
+
+
+def test_the_graphs_of_the_bundled_model_give_its_vectors():
+    tiny, ours = checkpoint.load("tiny", "cpu"), beside("tiny")
+    assert min(export.compare(tiny, ours).values()) >= 0.99999
+    assert all((BUNDLED / "clip" / name).stat().st_size < 150_000 for name in GRAPHS.values())
+    for name in ("space", "dimension", "preprocessing", "concepts", "match"):
+        assert getattr(tiny, name) == getattr(ours, name)
+    assert ours.unknown_words("a purple dog") == tiny.unknown_words("a purple dog") == ["purple"]
+
+
+def test_graphs_are_passed_over_for_another_architecture(tmp_path):
+    import shutil
+
+    folder = tmp_path / "mine"
+    shutil.copytree(BUNDLED / "clip", folder)
+    assert beside(str(folder)) is not None
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"]["text_cfg"]["heads"] = 6
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert beside(str(folder)) is None
+    (folder / LIST).unlink()
+    assert beside(str(folder)) is None
+
+
+def test_recall_counts_shared_neighbours():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((60, 16)).astype(np.float32)
+    assert int8.recall(vectors, vectors, vectors, vectors) == 1.0
+    assert int8.recall(vectors, vectors, -vectors, vectors) < 0.3
+    assert int8.recall(vectors[:5], vectors, vectors[:5], vectors, same=False) == 1.0
+
+
+def test_eight_bits_are_kept_or_not_by_the_gate(made, filled, tmp_path, monkeypatch, scene_folder):
+    before = exports.find(str(made))
+    monkeypatch.setattr(int8, "PICTURES", 60)
+    monkeypatch.setattr(int8, "measure", lambda *_: (10.0, 20.0))
+    monkeypatch.setattr(int8, "ENOUGH", 1.01)
+    assert not any(v.kept for v in int8.quantise(str(made), [scene_folder], ["a dog"]))
+    assert exports.find(str(made)) == before
+    monkeypatch.setattr(int8, "ENOUGH", 0.0)
+    verdicts = {v.tower: v for v in int8.quantise(str(made), [scene_folder], ["a dog", "a cat"])}
+    assert verdicts["image"].kept and verdicts["text"].kept
+    after = exports.find(str(made))
+    assert set(after.int8) == {"text", "image"} and after.image_rates[1] == 2 * before.image_rates[1]
+    assert sum(after.files.values()) < sum(before.files.values())
+    encoder = exported_encoder(after)
+    assert encoder.encode_texts(["a dog"]).shape == (1, 32)
+    with pytest.raises(ModelNotAvailable, match="float32"):
+        int8.quantise(str(made), [scene_folder], ["a dog"])
+
+
+def test_too_few_pictures_are_no_judge(made, filled, tmp_path, clipkit):
+    with pytest.raises(ClipkitError, match="50 pictures"):
+        int8.quantise(str(made), [tmp_path], ["a dog"])
+    for arguments, hint in ((("--pictures", tmp_path), "50 pictures"), ((), "--pictures")):
+        output = clipkit("models", "export", made, "--int8", *arguments)
+        assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, output.err
+
+
+def test_the_command_says_which_towers_the_gate_let_pass(made, filled, clipkit, monkeypatch, scene_folder):
+    before = exports.find(str(made))
+    monkeypatch.setattr(int8, "PICTURES", 60)
+    monkeypatch.setattr(int8, "ENOUGH", 1.01)
+    output = clipkit("models", "export", made, "--int8", "--pictures", scene_folder)
+    assert output.code == 0
+    said = [line for line in output.out.splitlines() if "in 8 bits" in line]
+    assert len(said) == 2 and all("not kept, recall@10 0." in line or "recall@10 1." in line for line in said), said
+    after = exports.find(str(made))
+    assert after.int8 is None and after.weights == before.weights, "float32 serves on"
+
+
+def test_pictures_that_overflow_half_precision_are_computed_again_in_a_wider_one(made, monkeypatch):
+    """As on a GPU; the CPU's autocast stands in for it."""
+    encoder = checkpoint.load(str(made), "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    expected = encoder.encode_images(pixels)
+    encoder._precisions = [torch.bfloat16, torch.float32]
+    assert agreement(encoder.encode_images(pixels), expected) > 0.99 and len(encoder._precisions) == 2
+    whole = encoder.model.encode_image
+    monkeypatch.setattr(
+        encoder.model, "encode_image", lambda x: whole(x) * (np.inf if torch.is_autocast_enabled("cpu") else 1)
+    )
+    assert np.array_equal(encoder.encode_images(pixels), expected) and encoder._precisions == [torch.float32]
+
+
+def test_a_text_tower_of_transformers_gives_the_vectors_of_torch(tmp_path, cache):
+    """XLM-RoBERTa, small, with a tokenizer built here: what tokenises and masks other than CLIP's own."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    folder = tmp_path / "model"
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    built = Tokenizer(models.Unigram())
+    built.pre_tokenizer = pre_tokenizers.Metaspace()
+    built.train_from_iterator(
+        concepts(), trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    )
+    built.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=built, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    transformers.XLMRobertaConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=40, type_vocab_size=1,
+    ).save_pretrained(folder / "text_model")  # fmt: skip
+    text = {
+        "hf_model_name": str(folder / "text_model"), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False,
+        "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler", "context_length": 16,
+    }  # fmt: skip
+    vision = FAMILIES["ViT with QuickGELU"]["vision_cfg"]
+    make_checkpoint(folder, {"embed_dim": 32, "custom_text": True, "vision_cfg": vision, "text_cfg": text})
+    encoder = checkpoint.load(str(folder), "cpu")
+    assert export.export(encoder).refused == ""
+    same_vectors(str(folder), encoder)
+
+
+def test_a_space_of_open_clips_own_table_is_found_without_importing_it(made, filled):
+    """Its id leads to its files only through open_clip; the export remembers the file it was made from."""
+    found = exports.find(str(made))
+    space = "ViT-B-16/some_tag"
+    found.folder.rename(exports.folder_of(space))
+    manifest = exports.folder_of(space) / exports.MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "space": space}))
+    code = (
+        "import sys; from pathlib import Path; from clipkit.spaces import onnx_files\n"
+        f"onnx_files.cache = lambda: Path({str(filled)!r})\n"
+        "from clipkit.models.encoder import load_encoder\n"
+        f"vectors = load_encoder({space!r}, search=True).encode_texts(['a dog'])\n"
+        "print(vectors.shape, [name for name in ('torch', 'open_clip') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "(1, 32) []"
