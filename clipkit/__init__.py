@@ -1,6 +1,6 @@
-"""clipkit finds pictures by what they show.
+"""Search pictures by what they show, and generate the ones that are missing.
 
-The public names are imported when they are first used, so that `import clipkit` costs next to nothing.
+Public names are imported on first use, which keeps `import clipkit` cheap.
 """
 
 from __future__ import annotations
@@ -11,34 +11,36 @@ from typing import TYPE_CHECKING
 from clipkit.telemetry import switch_off as _switch_off
 from clipkit.version import __version__ as __version__
 
-_switch_off()  # before anything else of clipkit can import what it concerns
+_switch_off()  # before clipkit imports any of the libraries concerned
 
-_WHERE = {
-    "Library": "library",
-    "IndexReport": "indexing.report",
+_MODULE_OF = {
+    "BadQuery": "errors",
+    "ClipkitError": "errors",
+    "DecoderNotAvailable": "errors",
+    "DownloadFailed": "errors",
+    "FetchRefused": "errors",
     "Filters": "catalog.filters",
-    "Query": "searching.query",
-    "Generated": "catalog.generations",
+    "Generated": "catalog.generated",
     "Hit": "searching.result",
-    "SearchResult": "searching.result",
+    "IndexReport": "indexing.report",
+    "Library": "library",
+    "LibraryBusy": "errors",
+    "LibraryDamaged": "errors",
+    "LibraryNotFound": "errors",
     "Marks": "marks.reading",
-    "verify": "marks.reading",
+    "ModelEntry": "models.registry",
+    "ModelNotAvailable": "errors",
     "Provenance": "marks.provenance",
+    "Query": "searching.query",
+    "SearchResult": "searching.result",
+    "UnreadableImage": "errors",
+    "import_model": "models.hub.importing",
+    "pull_model": "models.hub.pulling",
     "save_marked": "marks.writing",
-    "ModelEntry": "spaces.registry",
-    "import_model": "spaces.importing",
-    "pull_model": "spaces.pulling",
-    **dict.fromkeys(
-        (
-            "BadQuery", "ClipkitError", "DecoderNotAvailable", "DownloadFailed", "FetchRefused", "LibraryBusy",
-            "LibraryDamaged",
-            "LibraryNotFound", "ModelNotAvailable", "UnreadableImage",
-        ),
-        "errors",
-    ),
-}  # fmt: skip
+    "verify": "marks.reading",
+}
 
-__all__ = ["__version__", *sorted(_WHERE)]
+__all__ = ["__version__", *sorted(_MODULE_OF)]
 
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters as Filters
@@ -68,8 +70,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"clipkit.{_WHERE[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"clipkit.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,26 +1,22 @@
-"""`Library`: one index on disk over folders of pictures, and all that can be done with it."""
+"""`Library`: one index on disk over folders of pictures, and everything that can be done with it."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.coverage import ModelCoverage, coverage, make_default, remove_space
+from clipkit.catalog.coverage import ModelCoverage, coverage
 from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
-from clipkit.catalog.folders import own_names
+from clipkit.catalog.layout import Layout
 from clipkit.catalog.records import Failure
-from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
+from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
+from clipkit.searching import library_models
 from clipkit.searching.query import Query, as_query
 from clipkit.searching.result import SearchResult
 
@@ -29,70 +25,56 @@ if TYPE_CHECKING:
     from clipkit.catalog.generated import Generated
     from clipkit.generation.bridge import Bridge
     from clipkit.indexing.checking import CheckReport
-    from clipkit.models.encoder import Encoder
     from clipkit.searching.searcher import Searcher
 
 
-def library_folder(name: str = "default", indexes: Path | None = None) -> Path:
-    """Where a library of that name lives: below `indexes`, else $CLIPKIT_INDEXES, else ./indexes if it is there, else
-    the user's data folder. Raises ClipkitError for names that are no plain folder name."""
-    if not name or name in (".", "..") or set(name) & set("/\\:\0"):
-        raise ClipkitError(f"{name!r} cannot be the name of a library: use letters, digits, - and _")
-    if indexes is None:
-        import platformdirs
-
-        here = Path("indexes")
-        variable = os.environ.get("CLIPKIT_INDEXES")
-        data = Path(platformdirs.user_data_dir("clipkit", appauthor=False)) / "indexes"
-        indexes = Path(variable) if variable else here if here.is_dir() else data
-    return indexes.expanduser().absolute() / name
-
-
 class Library:
-    """One index on disk. Use `Library.open`, `Library.create` or `Library.open_or_create`; close it, or use `with`.
+    """One index on disk, from `Library.open`, `Library.create` or `Library.open_or_create`; close it, or use `with`.
 
-    Searching needs no lock and sees what was committed last; indexing takes the library's write lock.
+    Searching needs no lock and sees the last commit; indexing takes the library's write lock.
     """
 
-    def __init__(self, path: Path, catalog: Catalog) -> None:
-        self.path, self.catalog = path, catalog
+    def __init__(self, layout: Layout, catalog: Catalog) -> None:
+        self.layout, self.catalog = layout, catalog
         self._searchers: dict[str, Searcher] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Library:
-        """The library in the folder `path`. Raises LibraryNotFound or LibraryDamaged."""
-        folder = Path(path).absolute()
-        return cls(folder, Catalog.open(folder / "catalog.db"))
+        """Open the library in the folder `path`. Raises LibraryNotFound or LibraryDamaged."""
+        layout = Layout(Path(path).absolute())
+        return cls(layout, Catalog.open(layout.catalog))
 
     @classmethod
-    def create(cls, path: str | Path, space: str | None = None) -> Library:
-        """A new, empty library in the folder `path`; without a `space` it gets the recommended one, if that is on disk.
+    def create(cls, path: str | Path, model: str | None = None) -> Library:
+        """Create an empty library in the folder `path`, by default for the recommended model.
 
-        Raises ClipkitError if there is a library already, ModelNotAvailable; nothing is downloaded: `pull_model` does.
+        The model must be on this machine: nothing is downloaded, see `pull_model`.
+        Raises ClipkitError if there is a library already, ModelNotAvailable.
         """
-        folder = Path(path).absolute()
-        if (folder / "catalog.db").exists():
-            raise ClipkitError(f"there is a library at {folder} already")
-        return cls.open_or_create(folder, space)
+        layout = Layout(Path(path).absolute())
+        if layout.catalog.exists():
+            raise ClipkitError(f"there is already a library at {layout.folder}")
+        return cls.open_or_create(path, model)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, space: str | None = None) -> Library:
-        """The library in the folder `path`, made anew if there is none; `space` is for a new one, as in `create`."""
-        folder = Path(path).absolute()
-        if (folder / "catalog.db").exists():
-            library = cls.open(folder)
+    def open_or_create(cls, path: str | Path, model: str | None = None) -> Library:
+        """Open the library in the folder `path`, or create it; `model` is used for a new one only, as in `create`."""
+        layout = Layout(Path(path).absolute())
+        if layout.catalog.exists():
+            library = cls.open(path)
             if library.catalog.spaces():
                 return library
             library.close()
         from clipkit.models.encoder import load_encoder
         from clipkit.models.hub.locating import default_space
 
-        encoder = load_encoder(space or default_space(), export=False)
-        library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
+        encoder = load_encoder(model or default_space(), export=False)
+        library = cls(layout, Catalog.open(layout.catalog, create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
 
     def close(self) -> None:
+        """Close the catalog."""
         self.catalog.close()
 
     def __enter__(self) -> Library:
@@ -102,28 +84,22 @@ class Library:
         self.close()
 
     @property
-    def name(self) -> str:
-        return self.path.name
+    def path(self) -> Path:
+        """The folder that holds the library."""
+        return self.layout.folder
 
     @property
-    def space(self) -> str:
-        """The space that is searched by default: the library's first, or the one that `set_default_space` chose."""
-        spaces = self.catalog.spaces()
-        if not spaces:
-            raise LibraryNotFound(f"{self.path} holds no index yet; run `clipkit index FOLDER`")
-        return next(iter(spaces))
+    def name(self) -> str:
+        """The name of that folder."""
+        return self.layout.name
 
-    def vectors_folder(self, space: str) -> Path:
-        """Where the search index of a space lies; the id is quoted to be one folder's name."""
-        return self.path / "vectors" / quote(space, safe="-_.")
-
-    # --- the verbs ---
+    # --- indexing and searching ---
 
     def index(
         self,
         paths: Sequence[str | Path] = (),
         *,
-        space: str | None = None,
+        model: str | None = None,
         exclude: Sequence[str] = (),
         include_generated: bool | None = None,
         device: str = "auto",
@@ -133,53 +109,41 @@ class Library:
         remove_missing: bool = False,
         progress: ProgressCallback | None = None,
     ) -> IndexReport:
-        """Brings the library up to date with the pictures below `paths`, or below all its folders.
+        """Bring the library up to date with the pictures below `paths`, or below all its folders.
 
-        New and changed pictures are embedded, batch by batch, each committed as it is done; vanished ones leave.
-        This is done in every space of the library, one after another, or only in `space`, which is added if it is new:
-        then all pictures below the paths are embedded in it, and nothing of the other spaces is lost. A space whose
-        model is not on this machine is passed over, with a note in the report.
-        `exclude`: globs of names or of paths below a folder, remembered with the folders; of folders within each other
-        the innermost decides. Pictures beyond `max_pixels` are refused. A folder that is not there, empty, or on
-        another drive than before counts as away and keeps its pictures, with a note, unless `remove_missing`.
+        New and changed pictures are embedded and committed batch by batch; deleted ones are removed.
 
-        Pictures whose marks say that a model made them are embedded too, but no search shows them, unless
-        `include_generated` says so for these folders; None is what was said of each before, at first False.
+        `model`: embed with this model only, and add it to the library if it is new; by default, with every model of the
+        library. A model that is not on this machine is then skipped, with a note in the report.
+        `exclude`: globs of names, or of paths below a folder, remembered with the folders. Where folders are nested,
+        the innermost decides.
+        `include_generated`: whether searches show pictures from these folders that are marked as generated; None keeps
+        each folder's setting, at first False.
+        `device`: auto, cpu, cuda or mps.
+        `workers`: decoding processes, by default one per core, at most 8.
+        `max_pixels`: refuse larger pictures.
+        `remove_missing`: also remove the pictures of folders that are missing, empty, or on another drive than before;
+        by default they are kept, with a note in the report, because a drive may be away.
 
-        Raises ClipkitError for a path that is not there, LibraryBusy, ModelNotAvailable.
+        Raises ClipkitError for a path that does not exist, LibraryBusy, ModelNotAvailable.
         """
         from clipkit.images.decoding import Limits
-        from clipkit.indexing.models import index_spaces
-        from clipkit.indexing.roots import chosen_roots
+        from clipkit.indexing.roots import choose_roots
+        from clipkit.indexing.run import IndexOptions, index_library
         from clipkit.models.registry import canonical_id
 
-        known = dict(self.catalog.roots())
-        roots = chosen_roots([Path(path) for path in paths], exclude, known, remove_missing=remove_missing)
-        chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
-        started = time.monotonic()
-        with self.catalog.writing():
-            report = index_spaces(
-                self.catalog, chosen, roots, library=self.name, prepare=self._prepare, publish=self._publish,
-                include_generated=include_generated, device=device, batch_size=batch_size, workers=workers,
-                limits=Limits(pixels=max_pixels) if max_pixels else Limits(), remove_missing=remove_missing,
-                progress=progress,
-            )  # fmt: skip
-        facts = self.info()
-        report.images, report.generated = facts.images, facts.marked
-        report.seconds = time.monotonic() - started  # with what is made once for a model that is new
-        return report
-
-    def _prepare(self, encoder: Encoder) -> None:
-        if encoder.space not in self.catalog.spaces():
-            # What a space of that name left here, if its removal was cut short, speaks of embeddings that are gone.
-            shutil.rmtree(self.vectors_folder(encoder.space), ignore_errors=True)
-            self.catalog.add_space(encoder.space, encoder.dimension)
-
-    def _publish(self, encoder: Encoder, progress: ProgressCallback | None) -> None:
-        from clipkit.searching.searcher import Searcher
-
         self._searchers.clear()
-        Searcher(self.catalog, encoder, self.vectors_folder(encoder.space)).publish_if_needed(progress=progress)
+        roots = choose_roots([Path(path) for path in paths], exclude, self.catalog, remove_missing=remove_missing)
+        models = [canonical_id(model)] if model else list(self.catalog.spaces()) or [self.model]
+        options = IndexOptions(
+            include_generated=include_generated,
+            remove_missing=remove_missing,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            limits=Limits(pixels=max_pixels) if max_pixels else Limits(),
+        )
+        return index_library(self.catalog, self.layout, models, roots, options, progress)
 
     def search(
         self,
@@ -190,40 +154,55 @@ class Library:
         min_confidence: float | None = None,
         generate: Literal["auto", "never", "always"] = "never",
         fresh: bool = False,
-        space: str | None = None,
+        model: str | None = None,
         device: str = "auto",
         progress: ProgressCallback | None = None,
     ) -> SearchResult:
-        """The k pictures nearest to the query among those for which the filters hold, and whether they match.
+        """Return the k pictures nearest to the query among those that pass the filters, and whether they match.
 
-        `min_confidence` in [0, 1] replaces the calibrated threshold of the match decision. `space`: which of the
-        library's spaces is searched, by default its first; a note says so where that does not cover all pictures.
-        When nothing matches, `generate="auto"` makes the missing picture if a decoder can do so at once on this
-        machine, and says in a note why not if not; "always" makes one whatever matches. The same query gets the picture
-        made before, unless `fresh`.
+        `min_confidence`: in [0, 1], replaces the calibrated threshold of the match decision.
+        `generate`: "auto" generates a picture if nothing matches and a decoder on this machine can do so at once, and
+        adds a note otherwise; "always" generates one in any case.
+        `fresh`: generate a new picture even if there is one for the same query.
+        `model`: one of the library's models, by default `Library.model`. A note says so if it does not cover all
+        pictures.
+
         Raises BadQuery, UnreadableImage, FetchRefused, ModelNotAvailable, DecoderNotAvailable.
         """
-        from clipkit.searching.searcher import known_share
+        searcher = self._searcher(library_models.resolve_model(self.catalog, self.layout, model), device)
+        result = searcher.search(as_query(query), k, filters=filters, min_confidence=min_confidence)
+        if generate == "never":
+            return result
+        from clipkit.generation.fallback import generate_fallback
 
-        if k < 1:
-            raise BadQuery("k must be at least 1")
-        if min_confidence is not None and not 0 <= min_confidence <= 1:  # NaN too
-            raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
-        asked, filters = as_query(query), filters or Filters()
-        if filters.under:
-            names = [name for path in filters.under for name in own_names(self.catalog, Path(path))]
-            filters = replace(filters, under=tuple(names))
-        result = self._searcher(self._own_space(space), device).search(
-            asked, k, filters=filters, min_confidence=min_confidence, library=self.name
+        return generate_fallback(
+            self.catalog, self.layout, result, when=generate, fresh=fresh, device=device, progress=progress
         )
-        if generate == "always" or (generate == "auto" and not result.matched):
-            from clipkit.generation.fallback import make_missing
 
-            return make_missing(
-                self, result, always=generate == "always", fresh=fresh, device=device, progress=progress,
-                known_words=known_share(asked, result.unknown_words),
-            )  # fmt: skip
-        return result
+    def _searcher(self, model: str, device: str) -> Searcher:
+        """Return the searcher for a model, kept until the catalog changes."""
+        from clipkit.models.encoder import load_encoder
+        from clipkit.searching.searcher import Searcher
+
+        searcher = self._searchers.get(model)
+        if searcher is None or searcher.is_stale():
+            encoder = load_encoder(model, device, search=True)
+            searcher = self._searchers[model] = Searcher(self.catalog, self.layout, encoder)
+        return searcher
+
+    def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
+        """Write the hits as one labelled picture, in the format of the extension. Raises ClipkitError."""
+        from clipkit.searching.contact_sheets import hits_sheet, save_sheet
+
+        save_sheet(hits_sheet(result), Path(path))
+
+    def comparison_sheet(self, results: Sequence[tuple[str, SearchResult]], path: str | Path) -> None:
+        """Write the best hits of several searches as one picture, a titled row for each. Raises ClipkitError."""
+        from clipkit.searching.contact_sheets import comparison_sheet, save_sheet
+
+        save_sheet(comparison_sheet(results), Path(path))
+
+    # --- generated pictures and bridges ---
 
     def generate(
         self,
@@ -241,178 +220,156 @@ class Library:
         say: Callable[[str], None] | None = None,
         progress: ProgressCallback | None = None,
     ) -> list[Generated]:
-        """Makes n pictures of the query, marks them as made, and records them.
+        """Generate n pictures of the query, mark them as generated, and record them.
 
-        They go to the library's folder `generated`, or to `output`. `decoder`: an id that `clipkit decoders list` names
-        or a folder; by default the one that takes this library's embeddings. One that is named is downloaded if it is
-        not here; `say` gets a line beforehand on what it costs. Pictures of the library are taken from the catalog
-        where it holds them in a space of the decoder's; `route="bridge"` sends pictures across a bridge though the
-        decoder's image tower is here. Each result's `route` says what was done. Picture i has the seed `seed + i`; the
-        same seed gives the same bytes on the same machine. `steps` of denoising, `guidance` scale and `size` in pixels
-        default to the decoder's own. What the query avoids takes the place of the empty condition in classifier-free
-        guidance. Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        `decoder`: an id from `clipkit decoders list`, or a folder; it is downloaded if necessary. By default, the
+        decoder for the library's model, which must be on this machine.
+        `seed`: of the first picture; picture i has `seed + i`. The same seed generates the same bytes on the same
+        machine.
+        `steps`, `guidance`, `size`: denoising steps, scale of classifier-free guidance, and side in pixels; the
+        decoder's own by default. What the query avoids replaces the unconditional embedding of the guidance.
+        `output`: the file to write, by default one in the library's folder `generated`.
+        `route`: "bridge" maps pictures across a bridge even if the decoder's image tower is on this machine. Each
+        result's `route` tells how every term reached the decoder.
+        `say`: called with a line about the cost of a download, before it begins.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
         """
-        from clipkit.generation.fallback import generate
+        from clipkit.generation.generate import generate
 
         return generate(
-            as_query(query), n, library=self, decoder=decoder, seed=seed, steps=steps, guidance=guidance, size=size,
-            output=Path(output) if output else None, route=route, device=device, say=say, progress=progress,
-        )  # fmt: skip
-
-    def fit_bridge(
-        self,
-        to: str,
-        *,
-        space: str | None = None,
-        sample: int = 5000,
-        device: str = "auto",
-        progress: ProgressCallback | None = None,
-    ) -> Bridge:
-        """Fits a bridge from a space of the library, its first or `space`, to what a decoder takes, and keeps it.
-
-        `to`: a space's id, or a decoder's id or folder, whose image tower is used then. At most `sample` pictures are
-        embedded in it, but for those that the library holds in that space already. The result's `report` has the scores
-        on pictures held out of the fit. Raises ClipkitError, ModelNotAvailable, DecoderNotAvailable.
-        """
-        from clipkit.generation.bridge_fitting import fit_bridge
-
-        return fit_bridge(self, to, space=space, sample=sample, device=device, progress=progress)
-
-    def bridges(self) -> list[Bridge]:
-        """The library's bridges. Raises ClipkitError for a torn one."""
-        from clipkit.generation.bridge import listed
-
-        return listed(self.path / "bridges")
-
-    def remove_bridges(self, to: str | None = None) -> int:
-        """Deletes the bridges to a space or decoder, or all; returns how many."""
-        from clipkit.generation.bridge_fitting import remove_bridges
-
-        return remove_bridges(self, to)
+            as_query(query),
+            n,
+            catalog=self.catalog,
+            layout=self.layout,
+            decoder=decoder,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            size=size,
+            output=Path(output) if output else None,
+            route=route,
+            device=device,
+            say=say,
+            progress=progress,
+        )
 
     def generated(self) -> list[Generated]:
-        """The pictures that were made, the oldest first."""
+        """Return the generated pictures, oldest first."""
         from clipkit.catalog.generated import listed
 
         return list(listed(self.catalog))
 
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
-        """Deletes made pictures, files and records, by their ids or all; returns those that were there."""
+        """Delete generated pictures, files and records, by their ids or all; return those that existed."""
         from clipkit.catalog.generated import forget
 
         return forget(self.catalog, ids)
 
+    def fit_bridge(
+        self,
+        to: str,
+        *,
+        model: str | None = None,
+        sample: int = 5000,
+        device: str = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> Bridge:
+        """Fit a bridge from one of the library's models, `model` or the default, to what a decoder takes, and save it.
+
+        `to`: a model's id, or a decoder's id or folder, whose image tower is then used.
+        `sample`: the number of pictures to fit on, at most; those without an embedding of `to` are encoded.
+
+        The result's `report` has the scores on held-out pictures.
+        Raises ClipkitError, ModelNotAvailable, DecoderNotAvailable.
+        """
+        from clipkit.generation.bridge_fitting import fit_bridge
+
+        source = library_models.resolve_model(self.catalog, self.layout, model)
+        return fit_bridge(self.catalog, self.layout, source, to, sample=sample, device=device, progress=progress)
+
+    def bridges(self) -> list[Bridge]:
+        """Return the library's bridges. Raises ClipkitError if one is corrupt."""
+        from clipkit.generation.bridge import listed
+
+        return listed(self.layout.bridges)
+
+    def remove_bridges(self, to: str | None = None) -> int:
+        """Delete the bridges to a model or decoder, or all; return how many."""
+        from clipkit.generation.bridge_fitting import remove_bridges
+
+        return remove_bridges(self.layout.bridges, to)
+
+    # --- models ---
+
+    @property
+    def model(self) -> str:
+        """The id of the model that is searched by default: the first one, unless `use_model` chose another."""
+        return library_models.default_model(self.catalog, self.layout)
+
+    def models(self) -> list[ModelCoverage]:
+        """Return the library's models, the default one first, and how many of its pictures each covers."""
+        return coverage(self.catalog)
+
+    def use_model(self, model: str) -> None:
+        """Make this model of the library the default for searches. Raises ClipkitError if it does not have it."""
+        with self.catalog.writing():
+            library_models.use_model(self.catalog, self.layout, model)
+
+    def remove_model(self, model: str) -> int:
+        """Delete a model's embeddings and search index from the library; return the number of embeddings.
+
+        Raises ClipkitError if the library does not have that model, or has no other.
+        """
+        with self.catalog.writing():
+            self._searchers.clear()
+            return library_models.remove_model(self.catalog, self.layout, model)
+
+    # --- maintenance ---
+
     def info(self) -> Facts:
-        """What the library holds, in numbers."""
+        """Return what the library holds, in numbers."""
         return facts(self.catalog)
 
     def failures(self) -> Iterator[Failure]:
-        """Files that gave no picture, and why."""
+        """Yield the files that could not be indexed, and why."""
         return self.catalog.failures()
 
     def check(self, *, repair: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
-        """Looks for damage in catalog and search indexes; with `repair`, rebuilds what can be rebuilt."""
+        """Check the catalog and the search indexes for damage; `repair` rebuilds what can be rebuilt."""
         from clipkit.indexing.checking import check
 
         self._searchers.clear()
-        return check(self, repair=repair, progress=progress)
+        return check(self.catalog, self.layout, repair=repair, progress=progress)
 
     def remove(self, paths: Sequence[str | Path]) -> int:
-        """Takes files, or all below folders, out of the library; returns how many. Nothing on disk is touched."""
+        """Remove files, or everything below folders, from the library; return how many. The pictures stay on disk."""
         with self.catalog.writing():
             self._searchers.clear()
             return self.catalog.remove([Path(os.path.abspath(Path(path).expanduser())) for path in paths])
 
     def purge_orphans(self) -> int:
-        """Drops the embeddings of pictures whose files have all gone; returns how many."""
+        """Delete the embeddings of pictures that no file holds any more; return how many."""
         with self.catalog.writing():
             return self.catalog.purge_orphans()
 
     def delete(self) -> None:
-        """Deletes the whole library from disk; pictures are never touched."""
+        """Delete the whole library from disk, except the indexed pictures, which are never touched."""
         with self.catalog.writing():
             self.catalog.close()
-            for name in ("vectors", "generated", "bridges"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
-            for suffix in ("", "-wal", "-shm"):
-                (self.path / f"catalog.db{suffix}").unlink(missing_ok=True)
-        for name in ("catalog.lock", "catalog.migrating"):
-            (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
-
-    def spaces(self) -> list[ModelCoverage]:
-        """The library's spaces, the default one first, and how many of its pictures each covers."""
-        return coverage(self.catalog)
-
-    def set_default_space(self, space: str) -> None:
-        """Has searches look in this space of the library unless they name another. Raises ClipkitError for others."""
-        with self.catalog.writing():
-            make_default(self.catalog, self._own_space(space))
-
-    def remove_space(self, space: str) -> int:
-        """Takes a space out of the library, its embeddings and its search index; returns how many embeddings.
-
-        Raises ClipkitError if the library has no such space, or no other.
-        """
-        with self.catalog.writing():
-            chosen = self._own_space(space)
-            if len(self.catalog.spaces()) == 1:
-                raise ClipkitError(
-                    f"{chosen} is the only space of library {self.name!r}: add another first "
-                    "(`clipkit index --model ID`), or delete the whole library (`clipkit remove --library`)"
-                )
-            self._searchers.clear()
-            # The files first: they are derived, and without them nothing is lost if this is killed here.
-            shutil.rmtree(self.vectors_folder(chosen), ignore_errors=True)
-            return remove_space(self.catalog, chosen)
+            self.layout.delete_contents()
+        self.layout.delete_locks()
 
     def export(
         self,
         folder: str | Path,
         *,
-        space: str | None = None,
+        model: str | None = None,
         part_size: int = 1_000_000,
         progress: ProgressCallback | None = None,
     ) -> ExportReport:
-        """Writes a space's embeddings (npy) and metadata (parquet) in the layout that clip-retrieval reads."""
+        """Write a model's embeddings (npy) and the metadata (parquet), in the layout that clip-retrieval reads."""
         from clipkit.catalog.exporting import export
 
-        return export(self.catalog, self._own_space(space), Path(folder), part_size=part_size, progress=progress)
-
-    def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
-        """Writes the hits as one labelled picture; its format goes by the name. Raises ClipkitError if it cannot."""
-        from clipkit.searching.sheets import hits_sheet, save
-
-        save(hits_sheet(result), Path(path))
-
-    def comparison_sheet(self, results: Sequence[tuple[str, SearchResult]], path: str | Path) -> None:
-        """Writes the best hits of several searches, a labelled row each."""
-        from clipkit.searching.sheets import rows_sheet, save
-
-        save(rows_sheet(results), Path(path))
-
-    def _own_space(self, space: str | None) -> str:
-        """One of the library's spaces, the default one if none is named; raises ClipkitError for others."""
-        if space is None:
-            return self.space
-        from clipkit.models.registry import canonical_id
-
-        wanted, there = canonical_id(space), list(self.catalog.spaces())
-        if wanted not in there:
-            raise ClipkitError(
-                f"library {self.name!r} has no space {wanted}, it has {', '.join(there)}; "
-                f"`clipkit index --model {wanted}` adds it"
-            )
-        return wanted
-
-    def _searcher(self, space: str, device: str) -> Searcher:
-        """Kept between searches, until the catalog changes."""
-        from clipkit.models.encoder import load_encoder
-        from clipkit.searching.searcher import Searcher
-
-        searcher = self._searchers.get(space)
-        if searcher is None or searcher.is_stale():
-            encoder = load_encoder(space, device, search=True)
-            searcher = self._searchers[space] = Searcher(self.catalog, encoder, self.vectors_folder(space))
-        return searcher
+        wanted = library_models.resolve_model(self.catalog, self.layout, model)
+        return export(self.catalog, wanted, Path(folder), part_size=part_size, progress=progress)

@@ -10,7 +10,7 @@ import numpy as np
 from clipkit.models.encoder import load_encoder, unit
 from clipkit.samples.painting import paint
 from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
-from clipkit.searching.searcher import trust
+from clipkit.searching.unknown_words import confidence_factor
 
 LIBRARY, QUERIES = 2000, 400
 LACKING, LACKING_SETTINGS = 24, 2
@@ -78,5 +78,5 @@ def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
         "queries": unit(encoder.encode_texts([text for _, text in queries])),
         "kinds": kinds,
         "present": np.array(present),
-        "known": np.array([trust(encoder.unknown_words(text)) for _, text in queries]),
+        "known": np.array([confidence_factor(encoder.unknown_words(text)) for _, text in queries]),
     }

@@ -14,7 +14,7 @@ class ModelCoverage:
     `default`: it is the one that a search looks in unless it names another.
     """
 
-    space: str
+    model: str
     dimension: int
     embedded: int
     pictures: int

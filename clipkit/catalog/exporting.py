@@ -22,10 +22,10 @@ _COLUMNS = ("width", "height", "format", "taken_at", "utc_offset", "camera", "la
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """How many vectors of which space went into how many parts; one row a file, so copies have a row each."""
+    """How many vectors of which model went into how many parts; one row a file, so copies have a row each."""
 
     folder: str
-    space: str
+    model: str
     vectors: int
     parts: int
 

@@ -12,7 +12,7 @@ from clipkit.catalog.coverage import coverage
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Counts of a library. `images` are files that searches show, `pictures` distinct contents of them, `bytes` their
-    size; `spaces` is space id -> embedded pictures that such a file still holds, the default space first; `orphans` are
+    size; `models` is model id -> embedded pictures that such a file still holds, the default model first; `orphans` are
     embeddings whose files have all gone.
 
     `generated` counts pictures that a model made: those that this library made itself, and `marked` files in its
@@ -25,7 +25,7 @@ class Facts:
     first_taken: str | None
     last_taken: str | None
     failures: dict[str, int]
-    spaces: dict[str, int]
+    models: dict[str, int]
     orphans: int
     generated: int
     marked: int
@@ -40,10 +40,10 @@ class Facts:
         rows = [("pictures", f"{self.pictures:,} in {self.images:,} files, {self.bytes / 1e6:,.1f} MB")]
         if self.first_taken and self.last_taken:
             rows.append(("taken", f"{self.first_taken[:10]} to {self.last_taken[:10]}"))
-        for space, count in self.spaces.items():
+        for model, count in self.models.items():
             # Rounded down: all but one of a million is not 100%.
             share = 100 * count // self.pictures if self.pictures else 100
-            rows.append(("space", f"{space}: {count:,} of {self.pictures:,} pictures ({share}%)"))
+            rows.append(("model", f"{model}: {count:,} of {self.pictures:,} pictures ({share}%)"))
         if self.failures:
             kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.failures.items()))
             rows.append(("failed", f"{sum(self.failures.values()):,} files ({kinds})"))
@@ -74,7 +74,7 @@ def facts(catalog: Catalog) -> Facts:
     marked, marked_shown = execute(
         "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE made IS NOT NULL"
     ).fetchone()
-    spaces = {covered.space: covered.embedded for covered in coverage(catalog)}
+    models = {covered.model: covered.embedded for covered in coverage(catalog)}
     return Facts(
         images=images,
         pictures=pictures,
@@ -82,7 +82,7 @@ def facts(catalog: Catalog) -> Facts:
         first_taken=first,
         last_taken=last,
         failures=dict(Counter(dict(execute("SELECT kind, COUNT(*) FROM failures GROUP BY kind").fetchall()))),
-        spaces=spaces,
+        models=models,
         orphans=execute(f"SELECT COUNT(*) FROM embeddings WHERE NOT {HELD}").fetchone()[0],
         generated=marked + execute("SELECT COUNT(*) FROM generations").fetchone()[0],
         marked=marked,

@@ -24,7 +24,7 @@ class Generated:
 
     path: Path
     query: dict
-    space: str
+    model: str
     prior: str
     decoder: str
     seed: int
@@ -42,7 +42,7 @@ class Generated:
             "seed": self.seed,
             "decoder": self.decoder,
             "prior": self.prior,
-            "space": self.space,
+            "model": self.model,
             "steps": self.steps,
             "guidance": self.guidance,
             "query": self.query,
@@ -66,7 +66,7 @@ def record(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Genera
             " steps = excluded.steps, guidance = excluded.guidance, parents = excluded.parents,"
             " created_at = excluded.created_at, route = excluded.route RETURNING id",
             [
-                to_stored(path), _canonical(made.query), made.space, made.prior, made.decoder, made.seed, made.steps,
+                to_stored(path), _canonical(made.query), made.model, made.prior, made.decoder, made.seed, made.steps,
                 made.guidance, json.dumps(list(made.parents)), made.created_at, json.dumps(list(made.route)),
             ],
         )  # fmt: skip

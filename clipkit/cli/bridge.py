@@ -29,7 +29,7 @@ def bridge() -> None:
 def fit(to: str, space: str | None, sample: int, device: str, as_json: bool, name: str, indexes: Path | None) -> int:
     """Fit a bridge on pictures of the library embedded in both spaces, and say how good it is on those held out."""
     with open_library(name, indexes) as library, progress_bar() as progress:
-        fitted = library.fit_bridge(to, space=space, sample=sample, device=device, progress=progress)
+        fitted = library.fit_bridge(to, model=space, sample=sample, device=device, progress=progress)
     if as_json:
         click.echo(json.dumps(fitted.to_json()))
         return 0

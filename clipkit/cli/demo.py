@@ -26,7 +26,7 @@ def demo(folder: Path | None, scenes: int) -> int:
     with progress_bar() as progress:
         write_samples(photos, scenes, progress=progress)
     say(f"1. Wrote {scenes} scenes to {shown(photos)}")
-    with Library.open_or_create(indexes / "default", space="tiny") as library:
+    with Library.open_or_create(indexes / "default", model="tiny") as library:
         with progress_bar() as progress:
             report = library.index([photos], progress=progress)
         say(f"2. {summary(report)}")

@@ -77,7 +77,7 @@ def generate(
         try:
             library = open_library(name, indexes)
         except LibraryNotFound:
-            from clipkit.generation.fallback import generate as generate_alone
+            from clipkit.generation.generate import generate as generate_alone
 
             if not (decoder and output):
                 raise

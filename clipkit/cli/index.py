@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from clipkit.catalog.layout import library_folder
 from clipkit.cli.model_choice import ensure_model
 from clipkit.cli.options import json_option, library_options
 from clipkit.cli.printing import say, shown
@@ -14,7 +15,7 @@ from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.roots import check_paths
-from clipkit.library import Library, library_folder
+from clipkit.library import Library
 
 
 @click.command()
@@ -69,9 +70,9 @@ def index(
         raise ClipkitError(f"there is no library {name!r} yet: name some folders, as in `clipkit index ~/Pictures`")
     if model or is_new:
         model = ensure_model(model, yes=yes)
-    with Library.open_or_create(folder, space=model) as library, progress_bar() as progress:
+    with Library.open_or_create(folder, model=model) as library, progress_bar() as progress:
         report = library.index(
-            paths, space=model, exclude=exclude, include_generated=include_generated, device=device,
+            paths, model=model, exclude=exclude, include_generated=include_generated, device=device,
             batch_size=batch_size, workers=workers, max_pixels=max_pixels,
             remove_missing=remove_missing, progress=progress,
         )  # fmt: skip
@@ -98,8 +99,8 @@ def summary(report: IndexReport) -> str:
     line += f" ({report.seconds:.1f} s)"
     if report.generated:
         line += f"\n{report.generated:,} files are marked as made by a model: see `clipkit info`."
-    if len(report.spaces) > 1:
-        line += f"\nEmbedded in {', '.join(report.spaces)}: {report.embedded:,} embeddings."
+    if len(report.models) > 1:
+        line += f"\nEmbedded in {', '.join(report.models)}: {report.embedded:,} embeddings."
     if report.failed:
         line += "\n`clipkit failures` names the files that gave no picture, and why."
     return line

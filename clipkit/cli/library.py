@@ -90,9 +90,9 @@ def remove(paths: tuple[Path, ...], orphans: bool, whole: bool, yes: bool, name:
 def export(folder: Path, space: str | None, part_size: int, name: str, indexes: Path | None, as_json: bool) -> int:
     """Write embeddings and metadata to FOLDER as img_emb/*.npy and metadata/*.parquet, as clip-retrieval reads them."""
     with open_library(name, indexes) as library, progress_bar() as progress:
-        report = library.export(folder, space=space, part_size=part_size, progress=progress)
+        report = library.export(folder, model=space, part_size=part_size, progress=progress)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
-        say(f"{report.vectors:,} vectors of {report.space} in {report.parts} parts in {shown(folder)}")
+        say(f"{report.vectors:,} vectors of {report.model} in {report.parts} parts in {shown(folder)}")
     return 0

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from clipkit.library import Library, library_folder
+from clipkit.catalog.layout import library_folder
+from clipkit.library import Library
 from clipkit.searching.query import Query, is_url
 
 Command = Callable[..., Any]

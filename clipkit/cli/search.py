@@ -100,7 +100,7 @@ def search(
         with progress_bar() as progress:
             result = library.search(
                 query, k=k, filters=filters, min_confidence=min_confidence, generate=generate, fresh=fresh,
-                space=space, device=device, progress=progress,
+                model=space, device=device, progress=progress,
             )  # fmt: skip
         if contact_sheet:
             library.contact_sheet(result, contact_sheet)

@@ -22,13 +22,13 @@ def spaces() -> None:
 def list_spaces(name: str, indexes: Path | None, as_json: bool) -> int:
     """List a library's spaces, and how many of its pictures each covers. The first is searched by default."""
     with open_library(name, indexes) as library:
-        covered = library.spaces()
+        covered = library.models()
     if as_json:
         click.echo(json.dumps([space.to_json() for space in covered]))
         return 0
     for space in covered:
         default = "  default" if space.default else ""
-        say(f"{space.space:40} {space.dimension:5} d  {space.embedded:,} of {space.pictures:,} pictures{default}")
+        say(f"{space.model:40} {space.dimension:5} d  {space.embedded:,} of {space.pictures:,} pictures{default}")
     return 0
 
 
@@ -38,8 +38,8 @@ def list_spaces(name: str, indexes: Path | None, as_json: bool) -> int:
 def default(space: str, name: str, indexes: Path | None) -> int:
     """Search in this space unless --space names another."""
     with open_library(name, indexes) as library:
-        library.set_default_space(space)
-        say(f"library {library.name!r} is searched in {library.space}")
+        library.use_model(space)
+        say(f"library {library.name!r} is searched in {library.model}")
     return 0
 
 
@@ -49,6 +49,6 @@ def default(space: str, name: str, indexes: Path | None) -> int:
 def remove(space: str, name: str, indexes: Path | None) -> int:
     """Take a space out of a library: its embeddings and its search index. The last one stays."""
     with open_library(name, indexes) as library:
-        removed = library.remove_space(space)
+        removed = library.remove_model(space)
         say(f"{removed:,} embeddings of {space} removed from library {library.name!r}")
     return 0

@@ -1,12 +1,15 @@
-"""Fitting a bridge on a library's own pictures, from one of its spaces to what a decoder takes."""
+"""Fitting a bridge on a library's own pictures, from one of its models to what a decoder takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.layout import Layout
 from clipkit.catalog.stored import sample_of, stored_embeddings
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
@@ -18,60 +21,58 @@ from clipkit.progress import Progress, ProgressCallback
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipkit.library import Library
+    ImageTower = Callable[[Sequence[Image]], np.ndarray]
+    """Pictures -> embeddings float32 (n, d), not normalised."""
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 def fit_bridge(
-    library: Library,
+    catalog: Catalog,
+    layout: Layout,
+    source: str,
     to: str,
     *,
-    space: str | None,
     sample: int,
     device: str,
     progress: ProgressCallback | None,
 ) -> Bridge:
-    """See `Library.fit_bridge`. What is embedded for the fit is kept in memory only."""
-    source = canonical_id(space) if space else library.space
-    if source not in library.catalog.spaces():
-        raise ClipkitError(f"this library has no space {source}: `clipkit info` names those it has")
+    """Fit and save a bridge from `source`, the id of one of the library's models; see `Library.fit_bridge`.
+
+    Embeddings computed for the fit are not stored.
+    """
     if sample < FEWEST:
         raise ClipkitError(f"a bridge needs a sample of at least {FEWEST} pictures")
     entry = _decoder(to)
-    target = entry.target if entry else canonical_id(to)
+    target = _target(to)
     if target == source or (entry and source in entry.spaces):
-        raise ClipkitError(f"the library is in the space {source} already: no bridge is needed to it")
-    contents = sample_of(library.catalog, source, sample)
+        raise ClipkitError(f"the library already has embeddings of {source}: no bridge is needed to it")
+    contents = sample_of(catalog, source, sample)
     if len(contents) < FEWEST:
         raise ClipkitError(
-            f"a bridge needs at least {FEWEST} pictures in {source}, and the library has {len(contents)}"
+            f"a bridge needs at least {FEWEST} pictures embedded with {source}; the library has {len(contents)}"
         )
-    there = stored_embeddings(library.catalog, [content for content, _ in contents], target)
-    lacking = [(content, number) for content, number in contents if content not in there]
+    targets = stored_embeddings(catalog, [content for content, _ in contents], target)
+    lacking = [(content, number) for content, number in contents if content not in targets]
     if lacking:
-        there |= _embedded(library, lacking, _image_tower(target, entry, device), progress)
-    both = [content for content, _ in contents if content in there]
-    known = stored_embeddings(library.catalog, both, source)
+        side, encode = _image_tower(target, entry, device)
+        targets |= _embed(catalog, lacking, side, encode, progress)
+    both = [content for content, _ in contents if content in targets]
     if len(both) < FEWEST:
-        raise ClipkitError(f"only {len(both)} pictures of the library could be read: a bridge needs {FEWEST}")
-    fitted = fit(source, target, np.stack([known[c] for c in both]), np.stack([there[c] for c in both]))
-    save(fitted, library.path / "bridges")
+        raise ClipkitError(f"only {len(both)} pictures of the library could be read; a bridge needs {FEWEST}")
+    sources = stored_embeddings(catalog, both, source)
+    fitted = fit(source, target, np.stack([sources[c] for c in both]), np.stack([targets[c] for c in both]))
+    save(fitted, layout.bridges)
     return fitted
 
 
-def remove_bridges(library: Library, to: str | None) -> int:
-    """See `Library.remove_bridges`."""
-    folder = library.path / "bridges"
-    entry = _decoder(to) if to else None
-    target = entry.target if entry else canonical_id(to) if to else ""
-    removed = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        names_it = path.name.endswith(file_of(folder, "", target).name)
-        if to is None or names_it:
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+def remove_bridges(folder: Path, to: str | None) -> int:
+    """Delete the bridges in `folder` to a model or decoder, or all; return how many."""
+    ending = file_of(folder, "", _target(to)).name if to else ""
+    paths = [path for path in sorted(folder.glob("*.safetensors")) if path.name.endswith(ending)]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
 
 
 def _decoder(to: str) -> registry.DecoderEntry | None:
@@ -81,26 +82,34 @@ def _decoder(to: str) -> registry.DecoderEntry | None:
         return None
 
 
-def _image_tower(
-    target: str, entry: registry.DecoderEntry | None, device: str
-) -> tuple[int, Callable[[Sequence[Image]], np.ndarray]]:
-    """The side that it wants pictures to have at least, and what encodes them: that of the space if its files are
-    here, else that of a decoder that takes the space."""
+def _target(to: str) -> str:
+    """Return the name by which bridges record where they lead."""
+    entry = _decoder(to)
+    return entry.target if entry else canonical_id(to)
+
+
+def _image_tower(target: str, entry: registry.DecoderEntry | None, device: str) -> tuple[int, ImageTower]:
+    """Return the shortest side, in pixels, to decode pictures at, and the image tower.
+
+    It is the model's own if its files are on disk, else that of a decoder that takes the model's embeddings.
+    """
     from clipkit.generation.loading import has_trained_prior, load_conditions
     from clipkit.models.encoder import load_encoder
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
     tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.tower_folder(e)), None)
-    here = is_here(target)
-    if tower and not (here and target == tower.space):
+    on_disk = is_here(target)
+    if tower and not (on_disk and target == tower.space):
         conditions = load_conditions(tower, device)
         return 448, conditions.of_pictures
     if entry and entry.folder and not entry.space:
-        raise DecoderNotAvailable(f"the decoder {entry.id} has no image tower, and names no space in its clipkit.json")
-    if entry and not here:
         raise DecoderNotAvailable(
-            f"the image tower of the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` "
-            f"fetches it, or `clipkit models pull {target}` the model of its space"
+            f"the decoder {entry.id} lacks an image tower, and its clipkit.json does not name a model"
+        )
+    if entry and not on_disk:
+        raise DecoderNotAvailable(
+            f"the image tower of the decoder {entry.id} is not on this machine; download it with "
+            f"`clipkit decoders pull {entry.id}`, or its model with `clipkit models pull {target}`"
         )
     encoder = load_encoder(target, device, export=False)
 
@@ -110,32 +119,32 @@ def _image_tower(
     return 2 * encoder.preprocessing.size, encode
 
 
-def _embedded(
-    library: Library,
+def _embed(
+    catalog: Catalog,
     contents: Sequence[tuple[str, int]],
-    tower: tuple[int, Callable[[Sequence[Image]], np.ndarray]],
+    side: int,
+    encode: ImageTower,
     progress: ProgressCallback | None,
 ) -> dict[str, np.ndarray]:
-    """Content hash -> embedding of the pictures that can still be read."""
+    """Return content hash -> embedding, leaving out pictures that can no longer be read."""
     from clipkit.images.decoding import open_picture
 
-    side, encode = tower
-    found: dict[str, np.ndarray] = {}
-    for start in range(0, len(contents), BATCH):
-        part = contents[start : start + BATCH]
-        at = library.catalog.files_of([number for _, number in part])
-        names: list[str] = []
+    embeddings: dict[str, np.ndarray] = {}
+    for start in range(0, len(contents), BATCH_SIZE):
+        batch = contents[start : start + BATCH_SIZE]
+        files = catalog.files_of([number for _, number in batch])
+        hashes: list[str] = []
         pictures: list[Image] = []
-        for content, number in part:
-            for row in at.get(number, ()):
+        for content, number in batch:
+            for row in files.get(number, ()):
                 try:
                     pictures.append(open_picture(row.path, shortest_side=side).image)
                 except UnreadableImage:
                     continue
-                names.append(content)
+                hashes.append(content)
                 break
         if pictures:
-            found |= dict(zip(names, encode(pictures), strict=True))
+            embeddings |= dict(zip(hashes, encode(pictures), strict=True))
         if progress:
-            progress(Progress("embedding the sample", min(start + BATCH, len(contents)), len(contents)))
-    return found
+            progress(Progress("embedding the sample", min(start + BATCH_SIZE, len(contents)), len(contents)))
+    return embeddings

@@ -1,200 +1,75 @@
-"""The missing picture: made on request, or when a search found that nothing matches."""
+"""The fallback of a search: whether to generate a picture, and if not, why not."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from clipkit.atomic import clear_unfinished
-from clipkit.catalog.generated import Generated, made_before, record
-from clipkit.catalog.records import now
-from clipkit.errors import BadQuery, ClipkitError, DecoderNotAvailable
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.generated import made_before
+from clipkit.catalog.layout import Layout
+from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import registry
+from clipkit.generation.generate import generate
 from clipkit.progress import ProgressCallback
-from clipkit.searching.query import Query, picture_of
 from clipkit.searching.result import SearchResult
-
-if TYPE_CHECKING:
-    from clipkit.generation.decoder import Settings
-    from clipkit.generation.routes import Ground, Plan, Which
-    from clipkit.library import Library
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MOST = 1000
+from clipkit.searching.unknown_words import known_share
 
 
-def generate(
-    query: Query,
-    count: int = 1,
-    *,
-    library: Library | None = None,
-    decoder: str | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    size: int | None = None,
-    output: Path | None = None,
-    route: Which = "auto",
-    device: str = "auto",
-    say: Callable[[str], None] | None = None,
-    may_fetch: bool = True,
-    progress: ProgressCallback | None = None,
-) -> list[Generated]:
-    """Makes pictures of a query and marks them; see `Library.generate`. Without a library `output` is needed.
-
-    What a decoder lacks is downloaded only if it is named and `may_fetch`.
-    """
-    from clipkit.generation import decoder_files, routes
-    from clipkit.generation.synthesis import make
-    from clipkit.generation.synthesis import settings as checked
-
-    if not 1 <= count <= MOST:
-        raise BadQuery(f"the number of pictures must be from 1 to {MOST}")
-    if library is not None:
-        library.catalog.require_writable()  # it records what is made
-    entry = chosen(library, decoder)
-    first = checked(entry, seed=seed, steps=steps, guidance=guidance, size=size)
-    if output is not None and output.suffix.lower() not in SUFFIXES:
-        raise BadQuery(f"{output} has no picture's name: let it end in one of {', '.join(SUFFIXES)}")
-    folder = output.parent if output is not None else library.path / "generated" if library else None
-    if folder is None:
-        raise BadQuery("without a library the picture needs a place: give one with -o FILE")
-    ground = ground_of(library)
-    plan = plan_of(query, entry, ground, route=route, named=bool(decoder) and may_fetch)
-    pictures = [picture_of(leg.part.value, size_of(entry)) if routes.needs_picture(leg) else None for leg in plan.legs]
-    for line in plan.notes if say else ():
-        say(line)  # type: ignore[misc]
-    if plan.fetches:
-        decoder_files.fetch(entry, tower=plan.tower, progress=progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    clear_unfinished(folder)
-    wishes, nothing = routes.wishes(plan, ground, pictures, device)
-    parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
-    results = []
-    pairs = make(entry, wishes, first, count, nothing=nothing, device=device, progress=progress)
-    for number, (image, settings) in enumerate(pairs):
-        path = _place(folder, query, settings, output, number, count)
-        made = Generated(
-            path.absolute(), query.to_json(), entry.space, "" if entry.reads_words else entry.prior or entry.id,
-            entry.id, settings.seed, settings.steps, settings.guidance, now(), parents, route=tuple(plan.to_json()),
-        )  # fmt: skip
-        results.append(_keep(library, made, image, settings))
-    return results
-
-
-def plan_of(query: Query, entry: registry.DecoderEntry, ground: Ground, *, route: Which, named: bool) -> Plan:
-    """The route of every term of a query; see `clipkit.generation.routes.plan`."""
-    from clipkit.generation import routes
-
-    parts = [
-        routes.Part(term.value, term.is_picture, term.weight, routes.content_of(term.value) if term.is_picture else "")
-        for term in query.terms()
-    ]
-    return routes.plan(parts, entry, ground, route=route, named=named)
-
-
-def ground_of(library: Library | None) -> Ground:
-    """What routes may use of a library, or of none."""
-    from clipkit.generation.routes import Ground
-
-    return Ground(library.catalog, library.path / "bridges") if library else Ground()
-
-
-def make_missing(
-    library: Library,
+def generate_fallback(
+    catalog: Catalog,
+    layout: Layout,
     result: SearchResult,
     *,
-    always: bool,
+    when: Literal["auto", "never", "always"],
     fresh: bool,
     device: str,
     progress: ProgressCallback | None,
-    known_words: float,
 ) -> SearchResult:
-    """The result with the missing picture, or with a note that says why there is none.
+    """Return the result with a generated picture, or with a note that says why there is none.
 
-    Pictures of photographs that nobody asked for by name are only made where that takes neither a download nor minutes.
-    The same query gets the picture that it got before, unless a `fresh` one is wanted.
+    "auto" generates if nothing matches and a decoder can do so at once, without a download and without taking minutes;
+    "always" generates whatever matches, and raises DecoderNotAvailable if it cannot.
+    A picture generated earlier for the same query is returned again, unless `fresh`.
     """
-    entry = registry.for_spaces(result.space, *library.catalog.spaces())
-    if not known_words:
-        return replace(result, notes=(*result.notes, "no picture was made: the model knows none of these words"))
+    if when == "never" or (when == "auto" and result.matched):
+        return result
+    always = when == "always"
+    if not known_share(result.query, result.unknown_words):
+        return _with_note(result, "no picture was generated: the model knows none of these words")
+    entry = registry.for_spaces(result.model, *catalog.spaces())
     reason = registry.why_not_now(entry)
     if reason and not (always and registry.on_disk(entry)):
         if always:
             raise DecoderNotAvailable(reason)
-        return replace(result, notes=(*result.notes, reason))
-    before = None if fresh else made_before(library.catalog, result.query.to_json(), entry.id)
-    if library.catalog.read_only and not before and not always:
-        return replace(result, notes=(*result.notes, "no picture was made: the library may not be written to"))
+        return _with_note(result, reason)
+    earlier = None if fresh else made_before(catalog, result.query.to_json(), entry.id)
+    if catalog.read_only and not earlier and not always:
+        return _with_note(result, "no picture was generated: the library is read-only")
     try:
-        made = (
-            before
+        picture = (
+            earlier
             or generate(
-                result.query, library=library, decoder=entry.id, may_fetch=False, device=device, progress=progress
+                result.query,
+                catalog=catalog,
+                layout=layout,
+                decoder=entry.id,
+                may_fetch=False,
+                device=device,
+                progress=progress,
             )[0]
         )
     except DecoderNotAvailable as error:
         if always:
             raise
-        return replace(result, notes=(*result.notes, f"no picture was made: {error}"))
-    when = f"made before, on {made.created_at[:10]}" if before else "made just now"
-    note = f"this picture was made, not found ({when} by the decoder {made.decoder}, seed {made.seed}): {made.path}"
-    return replace(result, generated=(made,), notes=(*result.notes, note))
+        return _with_note(result, f"no picture was generated: {error}")
+    when_generated = f"on {picture.created_at[:10]}" if earlier else "just now"
+    note = (
+        f"this picture was generated {when_generated}, not found "
+        f"(decoder {picture.decoder}, seed {picture.seed}): {picture.path}"
+    )
+    return _with_note(replace(result, generated=(picture,)), note)
 
 
-def chosen(library: Library | None, decoder: str | None) -> registry.DecoderEntry:
-    """The decoder to make a picture with: the one that is named, or the library's own if it is on this machine."""
-    if decoder:
-        return registry.find(decoder)
-    if library is None:
-        raise DecoderNotAvailable("there is no library to take the model from: name a decoder, as in --decoder tiny")
-    entry = registry.for_spaces(library.space, *library.catalog.spaces())
-    if not registry.on_disk(entry):
-        raise DecoderNotAvailable(registry.why_not_now(entry))
-    return entry
-
-
-def size_of(entry: registry.DecoderEntry) -> int:
-    """The shorter side to open pictures at: enough for any image tower."""
-    return max(448, entry.size)
-
-
-def _place(folder: Path, query: Query, settings: Settings, output: Path | None, number: int, count: int) -> Path:
-    if output is not None:
-        return output if count == 1 else output.with_stem(f"{output.stem}-{number + 1}")
-    words = re.sub(r"[^a-z0-9]+", "-", query.text.lower()).strip("-")[:60].strip("-") or "picture"
-    path, again = folder / f"{words}-{settings.seed}.png", 1
-    while path.exists():
-        again += 1
-        path = folder / f"{words}-{settings.seed}-{again}.png"
-    return path
-
-
-def _keep(library: Library | None, made: Generated, image, settings: Settings) -> Generated:
-    from clipkit.marks.provenance import Provenance
-    from clipkit.marks.writing import save_marked
-
-    says = Provenance(
-        query=_in_words(made.query), model=made.decoder, seed=made.seed, steps=made.steps, guidance=made.guidance,
-    )  # fmt: skip
-
-    def put() -> None:
-        try:
-            save_marked(image, made.path, says)
-        except OSError as error:
-            raise ClipkitError(f"cannot write the picture {made.path}: {error}") from error
-
-    if library is None:
-        put()
-        return made
-    return record(library.catalog, made, put)
-
-
-def _in_words(query: dict) -> str:
-    """A query as one line."""
-    like: Sequence[str] = [f"like {Path(name).name}" for name in query["like"]]
-    away: Sequence[str] = [f"not {name}" for name in query["not"]]
-    return ", ".join(part for part in (query["text"], *like, *away) if part)
+def _with_note(result: SearchResult, note: str) -> SearchResult:
+    return replace(result, notes=(*result.notes, note))

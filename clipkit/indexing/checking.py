@@ -1,21 +1,21 @@
-"""Is a library whole? The catalog is the truth; the search index is rebuilt from it."""
+"""Checking and repairing a library: the search indexes can be rebuilt from the catalog."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
+from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.layout import Layout
 from clipkit.errors import ClipkitError
+from clipkit.indexing.search_index import publish_search_index
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.vectors.publishing import damage
-
-if TYPE_CHECKING:
-    from clipkit.library import Library
 
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was looked at, what is wrong, and what of it was repaired, each a line for people."""
+    """What was checked and is sound, what is damaged, and what was repaired: a line each."""
 
     library: str
     checked: list[str] = field(default_factory=list)
@@ -24,11 +24,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """True if nothing is wrong any more."""
+        """True if there is no damage, or all of it was repaired."""
         return not self.problems
 
-    def to_json(self) -> dict:
-        """Plain data, as `clipkit check --json` prints it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, as `clipkit check --json` prints it."""
         return {
             "library": self.library,
             "ok": self.ok,
@@ -38,43 +38,40 @@ class CheckReport:
         }
 
     def lines(self) -> list[str]:
-        """The report, a line each."""
+        """Return the report for people, a line each."""
         lines = [f"ok        {line}" for line in self.checked]
         lines += [f"repaired  {line}" for line in self.repaired]
         lines += [f"PROBLEM   {line}" for line in self.problems]
         return lines
 
 
-def check(library: Library, *, repair: bool, progress: ProgressCallback | None = None) -> CheckReport:
-    """Checks the catalog, then every space's search index; `repair` rebuilds indexes and needs the space's model."""
-    report = CheckReport(library.name)
-    torn = library.catalog.damage()
-    if torn:
-        report.problems.append(f"catalog.db is damaged ({torn}): put a backup in its place, or index again")
+def check(catalog: Catalog, layout: Layout, *, repair: bool, progress: ProgressCallback | None = None) -> CheckReport:
+    """Check the catalog, then the search index of every model; `repair` rebuilds indexes, for which it loads models."""
+    report = CheckReport(layout.name)
+    if damaged := catalog.damage():
+        report.problems.append(f"catalog.db is damaged ({damaged}); restore it from a backup, or index again")
         return report
     report.checked.append("catalog.db")
-    spaces = list(library.catalog.spaces())
-    for number, space in enumerate(spaces):
+    models = list(catalog.spaces())
+    for number, model in enumerate(models):
         if progress:
-            progress(Progress("checking", number, len(spaces)))
-        wrong = damage(library.vectors_folder(space))
-        if not wrong:
-            report.checked.append(f"search index of {space}")
+            progress(Progress("checking", number, len(models)))
+        damaged = damage(layout.vectors(model))
+        if not damaged:
+            report.checked.append(f"search index of {model}")
         elif repair:
             try:
-                _rebuild(library, space, progress)
-                report.repaired.append(f"search index of {space} ({wrong})")
+                _rebuild(catalog, layout, model, progress)
+                report.repaired.append(f"search index of {model} ({damaged})")
             except ClipkitError as error:
-                report.problems.append(f"{wrong}, and it could not be rebuilt: {error}")
+                report.problems.append(f"{damaged}, and it could not be rebuilt: {error}")
         else:
-            report.problems.append(f"{wrong}; `clipkit check --repair` rebuilds it")
+            report.problems.append(f"{damaged}; `clipkit check --repair` rebuilds it")
     return report
 
 
-def _rebuild(library: Library, space: str, progress: ProgressCallback | None) -> None:
+def _rebuild(catalog: Catalog, layout: Layout, model: str, progress: ProgressCallback | None) -> None:
     from clipkit.models.encoder import load_encoder
-    from clipkit.searching.searcher import Searcher
 
-    with library.catalog.writing():
-        searcher = Searcher(library.catalog, load_encoder(space, search=True), library.vectors_folder(space))
-        searcher.publish_if_needed(always=True, progress=progress)
+    with catalog.writing():
+        publish_search_index(catalog, layout, load_encoder(model, search=True), always=True, progress=progress)

@@ -221,7 +221,7 @@ def commit(
     missed: list[Failure] = []
     again: list[Item] = []
     there = {item.hash for item in batch if item.decoded}
-    there |= catalog.known_contents({item.hash for item in batch if item.hash} - there, report.space)
+    there |= catalog.known_contents({item.hash for item in batch if item.hash} - there, report.model)
     for item in batch:
         failure = _failure_of(item, limits)
         if failure and item.tries < TRIES and (fresh := _looked_at_again(item)):
@@ -248,7 +248,7 @@ def commit(
             report.changed += 1
         else:
             report.unchanged += 1
-    catalog.commit_batch(images, space=report.space, embeddings=embeddings, failures=failures, missed=missed)
+    catalog.commit_batch(images, space=report.model, embeddings=embeddings, failures=failures, missed=missed)
     report.embedded += len(embeddings)
     return again
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from clipkit.catalog.catalog import Catalog
 from clipkit.errors import ClipkitError
 from clipkit.images.files import describe_os_error, why_absent
 
@@ -28,8 +29,8 @@ def check_paths(paths: Sequence[Path]) -> None:
         raise ClipkitError(refused[0])
 
 
-def chosen_roots(
-    paths: Sequence[Path], exclude: Sequence[str], known: Mapping[Path, Sequence[str]], *, remove_missing: bool
+def choose_roots(
+    paths: Sequence[Path], exclude: Sequence[str], catalog: Catalog, *, remove_missing: bool
 ) -> dict[Path, tuple[str, ...]]:
     """Folders, absolute -> the globs that each leaves out: those named, or all that are `known`.
 
@@ -37,6 +38,7 @@ def chosen_roots(
     it, with their own globs: the innermost folder decides about a file. With `remove_missing` a known folder may be
     named though it is not there. Raises ClipkitError.
     """
+    known = dict(catalog.roots())
     named = [Path(os.path.abspath(path.expanduser())) for path in paths]
     check_paths([path for path in named if not (remove_missing and path in known)])
     if not named:

@@ -1,81 +1,162 @@
-"""One run of the indexer, from the folders to a published search index."""
+"""An indexing run: bring a library up to date with its folders, one model after another."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.facts import facts
+from clipkit.catalog.layout import Layout
 from clipkit.catalog.records import Failure
+from clipkit.errors import ModelNotAvailable
 from clipkit.images.decoding import Limits
 from clipkit.images.files import is_absent
 from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
-from clipkit.indexing.absence import settle
 from clipkit.indexing.counting import Tally
+from clipkit.indexing.moved_files import remove_moved_and_deleted
 from clipkit.indexing.report import IndexReport
+from clipkit.indexing.search_index import publish_search_index
 from clipkit.marks.reading import made_by
-from clipkit.models.encoder import Encoder
-from clipkit.progress import ProgressCallback
+from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.progress import Progress, ProgressCallback
 
 
-def index(
+@dataclass(frozen=True)
+class IndexOptions:
+    """The options of a run, as `Library.index` documents them."""
+
+    include_generated: bool | None = None
+    remove_missing: bool = False
+    device: str = "auto"
+    batch_size: int = 32
+    workers: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def index_library(
     catalog: Catalog,
-    encoder: Encoder,
+    layout: Layout,
+    models: Sequence[str],
     roots: Mapping[Path, Sequence[str]],
-    *,
-    library: str,
-    batch_size: int = 32,
-    workers: int | None = None,
-    limits: Limits | None = None,
-    remove_missing: bool = False,
+    options: IndexOptions,
     progress: ProgressCallback | None = None,
 ) -> IndexReport:
-    """Brings the catalog up to date with the files below `roots`, absolute paths, each with the globs that it leaves
-    out; hold the catalog's write lock.
+    """Bring every model up to date with `roots`: folder -> its excluded globs; takes the library's write lock.
 
-    Batches are committed as they are done. Files that have vanished are taken out at the end, once the scan has seen
-    every root; see `clipkit.indexing.absence` for what counts as away, and loses nothing unless `remove_missing`.
+    If one of several models cannot be loaded, it is skipped with a note in the report.
+    Raises LibraryBusy, ModelNotAvailable if no model can be loaded.
     """
-    report = IndexReport(library, encoder.space, spaces=[encoder.space])
-    limits = limits or Limits()
-    # A root that cannot be looked at is scanned all the same: the scan says why.
+    started = time.monotonic()
+    with catalog.writing():
+        report = _index_models(catalog, layout, models, roots, options, progress)
+    counts = facts(catalog)
+    report.images, report.generated = counts.images, counts.marked
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _index_models(
+    catalog: Catalog,
+    layout: Layout,
+    models: Sequence[str],
+    roots: Mapping[Path, Sequence[str]],
+    options: IndexOptions,
+    progress: ProgressCallback | None,
+) -> IndexReport:
+    for root, globs in roots.items():  # first, so that the next run can resume this one if it is killed
+        catalog.add_roots([root], globs, include_generated=options.include_generated)
+    total: IndexReport | None = None
+    notes: list[str] = []
+    for model in models:
+        model_progress = _naming(model, progress) if len(models) > 1 else progress
+        try:
+            encoder = load_encoder(model, options.device, progress=model_progress)
+        except ModelNotAvailable as error:
+            notes.append(str(error))
+            continue
+        if encoder.note:
+            notes.append(encoder.note)
+        _add_model(catalog, layout, encoder)
+        report = _index_model(catalog, layout, encoder, roots, options, model_progress)
+        notes += report.notes
+        catalog.show_by_roots()
+        publish_search_index(catalog, layout, encoder, progress=model_progress)
+        total = report if total is None else total.merged_with(report)
+    if total is None:
+        raise ModelNotAvailable(notes[0])
+    total.notes = list(dict.fromkeys(notes))  # notes on folders are the same for every model
+    return total
+
+
+def _add_model(catalog: Catalog, layout: Layout, encoder: Encoder) -> None:
+    if encoder.space not in catalog.spaces():
+        # An interrupted removal may have left files that refer to deleted embeddings.
+        shutil.rmtree(layout.vectors(encoder.space), ignore_errors=True)
+        catalog.add_space(encoder.space, encoder.dimension)
+
+
+def _index_model(
+    catalog: Catalog,
+    layout: Layout,
+    encoder: Encoder,
+    roots: Mapping[Path, Sequence[str]],
+    options: IndexOptions,
+    progress: ProgressCallback | None,
+) -> IndexReport:
+    """Embed what is new below `roots` and commit it batch by batch; remove what is gone once the scan is complete."""
+    report = IndexReport(layout.name, encoder.space, models=[encoder.space])
+    limits, batch_size = options.limits, options.batch_size
+    # Unreadable roots are scanned too: the scan records why they cannot be read.
     present = {root: globs for root, globs in roots.items() if not is_absent(root)}
     catalog.begin_scan()
     in_flight: set[str] = set()
     broken: dict[tuple[str, str], Failure] = {}
     mounts: list[Path] = []
     tally = Tally(present, progress)
-    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits, examine=made_by)
+    pool = DecodePool(options.workers or default_workers(), encoder.preprocessing, limits, examine=made_by)
     try:
         with pool:
-            found = pipeline.scan(present, mounts)
-            new: Iterable[pipeline.Item] = pipeline.diff(found, catalog, encoder.space, limits, report, tally)
+            scanned = pipeline.scan(present, mounts)
+            items: Iterable[pipeline.Item] = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
             while True:
-                again: list[pipeline.Item] = []
-                hashed = pipeline.hash_all(new, limits)
+                retries: list[pipeline.Item] = []
+                hashed = pipeline.hash_all(items, limits)
                 recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
                 decoded = pipeline.decode(recognised, pool)
                 for batch in pipeline.batches(decoded, batch_size):
                     embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
                     postponed = pipeline.commit(batch, embeddings, catalog, limits, report, broken)
                     in_flight.difference_update(item.hash for item in batch if item.needs_decoding)
-                    again += postponed
+                    retries += postponed
                     tally.step(len(batch) - len(postponed))
-                if not again:
+                if not retries:
                     break
-                new = again
+                items = retries
     finally:
         tally.close()
-    removed, report.moved, report.notes = settle(catalog, roots, mounts, remove_missing=remove_missing)
-    report.removed = removed - report.moved
-    report.added -= report.moved
-    report.duplicates = max(0, report.duplicates - report.moved)
+    vanished = remove_moved_and_deleted(catalog, roots, mounts, remove_missing=options.remove_missing)
+    report.notes = vanished.notes
+    report.moved = vanished.moved
+    report.removed = vanished.removed - vanished.moved
+    report.added -= vanished.moved
+    report.duplicates = max(0, report.duplicates - vanished.moved)
     return report
 
 
 def default_workers() -> int:
-    """One decoding process a core, at most eight: beyond that, encoding is what takes the time."""
+    """Return one decoding process per core, at most eight: beyond that, encoding is the bottleneck."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, available))
+
+
+def _naming(model: str, progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback that adds the model's id to the stage."""
+    if progress is None:
+        return None
+    return lambda p: progress(Progress(f"{p.stage} with {model}", p.done, p.total, p.rate))

@@ -1,4 +1,4 @@
-"""Are the files of the hits there? Asked of a bounded number of files, and once of each folder of the library."""
+"""Whether the files of hits still exist, with a bounded number of system calls."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Literal
 from clipkit.catalog.places import Places
 
 Presence = Literal["here", "away", "gone", "unreadable"]
-"""away: on a drive that is not there. gone: deleted or moved. unreadable: the system refuses to say, or fails."""
+"""away: on a drive that is not there. gone: moved or deleted. unreadable: no permission, or an I/O error."""
 
 
-class Looker:
-    """Looks whether files are there, for one search. `in_vain` counts the times that it asked the system about a file
-    that cannot be shown."""
+class PresenceChecker:
+    """Checks files for one search; a missing or unplugged folder is checked once for all files below it.
+
+    `failed_checks` counts the files that were checked one by one and cannot be shown.
+    """
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._missing_folders: set[Path] = set()
-        self.in_vain = 0
+        self.failed_checks = 0
         self.unreadable_folder: Path | None = None
 
-    def look(self, path: Path) -> Presence:
-        """Whether a file is there; a missing folder, or one that is away, answers for all files below it."""
+    def check(self, path: Path) -> Presence:
+        """Return whether a file exists, and if not, why."""
         place = self._places.place_of(path)
         standing = self._places.standing(place) if place else "here"
         if standing == "closed":
@@ -39,13 +41,13 @@ class Looker:
         except (FileNotFoundError, NotADirectoryError):
             if standing in ("another", "away"):
                 return "away"
-            self.in_vain += 1
+            self.failed_checks += 1
             if not os.path.lexists(path.parent):
                 self._missing_folders.add(path.parent)
             return "gone"
         except (OSError, ValueError):
             if standing in ("another", "away"):
                 return "away"
-            self.in_vain += 1
+            self.failed_checks += 1
             self.unreadable_folder = path.parent
             return "unreadable"

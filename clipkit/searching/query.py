@@ -113,7 +113,7 @@ def is_picture(value: Picture) -> bool:
 
 
 @dataclass(frozen=True)
-class Means:
+class ModalityMeans:
     """The mean unit vectors of a library's pictures and of its bank of concepts, float32 (d,)."""
 
     image: np.ndarray
@@ -135,7 +135,7 @@ class EmbeddedQuery:
     unknown_words: tuple[str, ...] = ()
 
 
-def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
+def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
     """Encodes every term and joins them.
 
     Raises UnreadableImage or FetchRefused for a picture that cannot be had, BadQuery if the terms cancel out.
@@ -154,7 +154,7 @@ def embed(query: Query, encoder: Encoder, means: Means) -> EmbeddedQuery:
     return EmbeddedQuery(_join(parts, means), _join(wanted, means), kind, unknown)
 
 
-def _join(parts: Sequence[tuple[Term, np.ndarray]], means: Means) -> np.ndarray:
+def _join(parts: Sequence[tuple[Term, np.ndarray]], means: ModalityMeans) -> np.ndarray:
     """One vector, float32 (d,) of unit length, of terms and their unit vectors.
 
     One term is its own vector. Several are first centred, each on the mean of its modality, because texts and

@@ -1,4 +1,4 @@
-"""From an embedded query to hits: the nearest pictures whose files are there, or away, each with its confidence."""
+"""From nearest neighbours to hits: pictures whose files exist or are away, each with its confidence."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipkit.catalog.records import ImageRow
-from clipkit.searching.presence import Looker, Presence
+from clipkit.searching.presence import Presence, PresenceChecker
 from clipkit.searching.result import Hit
 
-SPARE = 8
-"""Candidates taken beyond k, so that a few vanished files do not cost a second search."""
+SPARE_CANDIDATES = 8
+"""Candidates fetched beyond k, so that a few deleted files do not cost a second search."""
 
-MOST_GONE, MOST_CANDIDATES = 1000, 20_000
-"""A search gives up after it has looked in vain for this many files, or has this many candidates more than it needs."""
+MAX_FAILED_CHECKS, MAX_EXTRA_CANDIDATES = 1000, 20_000
+"""A search stops after this many files that cannot be shown, or this many candidates beyond k."""
 
-MOST_COPIES = 100
-"""Files of one picture that are looked for: enough to show."""
+MAX_COPIES = 100
+"""Files listed per picture."""
 
 Search = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""How many -> scores float32 (n,), embedding ids int64 (n,), best first, n at most as many as asked for."""
+"""n -> scores float32 (m,) and embedding ids int64 (m,), best first, m <= n."""
 
 FilesOf = Callable[[np.ndarray], dict[int, list[ImageRow]]]
-"""Embedding ids -> the files of each, those that the filters let through."""
+"""Embedding ids -> the files of each that pass the filters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A picture near the query: its embedding's id, cosine similarity, and its files, the one to show first.
+    """A picture near the query: embedding id, cosine similarity, and its files, the one to show first.
 
-    `away`: none of them is there, but they lie on a drive that is away.
+    `away`: none of its files exists now, but they are on a drive that is away.
     """
 
     embedding: int
@@ -41,54 +41,55 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class PassedOver:
-    """Pictures that were nearer than those found, and why they were passed over. `all`: whether the search went on to
-    its end, rather than stop at so many."""
+class Skipped:
+    """Counts of nearer pictures that were skipped, by reason. `complete`: the search did not stop early."""
 
     gone: int = 0
     unreadable: int = 0
-    all: bool = True
+    complete: bool = True
 
 
-def nearest_existing(search: Search, files_of: FilesOf, looker: Looker, k: int) -> tuple[list[Candidate], PassedOver]:
-    """The k nearest pictures that have a file, or had one on a drive that is away, and those that were passed over.
+def nearest_existing(
+    search: Search, files_of: FilesOf, checker: PresenceChecker, k: int
+) -> tuple[list[Candidate], Skipped]:
+    """Return the k nearest pictures with a file that exists or is away, and what was skipped on the way.
 
-    It gives up after `MOST_GONE` or `MOST_CANDIDATES`.
+    Stops early after `MAX_FAILED_CHECKS` or `MAX_EXTRA_CANDIDATES`.
     """
     found: list[Candidate] = []
-    passed = PassedOver()
-    done, wanted = 0, k + SPARE
+    skipped = Skipped()
+    done, wanted = 0, k + SPARE_CANDIDATES
     while True:
         scores, ids = search(wanted)
         files = files_of(ids[done:])
         for score, embedding in zip(scores[done:].tolist(), ids[done:].tolist(), strict=True):
             by_presence: dict[Presence, list[ImageRow]] = {"here": [], "away": [], "gone": [], "unreadable": []}
             for row in files.get(embedding, ()):
-                if len(by_presence["here"]) >= MOST_COPIES or looker.in_vain >= MOST_GONE:
+                if len(by_presence["here"]) >= MAX_COPIES or checker.failed_checks >= MAX_FAILED_CHECKS:
                     break
-                by_presence[looker.look(row.path)].append(row)
+                by_presence[checker.check(row.path)].append(row)
             here, away = by_presence["here"], by_presence["away"]
             if here or away:
                 found.append(Candidate(embedding, score, [*here, *away], away=not here))
             elif by_presence["unreadable"]:
-                passed.unreadable += 1
+                skipped.unreadable += 1
             else:
-                passed.gone += 1
+                skipped.gone += 1
             if len(found) == k:
-                return found, passed
-            if looker.in_vain >= MOST_GONE:
-                passed.all = False
-                return found, passed
+                return found, skipped
+            if checker.failed_checks >= MAX_FAILED_CHECKS:
+                skipped.complete = False
+                return found, skipped
         if len(ids) < wanted:
-            return found, passed
-        if wanted >= k + MOST_CANDIDATES:
-            passed.all = False
-            return found, passed
-        done, wanted = len(ids), min(4 * wanted, k + MOST_CANDIDATES)
+            return found, skipped
+        if wanted >= k + MAX_EXTRA_CANDIDATES:
+            skipped.complete = False
+            return found, skipped
+        done, wanted = len(ids), min(4 * wanted, k + MAX_EXTRA_CANDIDATES)
 
 
 def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold: float) -> tuple[Hit, ...]:
-    """Hits with ranks from 1; `confidences` float (n,), those of at least `threshold` match."""
+    """Return hits ranked from 1; `confidences` is float (n,), and those of at least `threshold` match."""
     return tuple(
         Hit(
             rank=rank,
@@ -107,21 +108,3 @@ def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold:
         )
         for rank, (candidate, confidence) in enumerate(zip(candidates, confidences, strict=True), start=1)
     )
-
-
-def files_notes(candidates: Sequence[Candidate], passed: PassedOver, looker: Looker) -> list[str]:
-    """What a person should know of the files: which are away, and how many pictures were passed over, and why."""
-    notes = []
-    away = sum(candidate.away for candidate in candidates)
-    if away:
-        hits = "1 hit lies" if away == 1 else f"{away:,} hits lie"
-        notes.append(f"{hits} on a drive or in a folder that is away")
-    if passed.unreadable:
-        files = "1 file" if passed.unreadable == 1 else f"{passed.unreadable:,} files"
-        notes.append(f"passed over {files} that cannot be read now, in {looker.unreadable_folder}")
-    if passed.gone:
-        files = "1 file that has" if passed.gone == 1 else f"{passed.gone:,} files that have"
-        notes.append(f"passed over {files} gone since the last `clipkit index`")
-    if not passed.all:
-        notes.append("so many files have gone that the search stopped; run `clipkit index`, then search again")
-    return notes

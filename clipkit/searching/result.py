@@ -58,7 +58,7 @@ class SearchResult:
 
     query: Query
     library: str
-    space: str
+    model: str
     matched: bool
     confidence: float
     hits: tuple[Hit, ...]
@@ -78,11 +78,11 @@ class SearchResult:
         return {
             "query": {**self.query.to_json(), "unknown_words": list(self.unknown_words)},
             "library": self.library,
-            "space": self.space,
+            "model": self.model,
             "matched": self.matched,
             "confidence": round(self.confidence, 4),
             "hits": [hit.to_json() for hit in self.hits],
-            "generated": [made.to_json() for made in self.generated],
+            "generated": [picture.to_json() for picture in self.generated],
             "notes": list(self.notes),
             "timings_ms": {name: round(ms, 2) for name, ms in self.timings_ms.items()},
         }

@@ -1,9 +1,9 @@
-"""One space of one library, ready to be searched: vectors, match decision, encoder."""
+"""Search over one model's embeddings of a library: encode, filter, rank, decide whether it is a match."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,112 +12,69 @@ import numpy as np
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import uncovered
 from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.catalog.folders import own_names
+from clipkit.catalog.layout import Layout
 from clipkit.catalog.places import Places
-from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
-from clipkit.models.concepts import concept_vectors
+from clipkit.errors import BadQuery
+from clipkit.matching import Matcher
 from clipkit.models.encoder import Encoder
-from clipkit.progress import Progress, ProgressCallback
-from clipkit.searching.presence import Looker
-from clipkit.searching.query import Means, Query, embed
-from clipkit.searching.ranking import Candidate, files_notes, nearest_existing, to_hits
+from clipkit.searching import notes
+from clipkit.searching.library_matcher import concepts_for, current_matcher
+from clipkit.searching.presence import PresenceChecker
+from clipkit.searching.query import ModalityMeans, Query, embed
+from clipkit.searching.ranking import nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
-from clipkit.vectors.current import CurrentVectors, is_behind, publish_current
+from clipkit.searching.unknown_words import confidence_factor
+from clipkit.vectors.current import CurrentVectors
 
-JUDGED = 20
-"""Nearest pictures that the match decision looks at, however few are asked for."""
-
-_FUNCTION_WORDS = frozenset(
-    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "for", "from", "is", "are", "there",
-     "picture", "photo", "photograph", "image", "scene", "pictures", "photos", "photographs", "images", "scenes")
-)  # fmt: skip
-"""Words that say nothing of what a picture shows."""
-
-WORD_DOES_NOT_MATTER = 0.1
-"""How likely a picture that shows the rest of a query shows all of it, with a word that the space does not know."""
+MATCH_CANDIDATES = 20
+"""Nearest pictures that the match decision considers, however few are asked for."""
 
 
 class Searcher:
-    """Made for the state of the catalog at one moment; `is_stale` tells when that has passed."""
+    """A snapshot of the catalog, ready to be searched with one model; discard it once `is_stale`.
 
-    def __init__(self, catalog: Catalog, encoder: Encoder, folder: Path) -> None:
-        self.catalog, self.encoder, self.folder = catalog, encoder, folder
+    It only reads: where the search index on disk is out of date, the rest is loaded from the catalog.
+    """
+
+    def __init__(self, catalog: Catalog, layout: Layout, encoder: Encoder) -> None:
+        self.catalog, self.layout, self.encoder = catalog, layout, encoder
         self._state = self._catalog_state()
-        self.concepts: Sequence[str] = encoder.concepts or concepts()
-        self._file = folder / "matcher.npz"
-        self._matcher: Matcher | None = None
 
     def is_stale(self) -> bool:
-        """Whether the catalog has changed since."""
+        """Return whether the catalog has changed since."""
         return self._catalog_state() != self._state
 
-    def _catalog_state(self) -> tuple:
+    def _catalog_state(self) -> tuple[tuple[int, int] | None, int]:
         space = self.encoder.space
         return self.catalog.spaces().get(space), self.catalog.last_embedding(space)
 
     @cached_property
     def vectors(self) -> CurrentVectors:
-        """The vectors, opened when they are first searched."""
-        return CurrentVectors(self.folder, self.encoder.space, self.catalog)
-
-    @property
-    def matcher(self) -> Matcher:
-        """The match decision for the library as it is: read from disk and brought up to date, or fitted anew."""
-        if self._matcher is None:
-            saved = self._saved()
-            if saved and saved.count == self.vectors.stored:
-                self._matcher = saved.update(self.vectors.newer)
-            else:
-                self._matcher = self._fit()
-        return self._matcher
-
-    @property
-    def _weights(self) -> Calibration:
-        return Calibration.from_json(self.encoder.match) if self.encoder.match else PHOTOGRAPHS
-
-    def _saved(self) -> Matcher | None:
-        """What is on disk, unless it is of another encoder, or another clipkit wrote it with weights of its own."""
-        try:
-            matcher = Matcher.load(self._file)
-        except (OSError, ValueError):
-            return None
-        fits = matcher.calibration == self._weights and len(matcher.text_mean) == self.encoder.dimension
-        return matcher if fits else None
-
-    def _fit(self, progress: ProgressCallback | None = None) -> Matcher:
-        def report(done: int, total: int) -> None:
-            if progress:
-                progress(Progress("encoding concepts, once for this model", done, total))
-
-        bank = concept_vectors(self.encoder, self.concepts, report)
-        none = np.zeros((0, self.encoder.dimension), np.float32)
-        matcher = Matcher.fit(none, bank, keep_images=False, calibration=self._weights)
-        for _, vectors in self.catalog.live_embeddings(self.encoder.space):
-            matcher.update(vectors)
-        return matcher
-
-    def publish_if_needed(self, *, always: bool = False, progress: ProgressCallback | None = None) -> bool:
-        """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
+        """The vectors, opened on first use."""
         space = self.encoder.space
-        if not (always or is_behind(self.folder, space, self.catalog) or self._saved() is None):
-            return False
-        publish_current(self.folder, space, self.catalog)
-        self._matcher = self._fit(progress)
-        self._matcher.save(self._file)
-        return True
+        return CurrentVectors(self.layout.vectors(space), space, self.catalog)
+
+    @cached_property
+    def matcher(self) -> Matcher:
+        """The match decision, loaded or fitted on first use."""
+        statistics = self.layout.match_statistics(self.encoder.space)
+        return current_matcher(statistics, self.catalog, self.encoder, self.vectors)
 
     def search(
-        self, query: Query, k: int, *, filters: Filters, min_confidence: float | None, library: str
+        self, query: Query, k: int, *, filters: Filters | None = None, min_confidence: float | None = None
     ) -> SearchResult:
-        """See `Library.search`."""
+        """Return the k nearest pictures; see `Library.search`. Raises BadQuery, UnreadableImage, FetchRefused."""
+        _check_limits(k, min_confidence)
         clock = _Clock()
-        k = min(k, max(1, len(self.vectors)))  # room is made for k results
+        k = min(k, max(1, len(self.vectors)))  # memory is allocated for k results
         matcher = self.matcher
         clock.lap("load")
-        embedded = embed(query, self.encoder, Means(matcher.image_mean, matcher.text_mean))
+        embedded = embed(query, self.encoder, ModalityMeans(matcher.image_mean, matcher.text_mean))
         clock.lap("encode")
         allowed, condition = None, ""
         if filters:
-            allowed_files(self.catalog, filters)
+            allowed_files(self.catalog, self._resolve_folders(filters))
             allowed, condition = allowed_embeddings(self.catalog, self.encoder.space), ALLOWED
         clock.lap("filter")
 
@@ -126,95 +83,65 @@ class Searcher:
             found = ids[0] >= 0
             return scores[0][found], ids[0][found]
 
-        looker = Looker(Places(self.catalog))
-        candidates, passed = nearest_existing(
-            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), looker, max(k, JUDGED)
+        checker = PresenceChecker(Places(self.catalog))
+        candidates, skipped = nearest_existing(
+            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), checker, max(k, MATCH_CANDIDATES)
         )
         clock.lap("search")
         found = np.zeros((0, self.encoder.dimension), np.float32)
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
         confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
-        confidences = confidences * trust(embedded.unknown_words)
+        confidences = confidences * confidence_factor(embedded.unknown_words)
         threshold = matcher.threshold if min_confidence is None else min_confidence
         confidence = float(confidences.max(initial=0.0))
-        matched = bool(len(candidates)) and confidence >= threshold
-        notes = [*self._unknown(embedded.unknown_words), *files_notes(candidates[:k], passed, looker), *self._notes()]
+        matched = bool(candidates) and confidence >= threshold
+        lines = [
+            *notes.unknown_words_notes(self.encoder.space, embedded.unknown_words),
+            *notes.file_notes(candidates[:k], skipped, checker),
+            *self._notes(),
+        ]
         if not matched:
-            best = int(confidences.argmax()) if len(candidates) else 0
-            notes.append(self._why_not(candidates, embedded.wanted, found[best : best + 1], confidence, threshold))
+            rival = self._rival(embedded.wanted, found[confidences.argmax()]) if candidates else None
+            lines.append(notes.no_match_note(bool(candidates), rival, confidence, threshold))
         clock.lap("match")
         return SearchResult(
             query=query,
-            library=library,
-            space=self.encoder.space,
+            library=self.layout.name,
+            model=self.encoder.space,
             matched=matched,
             confidence=confidence,
             hits=to_hits(candidates[:k], confidences[:k], threshold),
             unknown_words=embedded.unknown_words,
-            notes=tuple(notes),
+            notes=tuple(lines),
             timings_ms=clock.laps,
         )
 
-    def _unknown(self, unknown_words: Sequence[str]) -> list[str]:
-        if not unknown_words:
-            return []
-        words = ", ".join(repr(word) for word in unknown_words)
-        plural = "s" if len(unknown_words) > 1 else ""
-        return [f"the model {self.encoder.space} does not know the word{plural} {words}"]
+    def _resolve_folders(self, filters: Filters) -> Filters:
+        """Return the filters with the folders as the library records them."""
+        names = [name for path in filters.under for name in own_names(self.catalog, Path(path))]
+        return replace(filters, under=tuple(names))
 
     def _notes(self) -> list[str]:
-        notes = []
-        covered = len(self.vectors)
-        if missing := uncovered(self.catalog, covered):
-            space, total = self.encoder.space, covered + missing
-            notes.append(
-                f"searched {covered:,} of {total:,} pictures ({100 * covered // total}%), those that are embedded in "
-                f"{space}; `clipkit index --model {space}` embeds the others"
-            )
-        if self.encoder.note:
-            notes.append(self.encoder.note)
-        if self.vectors.note:
-            notes.append(self.vectors.note)
-        return notes
+        embedded = len(self.vectors)
+        lines = notes.coverage_notes(self.encoder.space, embedded, uncovered(self.catalog, embedded))
+        return [*lines, *(note for note in (self.encoder.note, self.vectors.note) if note)]
 
-    def _why_not(
-        self,
-        candidates: Sequence[Candidate],
-        query: np.ndarray,
-        nearest: np.ndarray,
-        confidence: float,
-        threshold: float,
-    ) -> str:
-        """One line for a person: why nothing matches."""
-        if not candidates:
-            return "nothing matches: no picture of the library is left to look at"
-        rivals = self.matcher.rivals(query, nearest[0], most=1)
-        why = (
-            f"the nearest picture is rather {self.concepts[rivals[0][0]]!r}"
-            if rivals
-            else "the nearest picture is too unlike it"
-        )
-        return f"nothing matches: {why} (confidence {confidence:.2f}, a match needs {threshold:.2f})"
+    def _rival(self, query: np.ndarray, nearest: np.ndarray) -> str | None:
+        """Return the concept that fits the nearest picture better than the query does, if there is one."""
+        rivals = self.matcher.rivals(query, nearest, most=1)
+        return concepts_for(self.encoder)[rivals[0][0]] if rivals else None
 
 
-def known_share(query: Query, unknown_words: Sequence[str]) -> float:
-    """The share of a query's content words that the space knows; what it does not know, it cannot vouch for."""
-    if not unknown_words:
-        return 1.0
-    words = {w for term in query.terms() if not term.is_picture for w in str(term.value).lower().split()}
-    content = {"".join(c for c in word if c.isalpha()) for word in words} - _FUNCTION_WORDS - {""}
-    return 1 - min(1.0, len(unknown_words) / max(len(content), len(unknown_words)))
-
-
-def trust(unknown_words: Sequence[str]) -> float:
-    """What the confidence, which speaks of the other words alone, is multiplied by for words that the space does not
-    know: mostly such a word names what no picture that the space understands can show."""
-    return WORD_DOES_NOT_MATTER ** len(set(unknown_words))
+def _check_limits(k: int, min_confidence: float | None) -> None:
+    if k < 1:
+        raise BadQuery("k must be at least 1")
+    if min_confidence is not None and not 0 <= min_confidence <= 1:  # NaN too
+        raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
 
 
 class _Clock:
-    """Laps in milliseconds."""
+    """Time per stage, in milliseconds."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}

@@ -382,7 +382,7 @@ def test_a_purged_embedding_never_gives_its_id_to_another(catalog):
 
 def test_facts_count_files_contents_failures_and_orphans(catalog):
     empty = facts(catalog)
-    assert (empty.images, empty.pictures, empty.bytes, empty.first_taken, empty.spaces) == (0, 0, 0, None, {SPACE: 0})
+    assert (empty.images, empty.pictures, empty.bytes, empty.first_taken, empty.models) == (0, 0, 0, None, {SPACE: 0})
     put(
         catalog,
         photo("/p/a.jpg", "aa", size=100, taken_at="2019-05-01T10:00:00"),
@@ -397,6 +397,6 @@ def test_facts_count_files_contents_failures_and_orphans(catalog):
     assert (found.images, found.pictures, found.bytes, found.orphans) == (3, 2, 250, 1)
     assert (found.first_taken, found.last_taken) == ("2019-05-01T10:00:00", "2021-05-01T10:00:00")
     assert found.failures == {"truncated": 2, "crashed": 1}
-    assert found.spaces == {SPACE: 2} and found.roots == ["/p"]
+    assert found.models == {SPACE: 2} and found.roots == ["/p"]
     assert found.to_json()["generated"] == 0
     assert dict(found.lines())["pictures"].startswith("2 in 3 files")

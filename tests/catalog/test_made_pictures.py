@@ -92,7 +92,7 @@ def test_a_file_that_changes_its_nature(filled):
 def test_they_are_counted(filled):
     counts = facts(filled)
     assert (counts.images, counts.pictures, counts.generated, counts.marked, counts.marked_shown) == (1, 1, 2, 2, 0)
-    assert counts.spaces == {SPACE: 1} and counts.orphans == 0
+    assert counts.models == {SPACE: 1} and counts.orphans == 0
     assert dict(counts.lines())["generated"].startswith("2 pictures: 2 marked files left out of searches")
     filled.add_roots([Path("/p")], [], include_generated=True)
     filled.show_by_roots()

@@ -52,7 +52,7 @@ def _blue(folder: Path) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_progress_counts_every_step_and_a_family_is_known_without_being_said(request, family, tmp_path):
     from clipkit import Query
-    from clipkit.generation.fallback import generate
+    from clipkit.generation.generate import generate
 
     decoder = tmp_path / "copy"
     shutil.copytree(request.getfixturevalue(family), decoder)

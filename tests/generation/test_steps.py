@@ -34,7 +34,7 @@ def test_every_scheduler_counts_one_to_n(steps, name):
 def test_a_pipeline_with_another_scheduler_counts_its_steps(request, tmp_path: Path, family, name):
     """Stable Diffusion 1.5 comes with PNDM."""
     from clipkit import Query
-    from clipkit.generation.fallback import generate
+    from clipkit.generation.generate import generate
 
     decoder = tmp_path / "decoder"
     shutil.copytree(request.getfixturevalue(family), decoder)

@@ -99,7 +99,7 @@ def test_output_for_pipes(clipkit, scene_folder):
 def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
     clipkit("index", "--model", "tiny", scene_folder)
     info = json.loads(clipkit("info", "--json").out)
-    assert (info["images"], info["spaces"]) == (120, {"tiny": 120})
+    assert (info["images"], info["models"]) == (120, {"tiny": 120})
     assert "tiny: 120 of 120 pictures (100%)" in clipkit("info").out
     assert clipkit("check").code == 0
     index_file = next((tmp_path / "indexes/default/vectors/tiny").glob("index-*.faiss"))

@@ -27,7 +27,7 @@ def scenes(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("generating")
     write_samples(folder / "photos", 120, size=96)
-    with Library.open_or_create(folder / "indexes" / "default", space="tiny") as library:
+    with Library.open_or_create(folder / "indexes" / "default", model="tiny") as library:
         library.index([folder / "photos"])
     return folder
 
@@ -87,7 +87,7 @@ def test_what_is_found_is_not_made_unless_asked_for(clipkit, library_of_scenes):
 
 def test_words_that_the_model_does_not_know_make_no_picture(clipkit, library_of_scenes):
     output = clipkit("search", "xylophonist")
-    assert output.code == 1 and "no picture was made" in output.err
+    assert output.code == 1 and "no picture was generated" in output.err
 
 
 def test_made_pictures_never_match_though_their_folder_is_indexed(clipkit, library_of_scenes):

@@ -48,8 +48,8 @@ def test_twenty_queries_over_a_thousand_unseen_scenes(clipkit, tmp_path):
 def test_json_keeps_its_promises(clipkit, library):
     output = clipkit("search", "a cat on the beach", "--json", "-k", "3")
     answer = json.loads(output.out)
-    assert {"query", "library", "space", "matched", "confidence", "hits", "generated", "timings_ms"} <= set(answer)
-    assert answer["library"] == "default" and answer["space"] == "tiny"
+    assert {"query", "library", "model", "matched", "confidence", "hits", "generated", "timings_ms"} <= set(answer)
+    assert answer["library"] == "default" and answer["model"] == "tiny"
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     assert all({"rank", "path", "score", "confidence", "matched", "id"} <= set(hit) for hit in answer["hits"])
     scores = [hit["score"] for hit in answer["hits"]]

@@ -81,7 +81,7 @@ def test_the_index_files_them_apart(clipkit, made):
     hidden = json.loads(clipkit(*like).out)
     assert len(hidden["hits"]) == 12 and not hidden["matched"] and "made" not in best(clipkit(*like))
     info = json.loads(clipkit("info", "--json").out)
-    assert (info["images"], info["generated"], info["spaces"]) == (12, 2, {"tiny": 12})
+    assert (info["images"], info["generated"], info["models"]) == (12, 2, {"tiny": 12})
     assert "2 marked files left out of searches" in clipkit("info").out
     assert "2 files are marked" in clipkit("index", photos).out
 
@@ -109,7 +109,7 @@ def test_an_export_holds_what_searches_show(clipkit, made, tmp_path):
 def test_from_python(made, tmp_path):
     from clipkit import Library, verify
 
-    with Library.open_or_create(tmp_path / "library", space="tiny") as library:
+    with Library.open_or_create(tmp_path / "library", model="tiny") as library:
         assert library.index([made.parent]).images == 0
         assert library.index([made.parent], include_generated=True).images == 1
         assert verify(made).made

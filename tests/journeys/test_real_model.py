@@ -32,7 +32,9 @@ def photos(shared: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def few_concepts(monkeypatch):
     """The bank of the match decision is 2,436 texts, minutes of work for this text tower on one core."""
-    monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: tuple(f"a thing {i}" for i in range(CHUNK // 2)))
+    monkeypatch.setattr(
+        "clipkit.searching.library_matcher.concepts", lambda: tuple(f"a thing {i}" for i in range(CHUNK // 2))
+    )
     yield
     forget_encoders()
 
@@ -41,15 +43,15 @@ def test_offline_from_the_hubs_cache(real_models: RealModels, clipkit, photos, t
     """No --model: the recommended one is on this disk, so it is taken, and nobody is asked."""
     monkeypatch.setenv("HF_HOME", str(real_models.home))
     report = json.loads(clipkit("index", photos, "--json", "--batch-size", "6").out)
-    assert (report["space"], report["added"], report["failed"]) == (RECOMMENDED, 6, 0)
+    assert (report["model"], report["added"], report["failed"]) == (RECOMMENDED, 6, 0)
     searched = json.loads(clipkit("search", "a photograph of an anchor", "--json").out)
-    assert searched["space"] == RECOMMENDED and len(searched["hits"]) == 6
+    assert searched["model"] == RECOMMENDED and len(searched["hits"]) == 6
     for photo in list(photos.iterdir())[:2]:
         hit = json.loads(clipkit("search", "--like", photo, "--json", "-k", "1").out)["hits"][0]
         assert hit["path"] == str(photo) and hit["score"] > 0.999
     assert f"{RECOMMENDED}: 6 of 6 pictures (100%)" in clipkit("info").out
     again = json.loads(clipkit("index", photos, "--json").out)
-    assert (again["space"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its space"
+    assert (again["model"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its space"
     with Library.open(tmp_path / "indexes/default") as library:
         ids = library.catalog.live_ids(RECOMMENDED)
         vectors = library.catalog.vectors(ids)
@@ -71,7 +73,7 @@ def test_a_model_that_is_asked_for_with_yes_comes_from_the_hub(
     refused = clipkit("index", folder, "--model", space)
     assert refused.code == 2 and f"`clipkit models pull {space}`" in refused.err and hub.requests == []
     report = json.loads(clipkit("index", folder, "--model", space, "--yes", "--json").out)
-    assert report["space"] == space and report["added"] > 10
+    assert report["model"] == space and report["added"] > 10
     asked = len(hub.requests)
     assert clipkit("search", "a dog", "--json").code in (0, 1) and clipkit("index").code == 0
     assert len(hub.requests) == asked, "what is here is used without asking the hub"

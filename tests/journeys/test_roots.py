@@ -287,8 +287,8 @@ def test_a_link_to_nothing_is_no_folder(clipkit, tmp_path):
 KILLED = """
 import os, signal, sys
 from clipkit.cli.main import main
-from clipkit.indexing import pipeline, models
-commits, commit, load = int(sys.argv[1]), pipeline.commit, models.load_encoder
+from clipkit.indexing import pipeline, run
+commits, commit, load = int(sys.argv[1]), pipeline.commit, run.load_encoder
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 def commit_and_die(*given):
@@ -298,7 +298,7 @@ def commit_and_die(*given):
     return done if commits > 0 else die()
 pipeline.commit = commit_and_die
 if commits == 0:
-    models.load_encoder = lambda *given, **named: die()
+    run.load_encoder = lambda *given, **named: die()
 main(sys.argv[2:])
 """
 

@@ -36,7 +36,7 @@ def libraries(tmp_path_factory, spaces) -> Path:
     folder = tmp_path_factory.mktemp("routes")
     write_samples(folder / "photos", 260, size=64)
     for name, space in spaces.items():
-        with Library.open_or_create(folder / "indexes" / name, space=str(space)) as library:
+        with Library.open_or_create(folder / "indexes" / name, model=str(space)) as library:
             library.index([folder / "photos"], workers=1)
     return folder
 

@@ -67,16 +67,16 @@ def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, l
     before = rows(library, "tiny")
     alone = answer(clipkit("search", "a cat on the beach", "--json"))
     report = answer(clipkit("index", "--model", other, "--json"))
-    assert (report["embedded"], report["unchanged"], report["added"], report["spaces"]) == (120, 120, 0, [other])
+    assert (report["embedded"], report["unchanged"], report["added"], report["models"]) == (120, 120, 0, [other])
     assert rows(library, "tiny") == before
     assert [row[1] for row in rows(library, other)] == [row[1] for row in before]
     assert all(a[2] != b[2] for a, b in zip(rows(library, other), before, strict=True))
     again = answer(clipkit("search", "a cat on the beach", "--json"))
-    assert (again["space"], again["hits"]) == ("tiny", alone["hits"])
+    assert (again["model"], again["hits"]) == ("tiny", alone["hits"])
     there = answer(clipkit("search", "a cat on the beach", "--space", other, "--json"))
-    assert there["space"] == other and there["hits"][0]["score"] != alone["hits"][0]["score"]
+    assert there["model"] == other and there["hits"][0]["score"] != alone["hits"][0]["score"]
     info = answer(clipkit("info", "--json"))
-    assert info["spaces"] == {"tiny": 120, other: 120} and info["pictures"] == 120
+    assert info["models"] == {"tiny": 120, other: 120} and info["pictures"] == 120
     assert f"{other}: 120 of 120 pictures (100%)" in clipkit("info").out
     assert clipkit("check").code == 0
 
@@ -90,11 +90,11 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
     clipkit("index", "--model", other)
     (photos / "a.jpg").write_bytes(pictures[0].read_bytes() + b"a")  # another hash, the same picture
     report = answer(clipkit("index", photos, "--json"))
-    assert (report["added"], report["embedded"], report["spaces"]) == (1, 2, ["tiny", other])
+    assert (report["added"], report["embedded"], report["models"]) == (1, 2, ["tiny", other])
     (photos / "b.jpg").write_bytes(pictures[1].read_bytes() + b"b")
     narrowed = answer(clipkit("index", photos, "--model", other, "--json"))
     assert (narrowed["added"], narrowed["embedded"]) == (1, 1)
-    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 121, other: 122}
+    assert answer(clipkit("info", "--json"))["models"] == {"tiny": 121, other: 122}
     searched = answer(clipkit("search", "a dog", "--json", "-k", "500"))
     assert len(searched["hits"]) == 121 and "searched 121 of 122 pictures (99%)" in searched["notes"][0]
     assert "searched 121 of 122" in clipkit("search", "a dog").err
@@ -102,48 +102,48 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
     shutil.copytree(tmp_path / "indexes", tmp_path / "copy")
     assert clipkit("spaces", "remove", other, "--indexes", tmp_path / "copy").code == 0
     left = answer(clipkit("search", "a dog", "--json", "--indexes", tmp_path / "copy"))
-    assert "searched 121 of 122" in left["notes"][0], "also where it is the only space again"
+    assert "searched 121 of 122" in left["notes"][0], "also where it is the only model again"
     assert "Embedded in tiny, " in clipkit("index").out
-    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 122, other: 122}
+    assert answer(clipkit("info", "--json"))["models"] == {"tiny": 122, other: 122}
 
 
 def test_the_default_can_be_another(clipkit, library, other):
     clipkit("index", "--model", other)
     listed = answer(clipkit("spaces", "list", "--json"))
-    assert [(s["space"], s["embedded"], s["pictures"], s["default"]) for s in listed] == [
+    assert [(s["model"], s["embedded"], s["pictures"], s["default"]) for s in listed] == [
         ("tiny", 120, 120, True),
         (other, 120, 120, False),
     ]
     assert clipkit("spaces", "default", other).code == 0
-    assert answer(clipkit("search", "a dog", "--json"))["space"] == other
+    assert answer(clipkit("search", "a dog", "--json"))["model"] == other
     assert clipkit("spaces", "list").out.splitlines()[0].startswith(other)
-    assert answer(clipkit("export", library.parent / "out", "--space", "tiny", "--json"))["space"] == "tiny"
+    assert answer(clipkit("export", library.parent / "out", "--space", "tiny", "--json"))["model"] == "tiny"
 
 
 def test_removing_a_space(clipkit, library, other):
     before = rows(library, "tiny")
     clipkit("index", "--model", other)
     with Library.open(library) as opened:
-        folder = opened.vectors_folder(other)
+        folder = opened.layout.vectors(other)
     assert folder.is_dir()
     output = clipkit("spaces", "remove", other)
     assert output.code == 0 and output.out.startswith("120 embeddings")
     assert not folder.exists() and rows(library, other) == [] and rows(library, "tiny") == before
-    assert list(answer(clipkit("info", "--json"))["spaces"]) == ["tiny"]
+    assert list(answer(clipkit("info", "--json"))["models"]) == ["tiny"]
     assert clipkit("check").code == 0
     back = answer(clipkit("index", "--model", other, "--json"))
     assert back["embedded"] == 120
     assert clipkit("spaces", "remove", "tiny").code == 0, "the first may go, the next takes its place"
-    assert answer(clipkit("search", "a dog", "--json"))["space"] == other
+    assert answer(clipkit("search", "a dog", "--json"))["model"] == other
 
 
 def test_what_cannot_be_done_is_one_line(clipkit, library, other):
     for arguments, hint in (
-        (("spaces", "remove", "tiny"), "only space"),
-        (("spaces", "remove", other), "has no space"),
+        (("spaces", "remove", "tiny"), "only model"),
+        (("spaces", "remove", other), "does not have the model"),
         (("spaces", "default", other), f"clipkit index --model {other}"),
-        (("search", "a dog", "--space", "ViT-L-14/openai"), "it has tiny"),
-        (("export", library.parent / "out", "--space", other), "has no space"),
+        (("search", "a dog", "--space", "ViT-L-14/openai"), "only tiny"),
+        (("export", library.parent / "out", "--space", other), "does not have the model"),
     ):
         output = clipkit(*arguments)
         assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, arguments
@@ -154,7 +154,7 @@ def test_what_a_removal_that_was_cut_short_left_is_no_index(clipkit, library, ot
     """Its files, with ids of embeddings that are gone, must not be taken for those of a space that comes back."""
     clipkit("index", "--model", other)
     with Library.open(library) as opened:
-        folder = opened.vectors_folder(other)
+        folder = opened.layout.vectors(other)
     shutil.copytree(folder, library.parent / "kept")
     clipkit("spaces", "remove", other)
     shutil.copytree(library.parent / "kept", folder)
@@ -172,7 +172,7 @@ def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, librar
 
     forget_encoders()  # a later process
     output = clipkit("index", "--json")
-    assert output.code == 0 and answer(output)["spaces"] == ["tiny"] and str(model) in answer(output)["notes"][0]
+    assert output.code == 0 and answer(output)["models"] == ["tiny"] and str(model) in answer(output)["notes"][0]
     assert output.err.count("\n") == 1 and str(model) in output.err
     assert clipkit("search", "a dog", "--space", model).code == 2
     assert clipkit("spaces", "remove", model).code == 0
@@ -191,7 +191,7 @@ def test_a_file_that_one_space_cannot_read_stays_in_the_other(clipkit, library, 
     os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
     report = answer(clipkit("index", "--model", other, "--name", "n", "--json"))
     assert report["failed"] == 1 and victim.name in clipkit("failures", "--name", "n").out
-    counts = answer(clipkit("info", "--name", "n", "--json"))["spaces"]
+    counts = answer(clipkit("info", "--name", "n", "--json"))["models"]
     assert counts["tiny"] == counts[other] + 1
     victim.write_bytes(content)
     os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -207,7 +207,7 @@ def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, sc
     with Library.open(library) as watched:
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline and process.poll() is None:
-            if len(watched.spaces()) == 2 and watched.spaces()[1].embedded >= 2:
+            if len(watched.models()) == 2 and watched.models()[1].embedded >= 2:
                 break
             time.sleep(0.005)
     process.kill()
@@ -216,20 +216,20 @@ def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, sc
     built = len(half["hits"])
     assert 2 <= built < 120 and f"searched {built} of 120 pictures" in half["notes"][0]
     assert rows(library, "tiny") == before
-    assert answer(clipkit("search", "a dog", "--json", "-k", "500"))["space"] == "tiny"
+    assert answer(clipkit("search", "a dog", "--json", "-k", "500"))["model"] == "tiny"
     report = answer(clipkit("index", "--json"))
     assert report["embedded"] == 120 - built, "nothing is embedded twice"
-    assert answer(clipkit("info", "--json"))["spaces"] == {"tiny": 120, other: 120}
+    assert answer(clipkit("info", "--json"))["models"] == {"tiny": 120, other: 120}
     assert clipkit("check").code == 0
 
 
 def test_the_same_from_python(library, other, scene_folder):
     with Library.open(library) as lib:
-        report = lib.index(space=other)
-        assert report.embedded == 120 and report.spaces == [other]
-        assert lib.search("a dog", space=other).space == other and lib.search("a dog").space == "tiny"
-        lib.set_default_space(other)
-        assert lib.space == other and [s.default for s in lib.spaces()] == [True, False]
-        assert lib.remove_space("tiny") == 120
-        with pytest.raises(ClipkitError, match="only space"):
-            lib.remove_space(other)
+        report = lib.index(model=other)
+        assert report.embedded == 120 and report.models == [other]
+        assert lib.search("a dog", model=other).model == other and lib.search("a dog").model == "tiny"
+        lib.use_model(other)
+        assert lib.model == other and [s.default for s in lib.models()] == [True, False]
+        assert lib.remove_model("tiny") == 120
+        with pytest.raises(ClipkitError, match="only model"):
+            lib.remove_model(other)

@@ -45,9 +45,7 @@ def gpu() -> Iterator[SmallGpu]:
 def in_torch(monkeypatch) -> Iterator[None]:
     """Indexing takes torch, as it does on a GPU."""
     load_torch_encoder.cache_clear()
-    monkeypatch.setattr(
-        "clipkit.indexing.models.load_encoder", lambda space, *_, **__: load_torch_encoder(space, "cpu")
-    )
+    monkeypatch.setattr("clipkit.indexing.run.load_encoder", lambda space, *_, **__: load_torch_encoder(space, "cpu"))
     yield
     load_torch_encoder.cache_clear()
 

@@ -237,7 +237,7 @@ def test_vectors_that_differ_are_refused_said_in_a_line_and_not_tried_again(made
 
 def test_a_mismatch_leaves_index_and_search_to_torch_with_a_line(made, cache, monkeypatch, clipkit, scene_folder):
     monkeypatch.setattr(export, "compare", lambda *_: {"text": 1.0, "image": 0.98})
-    monkeypatch.setattr("clipkit.searching.searcher.concepts", lambda: ("a dog", "a cat", "a car"))
+    monkeypatch.setattr("clipkit.searching.library_matcher.concepts", lambda: ("a dog", "a cat", "a car"))
     indexed = clipkit("index", scene_folder / "2023", "--model", made, "--workers", "1")
     assert indexed.code == 0 and indexed.err.count("\n") == 1, indexed.err
     assert "runs in torch" in indexed.err and "image vectors are not those of torch (cosine 0.98000)" in indexed.err

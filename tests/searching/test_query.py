@@ -14,8 +14,8 @@ from PIL import Image
 from clipkit import BadQuery, Query
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.models.encoder import unit
-from clipkit.searching.query import AVOID_WEIGHT, Means, embed
-from clipkit.searching.searcher import known_share
+from clipkit.searching.query import AVOID_WEIGHT, ModalityMeans, embed
+from clipkit.searching.unknown_words import known_share
 
 
 class Arithmetic:
@@ -34,11 +34,11 @@ class Arithmetic:
         return [word for word in text.split() if word == "blorp"]
 
 
-MEANS = Means(np.full(4, 0.1, np.float32), np.full(4, 0.2, np.float32))
-ZERO = Means(np.zeros(4, np.float32), np.zeros(4, np.float32))
+MEANS = ModalityMeans(np.full(4, 0.1, np.float32), np.full(4, 0.2, np.float32))
+ZERO = ModalityMeans(np.zeros(4, np.float32), np.zeros(4, np.float32))
 
 
-def vector(query: Query, means: Means = MEANS) -> np.ndarray:
+def vector(query: Query, means: ModalityMeans = MEANS) -> np.ndarray:
     return embed(query, Arithmetic(), means).vector
 
 
