@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, whenever the process or the machine stops."""
+"""Atomic file writes: a file is complete or absent, even after a crash or power failure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UNFINISHED = ".clipkit-new"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file to write to, which takes the place of `path` when the block ends and leaves no trace if it raises.
+    """Open a binary file that replaces `path` when the block ends, and is deleted if the block raises.
 
-    It is written beside `path`, whose folder must exist, synced to the disk and renamed; readers see the old file or
-    the new one. Raises OSError.
+    It is written to the same folder, which must exist, synced to disk and renamed: readers see the old file or the new
+    one. Raises OSError.
     """
     unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
     try:
@@ -32,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # Windows syncs no folders
+    with contextlib.suppress(OSError):  # Windows cannot sync folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def clear_unfinished(folder: Path, older_than_s: float = 3600) -> None:
-    """Deletes what processes that were killed while writing left in a folder; younger files may still be written."""
+    """Delete the unfinished files that killed processes left in a folder; younger ones may still be in use."""
     for left in folder.glob(f".*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > older_than_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 FailureKind = Literal[
     "not-an-image", "truncated", "too-large", "unreadable", "vanished", "unsupported", "directory", "crashed", "timeout"
@@ -11,15 +11,15 @@ FailureKind = Literal[
 
 
 class ClipkitError(Exception):
-    """Base of all: its message is one line that says what is wrong and what to do."""
+    """The base class; the message is one line that says what is wrong and what to do."""
 
 
 class BadQuery(ClipkitError):
-    """A query, weight or filter that cannot be understood."""
+    """An invalid query, weight or filter."""
 
 
 class LibraryNotFound(ClipkitError):
-    """No library at that path or of that name."""
+    """There is no library at that path or of that name."""
 
 
 class LibraryBusy(ClipkitError):
@@ -27,35 +27,36 @@ class LibraryBusy(ClipkitError):
 
 
 class LibraryDamaged(ClipkitError):
-    """The catalog or a derived file is torn in a way that needs `clipkit check --repair`."""
+    """The catalog or a search index is corrupt and needs `clipkit check --repair`."""
 
 
 class ModelNotAvailable(ClipkitError):
-    """The model of a space is unknown, or not on this machine."""
+    """A model is unknown, or not on this machine."""
 
 
 class DownloadFailed(ModelNotAvailable):
-    """A model could not be downloaded: no network, a wrong hash, or the hub refuses."""
+    """A model could not be downloaded: no network, a checksum mismatch, or access denied by the hub."""
 
 
 class FetchRefused(ClipkitError):
-    """A URL that is not fetched: wrong scheme, private address, too large, too slow, or no picture."""
+    """A URL was not fetched: wrong scheme, private address, too large, too slow, or not an image."""
 
 
 class UnreadableImage(ClipkitError):
-    """A file that yields no picture.
+    """A file that could not be decoded.
 
-    Attributes: `path`, `kind` (one of `FailureKind`, a stable word for programs), `reason` (one line for people), and
-    `cause` where whoever raises it knows better than `clipkit.images.causes.cause_of` what it was due to.
+    `kind`: one of `FailureKind`, stable for programs.
+    `reason`: one line for people.
+    `cause`: set where the raiser knows better than `clipkit.images.causes.cause_of`.
     """
 
     def __init__(self, path: Path, kind: FailureKind, reason: str, cause: str = "") -> None:
         super().__init__(f"{path}: {reason}")
         self.path, self.kind, self.reason, self.cause = path, kind, reason, cause
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.kind, self.reason, self.cause)
 
 
 class DecoderNotAvailable(ClipkitError):
-    """A decoder or prior is unknown, not on this machine, or takes another space's embeddings."""
+    """A decoder or prior is unknown, not on this machine, or takes another model's embeddings."""

@@ -1,4 +1,4 @@
-"""What long work tells while it lasts: to the command line's bars, or to any other callback."""
+"""Progress reports of long operations, for the command line's bars or any other callback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` files of a stage; total is None while they are still being counted; rate in files a second."""
+    """`done` of `total` items of a stage; `total` is None while unknown; `rate` is in items per second."""
 
     stage: str
     done: int

@@ -1,4 +1,4 @@
-"""Switch off the telemetry of the libraries that clipkit stands on: nothing leaves the machine unasked."""
+"""Disable the telemetry of clipkit's dependencies: nothing leaves the machine unasked."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import sys
 
 _SWITCHES = {
-    # Read when ONNX Runtime is imported. Without it the package stores a device id and a queue of events below the
-    # user's cache folder, and looks up its collector on the internet.
+    # Read when ONNX Runtime is imported. Otherwise it stores a device id and an event queue in the user's cache
+    # folder, and resolves the host name of its collector.
     "ORT_DISABLE_TELEMETRY": "1",
-    # Read when huggingface_hub is imported. Without it every download asks the hub for a list of coding agents, and
-    # says in its headers which of them runs it, and which version of torch.
+    # Read when huggingface_hub is imported. Otherwise downloads fetch a list of coding agents from the hub, and send
+    # in their headers which one is running and the version of torch.
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
 
 def switch_off() -> None:
-    """Set what the libraries read before they are imported; child processes inherit it.
+    """Set the environment variables that the libraries read on import; child processes inherit them.
 
-    It is set whatever the environment says: nothing in clipkit needs telemetry. Where a program imported
-    huggingface_hub before clipkit, its constant is set as well; `onnx_encoder.open_session` does so for ONNX Runtime.
+    Existing values are overridden. If huggingface_hub was imported before clipkit, its constant is set too;
+    `clipkit.models.onnx.session.open_session` does the same for ONNX Runtime.
     """
     os.environ.update(_SWITCHES)
     if constants := sys.modules.get("huggingface_hub.constants"):

@@ -1,4 +1,4 @@
-"""What journeys share: the sample data beside the repository, a command line in this process, a library of scenes."""
+"""Shared fixtures: sample data, the command line in this process, a folder of scenes, small checkpoints."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from real_models import RealModels, make_real_models
 from clipkit.cli.main import main
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    # Torch reads it when it is imported. More threads than cores make it many times slower.
+    # Read when torch is imported. More threads than cores make it many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is first imported: no test may wait for a network
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; no test may wait for a network
 
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real files for evaluation; tests that need it skip where it is absent."""
+    """Return the folder of real files for evaluation; skip the test if it does not exist."""
     if not (SHARED / "photos").is_dir():
         pytest.skip("the shared sample pictures are not beside this checkout")
     return SHARED
@@ -30,8 +30,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, nor what tests of a module or of the session share, sees or leaves libraries and caches in the home of
-    the user."""
+    """Keep libraries and caches of all tests and fixtures out of the user's home folder."""
     home = tmp_path_factory.getbasetemp() / "home"
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
@@ -43,7 +42,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Output:
-    """What a command printed, and its exit code."""
+    """The output of a command and its exit code."""
 
     code: int
     out: str
@@ -54,7 +53,10 @@ class Output:
 def clipkit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Callable[..., Output]:
-    """`clipkit("search", "a dog")` runs the command line in this process, with libraries in the test's own folder."""
+    """Return a function that runs the command line in this process: `clipkit("search", "a dog")`.
+
+    Libraries are in the test's own folder.
+    """
     monkeypatch.setenv("CLIPKIT_INDEXES", str(tmp_path / "indexes"))
 
     def run(*arguments: str | os.PathLike[str]) -> Output:
@@ -68,7 +70,7 @@ def clipkit(
 
 @pytest.fixture(scope="session")
 def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 120 sample scenes as small JPEG files; tests must not change it."""
+    """Return a folder with the first 120 sample scenes as small JPEG files; tests must not change it."""
     from clipkit.samples.library import write_samples
 
     folder = tmp_path_factory.mktemp("scenes")
@@ -78,7 +80,7 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small Kandinsky 2.2 checkpoint of random weights."""
+    """Return a folder with a small Kandinsky 2.2 checkpoint with random weights."""
     from kandinsky_checkpoint import write_checkpoint
 
     folder = tmp_path_factory.mktemp("kandinsky") / "kandinsky-random"
@@ -89,5 +91,5 @@ def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_models(tmp_path_factory: pytest.TempPathFactory) -> RealModels:
-    """Models of the real architectures with random weights, and what open_clip itself makes of them."""
+    """Return models of real architectures with random weights, and open_clip's embeddings for comparison."""
     return make_real_models(tmp_path_factory.mktemp("real-models"))

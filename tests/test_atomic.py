@@ -1,4 +1,4 @@
-"""A file that is written is the old one or the new one, at any moment."""
+"""Atomic writes: at any moment the file is the old one or the new one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from clipkit.atomic import atomic_write, clear_unfinished
 
 
-def test_the_new_file_appears_when_it_is_whole(tmp_path: Path):
+def test_the_new_file_appears_once_it_is_complete(tmp_path: Path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     with atomic_write(path) as file:
@@ -22,7 +22,7 @@ def test_the_new_file_appears_when_it_is_whole(tmp_path: Path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_leaves_the_old_one_and_no_trace(tmp_path: Path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match="midway"), atomic_write(path) as file:
@@ -33,7 +33,7 @@ def test_a_failure_leaves_the_old_one_and_no_trace(tmp_path: Path):
         pass
 
 
-def test_what_a_killed_process_left_is_cleared_once_it_is_old(tmp_path: Path):
+def test_files_left_by_a_killed_process_are_cleared_once_they_are_old(tmp_path: Path):
     code = (
         "import sys, time; from pathlib import Path; from clipkit.atomic import atomic_write\n"
         "with atomic_write(Path(sys.argv[1])) as file:\n"
@@ -44,9 +44,9 @@ def test_what_a_killed_process_left_is_cleared_once_it_is_old(tmp_path: Path):
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith("."), "it was never there under its name"
+    assert left.name.startswith("."), "it never appeared under its final name"
     clear_unfinished(tmp_path)
-    assert left.exists(), "it may be that somebody is writing it"
+    assert left.exists(), "another process may still be writing it"
     os.utime(left, (1, 1))
     clear_unfinished(tmp_path)
     assert not list(tmp_path.iterdir())

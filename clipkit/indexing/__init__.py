@@ -1,1 +1,1 @@
-"""From files to embeddings in the catalog: scan, diff, decode, encode, commit, as a pipeline of generators."""
+"""Indexing: from files to embeddings in the catalog and a published search index."""

@@ -1,4 +1,4 @@
-"""How many files there are, counted on a thread beside the pipeline, so that progress can say how much is left."""
+"""Progress of an indexing run; a thread counts the files, so that the time left can be estimated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from clipkit.progress import Progress, ProgressCallback
 
 
 class Tally:
-    """Counts the files below `roots`, each with the globs that it leaves out, while `step` reports the ones done; does
-    nothing without a callback."""
+    """Reports how many of the files below `roots` are done; `roots` maps folders to their excluded globs.
+
+    Does nothing without a callback.
+    """
 
     def __init__(self, roots: Mapping[Path, Sequence[str]], report: ProgressCallback | None) -> None:
         self._report, self._done = report, 0
@@ -32,7 +34,7 @@ class Tally:
         self._total = total
 
     def step(self, files: int = 1) -> None:
-        """Counts `files` more as done; tells at most ten times a second."""
+        """Count `files` more as done; report at most ten times per second."""
         self._done += files
         now = time.monotonic()
         if self._report and now - self._shown > 0.1:
@@ -41,7 +43,7 @@ class Tally:
             self._report(Progress("indexing", self._done, self._total, rate))
 
     def close(self) -> None:
-        """Ends the counting; the last state is told."""
+        """Stop the counting thread and report the final state."""
         self._stop.set()
         if self._report:
             rate = self._done / max(1e-9, time.monotonic() - self._started)

@@ -1,20 +1,17 @@
-"""The pipeline from folders to committed embeddings: generators chained so that memory stays flat.
+"""The pipeline from folders to committed embeddings: a chain of generators, so that memory use stays constant.
 
     scan -> diff -> hash -> recognise -> decode -> encode -> commit
 
-Items stay in order. What needs no decoding (a moved file, a copy, a failure) flows past the decoders in its place, so
-every batch is committed in one transaction, and a run that is killed loses at most the batch in flight.
+Items stay in order: those that need no decoding (moved files, copies, failures) bypass the decoders but keep their
+place. Every batch is committed in one transaction, so a run that is killed loses at most the batch in flight.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -22,55 +19,37 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Details, Embedding, Failure, NewImage
+from clipkit.catalog.records import Embedding, Failure, NewImage
 from clipkit.errors import ModelNotAvailable, UnreadableImage
-from clipkit.images.causes import HERE, cause_of, may_have_gone
+from clipkit.images.causes import HERE, may_have_gone
 from clipkit.images.decoding import Limits
 from clipkit.images.discovery import FoundFile, Mount, Problem, walk
-from clipkit.images.files import modified_ns
 from clipkit.images.hashing import content_hash
-from clipkit.images.worker import Decoded, DecodePool
+from clipkit.images.worker import DecodePool
 from clipkit.indexing.counting import Tally
+from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport
 from clipkit.models.encoder import Encoder
 
-CHUNK = 256
-"""Files that are compared with the catalog in one look-up."""
-TRIES = 2
-"""How often a file that changes while it is read is read again in one run; the next run takes it up."""
+LOOKUP_SIZE = 256
+"""Files looked up in the catalog at once."""
+
+MAX_RETRIES = 2
+"""How often a file that changes while being read is retried in one run; after that, the next run retries it."""
 
 
-@dataclass(slots=True)
-class Item:
-    """One file on its way; what is not known yet is filled in as it goes, a failure is carried to the commit.
-
-    `known_hash` is what the catalog has for this path, None for a new file; `unchanged` says that the file is the one
-    that the catalog knows, and only this space lacks it.
-    `tries` counts the times that it was sent round again because it changed while it was read.
-    """
-
-    path: Path
-    size: int
-    mtime_ns: int
-    hash: str = ""
-    known_hash: str | None = None
-    unchanged: bool = False
-    needs_decoding: bool = False
-    tries: int = 0
-    decoded: Decoded | None = None
-    failure: UnreadableImage | None = None
-
-
-def chunks(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of up to `size` items."""
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of up to `size` items."""
     items = iter(items)
     while chunk := list(islice(items, size)):
         yield chunk
 
 
 def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[Item]:
-    """Every picture file below the roots, each with the globs that it leaves out, and what is named like one but cannot
-    be; `mounts` is filled with the mount points met on the way."""
+    """Yield every picture file below `roots`, and failures for what is named like one but cannot be read.
+
+    `roots` maps folders to their excluded globs; `mounts` receives the mount points found on the way.
+    """
     for found in walk(roots, roots):
         if isinstance(found, FoundFile):
             yield Item(found.path, found.size, found.mtime_ns)
@@ -84,27 +63,29 @@ def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[It
 def diff(
     items: Iterable[Item], catalog: Catalog, space: str, limits: Limits, report: IndexReport, tally: Tally
 ) -> Iterator[Item]:
-    """Passes on what is new or changed, not yet in this space, or failed for a cause that may have gone; notes for the
-    catalog which files are there."""
+    """Yield files that are new, changed, not yet embedded in `space`, or worth a retry; mark all files as seen.
+
+    A failed file is worth a retry if its cause may no longer apply.
+    """
 
     @cache
-    def worth_a_try(cause: str) -> bool:
+    def worth_a_retry(cause: str) -> bool:
         return may_have_gone(cause, limits.pixels)
 
-    for chunk in chunks(items, CHUNK):
+    for chunk in chunks(items, LOOKUP_SIZE):
         catalog.mark_seen(item.path for item in chunk)
         for item in chunk:
             if item.failure and item.failure.kind == "unreadable":
-                catalog.mark_seen_below(item.path)  # a folder that cannot be read now loses nothing
+                catalog.mark_seen_below(item.path)  # an unreadable folder keeps its files
         states = catalog.states([item.path for item in chunk])
         causes = catalog.causes([item.path for item in chunk])
         embedded = catalog.known_contents({hash_ for *_, hash_ in states.values() if hash_}, space)
-        reached: list[Path] = []
+        readable: list[Path] = []
         for item in chunk:
             report.scanned += 1
             size, mtime_ns, hash_ = states.get(item.path, (None, None, None))
             same = (size, mtime_ns) == (item.size, item.mtime_ns)
-            if item.failure or (same and hash_ is None and worth_a_try(causes[item.path])):
+            if item.failure or (same and hash_ is None and worth_a_retry(causes[item.path])):
                 item.known_hash = hash_
                 yield item
                 continue
@@ -113,18 +94,18 @@ def diff(
             elif same and hash_ in embedded:
                 report.unchanged += 1
                 if causes.get(item.path) == HERE:
-                    reached.append(item.path)
+                    readable.append(item.path)
             else:
                 item.known_hash, item.unchanged = hash_, same
                 yield item
                 continue
             tally.step()
-        if reached:
-            catalog.forget_failures(reached)
+        if readable:
+            catalog.forget_failures(readable)
 
 
 def hash_all(items: Iterable[Item], limits: Limits, threads: int = 2) -> Iterator[Item]:
-    """Adds content hashes, a few files ahead; xxhash and reading both let other threads run."""
+    """Add content hashes, a few files ahead, on threads: reading and xxhash release the GIL."""
 
     def hashed(item: Item) -> Item:
         if not item.failure:
@@ -145,7 +126,7 @@ def hash_all(items: Iterable[Item], limits: Limits, threads: int = 2) -> Iterato
 
 
 def recognise(items: Iterable[Item], catalog: Catalog, space: str, in_flight: set[str]) -> Iterator[Item]:
-    """Marks what must be decoded: contents that neither the catalog holds nor an item in flight brings."""
+    """Mark what must be decoded: contents that are neither in the catalog nor in flight."""
     for item in items:
         if not item.failure and item.hash not in in_flight:
             item.needs_decoding = not catalog.known_contents([item.hash], space)
@@ -155,20 +136,20 @@ def recognise(items: Iterable[Item], catalog: Catalog, space: str, in_flight: se
 
 
 def decode(items: Iterable[Item], pool: DecodePool) -> Iterator[Item]:
-    """Pixels and metadata from the workers for those that need it; the others pass in their place."""
+    """Add pixels and metadata from the worker processes to the items that need decoding."""
     for item, decoded in pool.decode(items, path=lambda item: item.path if item.needs_decoding else None):
         if isinstance(decoded, UnreadableImage):
             item.failure = decoded
         elif decoded is not None and (decoded.size, decoded.mtime_ns) != (item.size, item.mtime_ns):
-            # The hash may be that of other bytes than these pixels came from.
-            item.failure = UnreadableImage(item.path, "unreadable", "it changed while it was read", HERE)
+            # The hash and the pixels may come from different bytes.
+            item.failure = UnreadableImage(item.path, "unreadable", "it changed while being read", HERE)
         else:
             item.decoded = decoded
         yield item
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists that hold `size` decoded pictures, or many items that need no encoding."""
+    """Yield lists with `size` decoded pictures each, or fewer once there are many items that need no encoding."""
     batch: list[Item] = []
     decoded = 0
     for item in items:
@@ -182,10 +163,10 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def encode(batch: Sequence[Item], encoder: Encoder, size: int, catalog: Catalog) -> list[Embedding]:
-    """Embeddings of a batch's decoded pictures, but for those whose embedding outlived its last file.
+    """Encode a batch's decoded pictures, except those whose embedding is still in the catalog without a file.
 
-    Short batches are filled up with black pictures to `size`: the arithmetic of a matrix product depends on its shape,
-    and a picture must get the same vector whatever batch it comes in.
+    Short batches are padded to `size` with black pictures: the rounding of a matrix product depends on its shape, and a
+    picture must get the same vector in every batch. Raises ModelNotAvailable if a vector is not finite.
     """
     pictures = [item for item in batch if item.decoded]
     kept = catalog.known_contents([item.hash for item in pictures], encoder.space, with_files=False)
@@ -199,7 +180,7 @@ def encode(batch: Sequence[Item], encoder: Encoder, size: int, catalog: Catalog)
         row[:] = item.decoded.pixels
     vectors = encoder.encode_images(pixels)
     if not np.isfinite(vectors[: len(pictures)]).all():
-        raise ModelNotAvailable(f"the model {encoder.space} gives vectors that are not finite; try --device cpu")
+        raise ModelNotAvailable(f"the model {encoder.space} returned vectors that are not finite; try --device cpu")
     return [Embedding(item.hash, vector) for item, vector in zip(pictures, vectors, strict=False)]
 
 
@@ -211,36 +192,36 @@ def commit(
     report: IndexReport,
     broken: dict[tuple[str, str], Failure],
 ) -> list[Item]:
-    """Writes a batch in one transaction and counts it; returns the items that must go round once more.
+    """Write a batch in one transaction and count it; return the items to retry.
 
-    `broken` remembers contents that gave no picture, for copies. Where it was not the bytes that failed but the file, a
-    copy is read for itself: its twin may have been deleted while this ran.
+    `broken` maps contents that cannot be decoded to the failure, so that copies fail alike. If the file failed rather
+    than its bytes, a copy is read itself: the other file may have been deleted during the run.
     """
     images: list[NewImage] = []
     failures: list[Failure] = []
     missed: list[Failure] = []
-    again: list[Item] = []
-    there = {item.hash for item in batch if item.decoded}
-    there |= catalog.known_contents({item.hash for item in batch if item.hash} - there, report.model)
+    retry: list[Item] = []
+    available = {item.hash for item in batch if item.decoded}
+    available |= catalog.known_contents({item.hash for item in batch if item.hash} - available, report.model)
     for item in batch:
-        failure = _failure_of(item, limits)
-        if failure and item.tries < TRIES and (fresh := _looked_at_again(item)):
-            again.append(fresh)
+        failure = item.failure_record(limits)
+        if failure and item.retries < MAX_RETRIES and (changed := item.if_changed()):
+            retry.append(changed)
             continue
         if failure and item.needs_decoding and failure.cause != HERE:
-            broken[_content(item)] = failure
-        if not failure and item.hash not in there:  # its twin was to bring the pixels, and did not
-            twin = broken.get(_content(item))
-            if not twin:
-                again.append(_from_the_start(item))
+            broken[item.content_key] = failure
+        if not failure and item.hash not in available:  # the copy that was to be decoded failed
+            copy_failure = broken.get(item.content_key)
+            if not copy_failure:
+                retry.append(item.reset())
                 continue
-            failure = replace(twin, path=item.path, size=item.size, mtime_ns=item.mtime_ns)
+            failure = replace(copy_failure, path=item.path, size=item.size, mtime_ns=item.mtime_ns)
         if failure:
             report.failed += 1
-            stays = item.unchanged or (failure.cause == HERE and item.hash in ("", item.known_hash))
-            (missed if stays else failures).append(failure)
+            keeps_record = item.unchanged or (failure.cause == HERE and item.hash in ("", item.known_hash))
+            (missed if keeps_record else failures).append(failure)
             continue
-        images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, _details(item.decoded)))
+        images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, item.details()))
         if item.known_hash is None:
             report.added += 1
             report.duplicates += item.decoded is None
@@ -250,46 +231,4 @@ def commit(
             report.unchanged += 1
     catalog.commit_batch(images, space=report.model, embeddings=embeddings, failures=failures, missed=missed)
     report.embedded += len(embeddings)
-    return again
-
-
-def _failure_of(item: Item, limits: Limits) -> Failure | None:
-    if not item.failure:
-        return None
-    cause = cause_of(item.failure, limits.pixels)
-    return Failure(item.path, item.size, item.mtime_ns, item.failure.kind, item.failure.reason, cause)
-
-
-def _content(item: Item) -> tuple[str, str]:
-    """What decoders go by: the bytes, and the extension, which tells RAW files from TIFF."""
-    return item.hash, item.path.suffix.lower()
-
-
-def _from_the_start(item: Item) -> Item:
-    """The same file with nothing done to it yet."""
-    return Item(
-        item.path, item.size, item.mtime_ns, known_hash=item.known_hash, unchanged=item.unchanged, tries=item.tries
-    )
-
-
-def _looked_at_again(item: Item) -> Item | None:
-    """The file as it is now, if it is there and another than when it was found."""
-    try:
-        status = os.stat(item.path)
-    except (OSError, ValueError):
-        return None
-    now = status.st_size, modified_ns(status)
-    if now == (item.size, item.mtime_ns) or not stat.S_ISREG(status.st_mode):
-        return None
-    return Item(item.path, *now, known_hash=item.known_hash, tries=item.tries + 1)
-
-
-def _details(decoded: Decoded | None) -> Details | None:
-    if decoded is None:
-        return None
-    meta = decoded.metadata
-    return Details(
-        decoded.width, decoded.height, decoded.format, meta.local_time, meta.camera, meta.lens,
-        meta.latitude, meta.longitude, meta.description, decoded.remark, meta.utc_offset, meta.title,
-        json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,
-    )  # fmt: skip
+    return retry

@@ -1,4 +1,4 @@
-"""Which folders a run goes through, and what it leaves out of each."""
+"""The folders of an indexing run, and what to exclude from each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from clipkit.images.files import describe_os_error, why_absent
 
 
 def check_paths(paths: Sequence[Path]) -> None:
-    """Raises ClipkitError for a path that is not there, and if not one of them can be looked at.
+    """Raise ClipkitError if a path does not exist, or if none of them can be accessed.
 
-    Others that cannot be looked at, because a folder above them is closed, say, must not keep the rest from being
-    indexed: the run notes them as failures.
+    If only some cannot be accessed, the run indexes the others and records these as failures.
     """
     refused: list[str] = []
     for path in paths:
@@ -32,18 +31,20 @@ def check_paths(paths: Sequence[Path]) -> None:
 def choose_roots(
     paths: Sequence[Path], exclude: Sequence[str], catalog: Catalog, *, remove_missing: bool
 ) -> dict[Path, tuple[str, ...]]:
-    """Folders, absolute -> the globs that each leaves out: those named, or all that are `known`.
+    """Return absolute folder -> excluded globs for `paths`, or for all folders of the library if there are none.
 
-    `exclude` is for the folders named; without it each keeps its own. Known folders inside one that is named come with
-    it, with their own globs: the innermost folder decides about a file. With `remove_missing` a known folder may be
-    named though it is not there. Raises ClipkitError.
+    `exclude`: the globs of the folders in `paths`; if empty, each keeps those it has.
+    Known folders inside a named one are included with their own globs, because the innermost folder decides.
+    `remove_missing`: known folders may be named even if they do not exist.
+
+    Raises ClipkitError.
     """
     known = dict(catalog.roots())
     named = [Path(os.path.abspath(path.expanduser())) for path in paths]
     check_paths([path for path in named if not (remove_missing and path in known)])
     if not named:
         if not known:
-            raise ClipkitError("this library has no folders yet: name some, as in `clipkit index ~/Pictures`")
+            raise ClipkitError("this library has no folders yet; name some, as in `clipkit index ~/Pictures`")
         named = list(known)
     roots = {root: tuple(exclude) or tuple(known.get(root, ())) for root in named}
     for root, globs in known.items():

@@ -19,6 +19,7 @@ from clipkit.images.files import is_absent
 from clipkit.images.worker import DecodePool
 from clipkit.indexing import pipeline
 from clipkit.indexing.counting import Tally
+from clipkit.indexing.item import Item
 from clipkit.indexing.moved_files import remove_moved_and_deleted
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.search_index import publish_search_index
@@ -123,9 +124,9 @@ def _index_model(
     try:
         with pool:
             scanned = pipeline.scan(present, mounts)
-            items: Iterable[pipeline.Item] = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
+            items: Iterable[Item] = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
             while True:
-                retries: list[pipeline.Item] = []
+                retries: list[Item] = []
                 hashed = pipeline.hash_all(items, limits)
                 recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
                 decoded = pipeline.decode(recognised, pool)

@@ -1,1 +1,1 @@
-"""Query algebra, ranking with filters, and the result with its reasons."""
+"""Searching: query algebra, filters, ranking, and results with the reasons for them."""

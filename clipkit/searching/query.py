@@ -1,4 +1,4 @@
-"""What is asked for: words, pictures to resemble, things to avoid, each with a weight."""
+"""Queries: text, pictures to resemble, things to avoid, each with a weight; and their embedding."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "image", "mixed"]
 AVOID_WEIGHT = 0.5
-"""The weight of a `not_` term that has none of its own: enough to turn away, too little to lead the search."""
-LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6
-"""Only the ratio of weights counts, and beyond these it leaves the precision of float32."""
+"""Default weight of a `not_` term: enough to steer the search, too little to dominate it."""
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
+"""Only the ratio of weights matters; beyond these limits it exceeds the precision of float32."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Words and pictures. At least `text` or one `like` is needed.
+    """A query of words and pictures; needs `text` or at least one `like`.
 
-    `not_` holds texts, or pictures: a string that is a URL or the path of a file is a picture. `weights` belong to
-    the terms in the order text, every `like`, every `not_`; missing ones are 1, or 0.5 for `not_`.
-    Raises BadQuery for an empty query, a text without words, or weights that are not between 1e-6 and 1e6.
+    `not_`: texts or pictures to avoid; a string that is a URL or an existing file is a picture.
+    `weights`: for the terms in the order text, every `like`, every `not_`; the default is 1, or 0.5 for `not_`.
+
+    Raises BadQuery for an empty query, a text without words, or weights outside 1e-6 to 1e6.
     """
 
     text: str = ""
@@ -49,15 +50,15 @@ class Query:
         texts = [self.text] if self.text.strip() else []
         for text in (*texts, *(term for term in self.not_ if isinstance(term, str) and not is_picture(term))):
             if not has_words(text):
-                raise BadQuery(f"there is no word in {text!r}: describe in words what to look for, or what to avoid")
+                raise BadQuery(f"there are no words in {text!r}; describe what to look for, or what to avoid")
         terms = bool(self.text.strip()) + len(self.like) + len(self.not_)
         if len(self.weights) > terms:
-            raise BadQuery(f"{len(self.weights)} weights for {terms} query terms: give at most one weight a term")
-        if not all(isinstance(w, int | float) and LEAST_WEIGHT <= w <= LARGEST_WEIGHT for w in self.weights):
+            raise BadQuery(f"{len(self.weights)} weights for {terms} query terms; give at most one weight per term")
+        if not all(isinstance(w, int | float) and MIN_WEIGHT <= w <= MAX_WEIGHT for w in self.weights):
             raise BadQuery("weights must be numbers above 0, from 1e-6 to 1e6; to avoid something use --not")
 
     def terms(self) -> list[Term]:
-        """Its parts with signed weights; negative ones are avoided."""
+        """Return the terms with signed weights; negative ones are to be avoided."""
         parts: list[tuple[Picture, bool, int]] = []
         if self.text.strip():
             parts.append((self.text.strip(), False, 1))
@@ -70,7 +71,7 @@ class Query:
         ]
 
     def to_json(self) -> dict:
-        """Plain data: text, like, not, weights; pictures without a name are "(image)"."""
+        """Return plain data: text, like, not, weights; pictures without a name are "(image)"."""
 
         def name(value: Picture) -> str:
             return str(value) if isinstance(value, str | Path) else "(image)"
@@ -85,7 +86,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a query; `weight` is negative for what is avoided."""
+    """One part of a query; `weight` is negative for what is to be avoided."""
 
     value: Picture
     is_picture: bool
@@ -93,17 +94,17 @@ class Term:
 
 
 def has_words(text: str) -> bool:
-    """Whether a text says anything: a letter or digit of any script, or a symbol such as an emoji."""
+    """Return whether a text has a letter or digit of any script, or a symbol such as an emoji."""
     return any(character.isalnum() or unicodedata.category(character) == "So" for character in text)
 
 
 def is_url(value: object) -> bool:
-    """Whether a string is a web address."""
+    """Return whether a value is an HTTP or HTTPS URL."""
     return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
 
 
 def is_picture(value: Picture) -> bool:
-    """Whether a `not_` value means a picture rather than words."""
+    """Return whether a `not_` value is a picture rather than text."""
     if not isinstance(value, str):
         return True
     try:
@@ -114,7 +115,7 @@ def is_picture(value: Picture) -> bool:
 
 @dataclass(frozen=True)
 class ModalityMeans:
-    """The mean unit vectors of a library's pictures and of its bank of concepts, float32 (d,)."""
+    """The mean unit vectors of a library's pictures and of the concept bank, float32 (d,)."""
 
     image: np.ndarray
     text: np.ndarray
@@ -122,11 +123,13 @@ class ModalityMeans:
 
 @dataclass(frozen=True)
 class EmbeddedQuery:
-    """A query as a unit vector, float32 (d,), to search with.
+    """An encoded query.
 
-    `wanted` is the vector without what is avoided, and `kind` what it was made of: whether a picture matches is asked
-    of that, since avoiding turns the search but adds nothing that a picture must show. `unknown_words` are those that
-    the space was never taught.
+    `vector`: the unit vector to search with, float32 (d,).
+    `wanted`: the same without what is to be avoided, which steers the search but is not part of what a match must show;
+    the match decision uses this one.
+    `kind`: what `wanted` consists of.
+    `unknown_words`: words that the model does not know.
     """
 
     vector: np.ndarray
@@ -136,47 +139,52 @@ class EmbeddedQuery:
 
 
 def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
-    """Encodes every term and joins them.
+    """Encode every term of a query and combine them.
 
-    Raises UnreadableImage or FetchRefused for a picture that cannot be had, BadQuery if the terms cancel out.
+    Raises UnreadableImage or FetchRefused for a picture that cannot be loaded, BadQuery if the terms cancel out.
     """
     terms = query.terms()
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
     words = iter(unit(encoder.encode_texts(texts)) if texts else ())
     side = 2 * encoder.preprocessing.size
-    pictures = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
-    looks = iter(unit(encoder.encode_images(np.stack(pictures))) if pictures else ())
-    parts = [(t, next(looks) if t.is_picture else next(words)) for t in terms]
+    pixels = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
+    pictures = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
+    parts = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
     wanted = [(t, vector) for t, vector in parts if t.weight > 0]
-    modalities = {t.is_picture for t, _ in wanted}
-    kind: Kind = "mixed" if len(modalities) == 2 else "image" if modalities == {True} else "text"
-    return EmbeddedQuery(_join(parts, means), _join(wanted, means), kind, unknown)
+    return EmbeddedQuery(_combine(parts, means), _combine(wanted, means), _kind([t for t, _ in wanted]), unknown)
 
 
-def _join(parts: Sequence[tuple[Term, np.ndarray]], means: ModalityMeans) -> np.ndarray:
-    """One vector, float32 (d,) of unit length, of terms and their unit vectors.
+def _kind(terms: Sequence[Term]) -> Kind:
+    modalities = {term.is_picture for term in terms}
+    if len(modalities) == 2:
+        return "mixed"
+    return "image" if modalities == {True} else "text"
 
-    One term is its own vector. Several are first centred, each on the mean of its modality, because texts and
-    pictures lie in two narrow cones apart (Liang et al., "Mind the Gap", NeurIPS 2022) and a picture would otherwise
-    drown the words. The unit directions are added with their weights, and their sum, as long as the parts are on
-    average, starts from the means of what is wanted: so the result lies where texts and pictures of its kind lie.
+
+def _combine(parts: Sequence[tuple[Term, np.ndarray]], means: ModalityMeans) -> np.ndarray:
+    """Combine terms and their unit vectors into one unit vector, float32 (d,).
+
+    A single term is returned as it is. Several are centred on the mean of their modality first, because text and image
+    embeddings occupy two narrow, separate cones (Liang et al., "Mind the Gap", NeurIPS 2022), and a picture would
+    otherwise outweigh the words. The weighted sum of the centred unit vectors is scaled to their mean length and added
+    to the weighted mean of the wanted terms' centres, so that the result lies where embeddings of its kind lie.
     """
     if len(parts) == 1:
         return parts[0][1]
     centres = np.stack([means.image if t.is_picture else means.text for t, _ in parts])
-    away = np.stack([vector for _, vector in parts]) - centres
+    offsets = np.stack([vector for _, vector in parts]) - centres
     weights = np.array([t.weight for t, _ in parts])
     weights = (weights / np.abs(weights).max()).astype(np.float32)
-    total = weights @ unit(away)
+    total = weights @ unit(offsets)
     if np.linalg.norm(total) < 1e-6:
-        raise BadQuery("the parts of the query cancel out: change its words or weights")
+        raise BadQuery("the terms of the query cancel out; change its words or weights")
     shares = np.maximum(weights, 0) / np.maximum(weights, 0).sum()
-    return unit(shares @ centres + shares @ np.linalg.norm(away, axis=1) * unit(total))
+    return unit(shares @ centres + shares @ np.linalg.norm(offsets, axis=1) * unit(total))
 
 
 def picture_of(picture: Picture, shortest_side: int) -> Image:
-    """The picture that a term means, RGB, decoded at no less than `shortest_side` pixels where it has them.
+    """Open or fetch a picture, RGB; it may be reduced, but not below `shortest_side` pixels.
 
     Raises UnreadableImage or FetchRefused.
     """
@@ -184,7 +192,7 @@ def picture_of(picture: Picture, shortest_side: int) -> Image:
 
 
 def picture_and_size(picture: Picture, shortest_side: int) -> tuple[Image, tuple[int, int]]:
-    """The same, with the width and height that it has before it is reduced."""
+    """As `picture_of`; also return its width and height before it was reduced."""
     from clipkit.images.decoding import open_picture
     from clipkit.images.fetching import fetch
 
@@ -197,5 +205,5 @@ def picture_and_size(picture: Picture, shortest_side: int) -> tuple[Image, tuple
 
 
 def as_query(query: Query | str | Sequence[str]) -> Query:
-    """A Query as it is; a string as its text."""
+    """Return a query unchanged, and a string as the text of one."""
     return query if isinstance(query, Query) else Query(text=str(query))

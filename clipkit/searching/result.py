@@ -1,4 +1,4 @@
-"""What a search returns, with its reasons."""
+"""Search results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from clipkit.searching.query import Query
 class Hit:
     """One picture of the library.
 
-    `score` is the cosine similarity to the query; `confidence` in [0, 1] that it shows what was asked for; `matched`
-    whether that is enough. `copies` are other paths of the same bytes. Width and height are in pixels, upright.
-    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and `utc_offset` that clock's, as "+02:00", where it is known.
-    `away`: the file lies on a drive, or in a folder, that is not there now.
+    `score`: cosine similarity to the query.
+    `confidence`: in [0, 1], that it shows what was asked for. `matched`: whether that reaches the threshold.
+    `copies`: other paths with the same bytes.
+    `width`, `height`: in pixels, after EXIF orientation.
+    `taken_at`: local time, "YYYY-MM-DDTHH:MM:SS". `utc_offset`: its offset, "+02:00", where known.
+    `away`: the file is on a drive or in a folder that is away.
     """
 
     rank: int
@@ -35,7 +37,7 @@ class Hit:
     away: bool = False
 
     def to_json(self) -> dict:
-        """The keys that `clipkit search --json` promises."""
+        """Return plain data, as in the output of `clipkit search --json`."""
         return {
             "rank": self.rank,
             "path": str(self.path),
@@ -50,10 +52,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Hits, best first, and the decision whether the library has what was asked for.
+    """Hits, best first, and the decision whether the library has what was asked for; iterates over the hits.
 
-    `notes` say in plain words what a person should know: words the space does not know, files that have gone, why
-    nothing matches. `generated` holds what was made, not found: it is never among the hits. Iterating gives the hits.
+    `notes`: sentences for people, on words the model does not know, deleted files, why nothing matches.
+    `generated`: generated pictures, never among the hits.
     """
 
     query: Query
@@ -74,7 +76,7 @@ class SearchResult:
         return len(self.hits)
 
     def to_json(self) -> dict:
-        """One plain object, as `clipkit search --json` prints it."""
+        """Return plain data, as `clipkit search --json` prints it."""
         return {
             "query": {**self.query.to_json(), "unknown_words": list(self.unknown_words)},
             "library": self.library,

@@ -1,4 +1,4 @@
-"""Hundreds of damaged files: none is lost sight of, none stops the run."""
+"""Hundreds of corrupt files: each is accounted for, and none stops the run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from clipkit.samples.painting import paint
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
 
 
-def test_three_hundred_damaged_files(clipkit, tmp_path: Path):
-    folder = tmp_path / "damaged"
+def test_three_hundred_corrupt_files(clipkit, tmp_path: Path):
+    folder = tmp_path / "corrupt"
     folder.mkdir()
     rng = random.Random(7)
     good = {name: encoded(paint(sample_scenes(1)[0], 48), name) for name in FORMATS}
@@ -38,7 +38,7 @@ def test_three_hundred_damaged_files(clipkit, tmp_path: Path):
     for name, data in bombs().items():
         (folder / name).write_bytes(data)
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("this is no picture\n" * 10)
+    (folder / "text.jpg").write_text("this is not a picture\n" * 10)
     (folder / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
     os.symlink(folder / "nowhere.jpg", folder / "dangling.jpg")
@@ -58,7 +58,7 @@ def test_three_hundred_damaged_files(clipkit, tmp_path: Path):
     assert (again["failed"], again["embedded"], again["images"]) == (len(failures), 0, report["images"])
 
 
-def test_a_failure_is_tried_again_when_the_file_changes(clipkit, tmp_path: Path):
+def test_a_failed_file_is_retried_when_it_changes(clipkit, tmp_path: Path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"not yet a picture")

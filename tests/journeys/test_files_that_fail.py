@@ -1,4 +1,4 @@
-"""Files that give no picture today: each keeps its cause, and is tried again once that may have gone."""
+"""Files that cannot be indexed: each keeps its cause, and is retried once the cause may no longer apply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ YEAR = 31_556_952
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three small pictures, all different."""
+    """Return a folder with three small, different pictures."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, colour in (("a.png", "red"), ("b.png", "lime"), ("c.png", "blue")):
@@ -38,15 +38,15 @@ def failed(clipkit) -> dict[str, str]:
     return {Path(row["path"]).name: row["reason"] for row in json.loads(clipkit("failures", "--json").out)}
 
 
-# --- what file systems say of files ---
+# --- unusual metadata ---
 
 
-def test_any_time_stamp_is_indexed_once(clipkit, photos):
+def test_files_with_any_timestamp_are_indexed_once(clipkit, photos):
     stamps = {"a.png": 330 * YEAR, "b.png": -1, "c.png": -400 * YEAR}
     for name, seconds in stamps.items():
         os.utime(photos / name, (seconds, seconds))
     if os.stat(photos / "a.png").st_mtime_ns < 2**63:
-        pytest.skip("this file system does not hold such dates")
+        pytest.skip("this file system does not support such dates")
     first = report(clipkit("index", "--model", "tiny", photos, "--json"))
     assert (first["added"], first["failed"]) == (3, 0)
     assert report(clipkit("index", "--json"))["unchanged"] == 3
@@ -59,7 +59,7 @@ def test_any_time_stamp_is_indexed_once(clipkit, photos):
 # --- causes outside the file ---
 
 
-def test_a_file_that_may_be_read_again_is_read(photos, tmp_path):
+def test_a_file_that_becomes_readable_is_read(photos, tmp_path):
     closed, touched = photos / "a.png", photos / "b.png"
     index, failures = ("clipkit", "index", "--json"), ("clipkit", "failures", "--json")
     steps = without_rights_of_root(
@@ -78,22 +78,22 @@ def test_a_file_that_may_be_read_again_is_read(photos, tmp_path):
         index,
         failures,
     )
-    first, noted, again, opened, none, out_of_reach, back, none_again = (
+    first, noted, again, opened, none, closed_again, back, none_again = (
         json.loads(steps[i]["out"]) for i in (1, 2, 3, 5, 6, 9, 11, 12)
     )
     assert (first["added"], first["failed"]) == (2, 1) and "permission" in noted[0]["reason"]
     assert (again["unchanged"], again["failed"]) == (2, 1)
     assert (opened["added"], opened["failed"], opened["images"], none) == (1, 0, 3, [])
-    assert (out_of_reach["failed"], out_of_reach["removed"], out_of_reach["images"]) == (1, 0, 3), "it is not lost"
+    assert (closed_again["failed"], closed_again["removed"], closed_again["images"]) == (1, 0, 3), "it is kept"
     assert (back["failed"], back["unchanged"], none_again) == (0, 3, [])
 
 
-def test_a_folder_whose_files_were_out_of_reach_leaves_no_failures(photos, tmp_path):
+def test_failures_are_cleared_once_a_closed_folder_is_open_again(photos, tmp_path):
     index, failures = ("clipkit", "index", "--json"), ("clipkit", "failures", "--json")
     steps = without_rights_of_root(
         tmp_path / "indexes",
         (*index, photos, "--model", "tiny"),
-        ("chmod", "600", photos),  # its names can be listed, and nothing can be asked of its files
+        ("chmod", "600", photos),  # names can be listed, but files cannot be accessed
         index,
         ("chmod", "755", photos),
         index,
@@ -104,19 +104,19 @@ def test_a_folder_whose_files_were_out_of_reach_leaves_no_failures(photos, tmp_p
     assert (back["unchanged"], back["failed"], none) == (3, 0, [])
 
 
-def test_a_larger_limit_tries_again_and_a_smaller_one_does_not(clipkit, photos, monkeypatch):
+def test_a_larger_limit_retries_and_a_smaller_one_does_not(clipkit, photos, monkeypatch):
     assert report(clipkit("index", "--model", "tiny", photos, "--max-pixels", "100", "--json"))["failed"] == 3
     hashed = []
     content_hash = pipeline.content_hash
     monkeypatch.setattr(pipeline, "content_hash", lambda *given: hashed.append(given) or content_hash(*given))
     for limit in ("100", "50"):
         assert report(clipkit("index", "--max-pixels", limit, "--json"))["failed"] == 3
-    assert not hashed, "nothing is read that would be refused again"
+    assert not hashed, "files that would be rejected again are not read"
     larger = report(clipkit("index", "--max-pixels", "2000", "--json"))
     assert (larger["added"], larger["failed"], failed(clipkit)) == (3, 0, {})
 
 
-def test_an_extra_that_is_installed_later_tries_again(photos, tmp_path):
+def test_installing_an_extra_retries_its_files(photos, tmp_path):
     pytest.importorskip("rawpy")
     raw = photos / "d.dng"
     Image.new("RGB", (40, 30), "navy").save(raw, "TIFF", tiffinfo={50706: b"\x01\x04\x00\x00"})
@@ -137,10 +137,10 @@ def test_an_extra_that_is_installed_later_tries_again(photos, tmp_path):
     run("index", "--json", without=False)
     with sqlite3.connect(tmp_path / "indexes/default/catalog.db") as db:
         causes = db.execute("SELECT cause FROM failures").fetchall()
-    assert not any(cause.startswith("missing") for (cause,) in causes), "it was read with rawpy there"
+    assert not any(cause.startswith("missing") for (cause,) in causes), "it was read with rawpy installed"
 
 
-def test_damage_is_not_read_again_until_other_decoders_may_mend_it(clipkit, photos, tmp_path, monkeypatch):
+def test_corrupt_files_are_not_retried_until_decoders_change(clipkit, photos, tmp_path, monkeypatch):
     (photos / "a.png").write_bytes((photos / "a.png").read_bytes()[:60])
     assert report(clipkit("index", "--model", "tiny", photos, "--json"))["failed"] == 1
     hashed = []
@@ -148,20 +148,20 @@ def test_damage_is_not_read_again_until_other_decoders_may_mend_it(clipkit, phot
     monkeypatch.setattr(pipeline, "content_hash", lambda *given: hashed.append(given[0].name) or content_hash(*given))
     assert report(clipkit("index", "--json"))["failed"] == 1
     assert hashed == []
-    for old in ("bytes:clipkit 0.0.1, pillow 1.0", ""):  # of older decoders; of a clipkit that noted no causes
+    for old in ("bytes:clipkit 0.0.1, pillow 1.0", ""):  # older decoders; a version that did not record causes
         with sqlite3.connect(tmp_path / "indexes/default/catalog.db") as db:
             db.execute("UPDATE failures SET cause = ?", [old])
         assert report(clipkit("index", "--json"))["failed"] == 1
     assert hashed == ["a.png", "a.png"]
 
 
-def test_a_huge_file_is_refused_unread(clipkit, photos):
+def test_a_huge_file_is_rejected_without_reading_it(clipkit, photos):
     for name in ("huge.jpg", "huge.dng"):
         with open(photos / name, "wb") as file:
             try:
                 file.truncate(20 * 1024**3)
             except OSError:
-                pytest.skip("this file system has no sparse files of that size")
+                pytest.skip("this file system does not support sparse files of that size")
     before = _bytes_read()
     output = report(clipkit("index", "--model", "tiny", photos, photos / "huge.jpg", "--json"))
     assert (output["added"], output["failed"]) == (3, 2)
@@ -172,22 +172,22 @@ def test_a_huge_file_is_refused_unread(clipkit, photos):
 def _bytes_read() -> int:
     counts = Path("/proc/self/io")
     if not counts.is_file():
-        pytest.skip("this system does not count what a process reads")
+        pytest.skip("this system does not report how much a process reads")
     return int(next(line for line in counts.read_text().splitlines() if line.startswith("rchar:")).split()[1])
 
 
-# --- files that change while they are read ---
+# --- files that change during a run ---
 
 
-def while_decoding(monkeypatch, name: str, happens) -> None:
-    """Calls `happens` once, when the file of that name has been hashed and waits to be decoded."""
+def while_decoding(monkeypatch, name: str, action) -> None:
+    """Call `action` once, when the file of that name has been hashed and is about to be decoded."""
     decode, done = pipeline.decode, []
 
     def decode_after(items, pool):
         def passing():
             for item in items:
                 if item.path.name == name and item.needs_decoding and not done:
-                    done.append(happens())
+                    done.append(action())
                 yield item
 
         yield from decode(passing(), pool)
@@ -204,16 +204,16 @@ def test_the_other_copy_is_read_when_one_is_deleted(clipkit, photos, monkeypatch
     while_decoding(monkeypatch, "m.png", (photos / "in" / "m.png").unlink)
     first = report(clipkit("index", "--model", "tiny", photos, "--batch-size", batch_size, "--json"))
     assert (first["added"], first["embedded"], first["images"]) == (4, 3, 4)
-    assert list(failed(clipkit)) in ([], ["m.png"]), "at most the deleted one"
+    assert list(failed(clipkit)) in ([], ["m.png"]), "at most the deleted file"
     second = report(clipkit("index", "--json"))
     assert (second["unchanged"], second["failed"], failed(clipkit)) == (4, 0, {})
 
 
-def test_a_file_that_is_renamed_while_this_runs(clipkit, photos, monkeypatch):
+def test_a_file_that_is_renamed_during_a_run(clipkit, photos, monkeypatch):
     later = photos / "z"
     later.mkdir()
     while_decoding(monkeypatch, "a.png", lambda: (photos / "a.png").rename(later / "a.png"))
-    # The folder that it goes to may have been read already: then the next run finds it.
+    # If the target folder has been scanned already, the next run finds the file.
     first = report(clipkit("index", "--model", "tiny", photos, "--json"))
     assert first["images"] >= 2
     second = report(clipkit("index", "--json"))
@@ -221,7 +221,7 @@ def test_a_file_that_is_renamed_while_this_runs(clipkit, photos, monkeypatch):
     assert (second["failed"], failed(clipkit)) == (0, {})
 
 
-def test_a_file_that_is_replaced_while_this_runs_gets_its_own_vector(clipkit, photos, monkeypatch):
+def test_a_file_that_is_replaced_during_a_run_gets_its_own_vector(clipkit, photos, monkeypatch):
     shutil.copy(photos / "a.png", photos / "twin.png")
     other = Image.effect_noise((64, 64), 90).convert("RGB")
     while_decoding(monkeypatch, "a.png", lambda: other.save(photos / "a.png"))
@@ -232,7 +232,7 @@ def test_a_file_that_is_replaced_while_this_runs_gets_its_own_vector(clipkit, ph
     assert report(clipkit("index", "--json"))["unchanged"] == 4
 
 
-def test_files_that_swap_their_names_keep_what_is_known_of_them(clipkit, photos, tmp_path):
+def test_files_that_swap_names_keep_their_details(clipkit, photos, tmp_path):
     Image.new("RGB", (50, 20), "red").save(photos / "a.png")
     report(clipkit("index", "--model", "tiny", photos, "--json"))
     (photos / "a.png").rename(photos / "x")

@@ -1,4 +1,4 @@
-"""What a person does: index folders, search them, move things about, index again."""
+"""Everyday use: index folders, search them, move files around, index again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_twenty_queries_over_a_thousand_unseen_scenes(clipkit, tmp_path):
     assert right >= 18
 
 
-def test_json_keeps_its_promises(clipkit, library):
+def test_the_json_output_has_the_documented_keys(clipkit, library):
     output = clipkit("search", "a cat on the beach", "--json", "-k", "3")
     answer = json.loads(output.out)
     assert {"query", "library", "model", "matched", "confidence", "hits", "generated", "timings_ms"} <= set(answer)
@@ -57,23 +57,30 @@ def test_json_keeps_its_promises(clipkit, library):
     assert output.code == (0 if answer["matched"] else 1)
 
 
-def test_what_is_there_matches_and_what_is_not_does_not(clipkit, library):
-    there = [
-        "a cat on the beach", "a dog in a meadow", "a penguin in the snow", "a robot in the city", "a rocket in space",
-        "an umbrella in the rain", "a car in the street", "an owl at night", "a bear in the forest",
+def test_what_the_library_has_matches_and_what_it_lacks_does_not(clipkit, library):
+    present = [
+        "a cat on the beach",
+        "a dog in a meadow",
+        "a penguin in the snow",
+        "a robot in the city",
+        "a rocket in space",
+        "an umbrella in the rain",
+        "a car in the street",
+        "an owl at night",
+        "a bear in the forest",
         "a camel in the desert",
-    ]  # fmt: skip
-    found = [clipkit("search", text).code == 0 for text in there]
+    ]
+    found = [clipkit("search", text).code == 0 for text in present]
     assert sum(found) >= 9
     absent = [f"a {thing} {where}" for thing in MISSING for where in ("on the beach", "at night", "in the desert")]
     refused = [clipkit("search", text, "--generate", "never") for text in absent]
     assert sum(output.code == 1 for output in refused) >= 9
     for output in refused:
-        assert output.out.count("\n") == 10, "the nearest pictures are shown all the same"
+        assert output.out.count("\n") == 10, "the nearest pictures are shown anyway"
         assert ("nothing matches" in output.err) == (output.code == 1)
 
 
-def test_words_the_world_does_not_know_are_said(clipkit, library):
+def test_unknown_words_are_reported(clipkit, library):
     output = clipkit("search", "a purple chandelier", "--json")
     answer = json.loads(output.out)
     assert answer["query"]["unknown_words"] == ["purple", "chandelier"]
@@ -81,14 +88,14 @@ def test_words_the_world_does_not_know_are_said(clipkit, library):
     assert "'purple', 'chandelier'" in clipkit("search", "a purple chandelier").err
 
 
-def test_a_picture_finds_itself_and_its_like(clipkit, library):
+def test_a_picture_finds_itself(clipkit, library):
     cat = next(library.rglob("IMG_0000.jpg"))
     answer = json.loads(clipkit("search", "--like", cat, "--json").out)
     assert answer["hits"][0]["path"] == str(cat) and answer["hits"][0]["score"] > 0.999
     assert answer["matched"]
 
 
-def test_not_turns_away(clipkit, library):
+def test_not_steers_away(clipkit, library):
     scene_of = {f"IMG_{i:04}": scene for i, scene in enumerate(sample_scenes(120))}
     plain = found(clipkit("search", "at night", "--json", "-k", "6"))
     target = next(p.thing.name for path in plain for p in scene_of[Path(path).stem].placed)
@@ -97,7 +104,7 @@ def test_not_turns_away(clipkit, library):
     assert all(turned.index(path) > plain.index(path) for path in with_it if path in turned)
 
 
-def test_filters_come_before_the_cut(clipkit, library):
+def test_filters_apply_before_the_cutoff(clipkit, library):
     rows = [p for p in sorted(library.rglob("*.jpg")) if p.parent.name == "2024"]
     answer = found(clipkit("search", "a dog", "--under", library / "2024", "-k", "500", "--json"))
     assert sorted(answer) == [str(p) for p in rows]
@@ -121,7 +128,7 @@ def test_filters_come_before_the_cut(clipkit, library):
     assert nothing.code == 1 and found(nothing) == []
 
 
-def test_a_second_run_embeds_nothing_and_a_move_embeds_nothing(clipkit, scene_folder, tmp_path):
+def test_a_second_run_and_a_move_embed_nothing(clipkit, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder, photos)
     first = json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)
@@ -136,7 +143,7 @@ def test_a_second_run_embeds_nothing_and_a_move_embeds_nothing(clipkit, scene_fo
     assert after == [path.replace("/2024/", "/winter/") for path in before]
 
 
-def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
+def test_copied_changed_and_deleted_files(clipkit, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder, photos)
     clipkit("index", "--model", "tiny", photos)
@@ -149,7 +156,7 @@ def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
     best.unlink()
     (photos / "copy.jpg").unlink()
     gone = clipkit("search", "a cat on the beach", "--json")
-    assert str(best) not in found(gone), "a vanished file leaves the results at once, before the next indexing"
+    assert str(best) not in found(gone), "a deleted file disappears from results at once, before the next run"
     other = photos / "2024" / "IMG_0500.jpg"
     Image.new("RGB", (64, 64), "red").save(other)
     clipkit("index", "--model", "tiny", photos)
@@ -159,7 +166,7 @@ def test_copies_changes_and_vanished_files(clipkit, scene_folder, tmp_path):
     assert (changed["changed"], changed["embedded"], changed["images"]) == (1, 1, 120)
 
 
-def test_index_without_paths_looks_at_all_known_folders_again(clipkit, scene_folder, tmp_path):
+def test_index_without_paths_rescans_all_known_folders(clipkit, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder / "2024", photos)
     (photos / "private").mkdir()
@@ -167,7 +174,7 @@ def test_index_without_paths_looks_at_all_known_folders_again(clipkit, scene_fol
     count = json.loads(clipkit("index", "--model", "tiny", photos, "--exclude", "private", "--json").out)["images"]
     next(photos.glob("*.jpg")).unlink()
     again = json.loads(clipkit("index", "--json").out)
-    assert (again["removed"], again["images"]) == (1, count - 1), "and what was excluded stays so"
+    assert (again["removed"], again["images"]) == (1, count - 1), "and exclusions are remembered"
 
 
 def test_a_drive_that_is_away_loses_nothing(clipkit, scene_folder, tmp_path):
@@ -192,14 +199,14 @@ def test_real_files_of_many_formats_and_real_photographs(clipkit, shared):
         assert str(photo) in (answer["path"], *answer["copies"])
 
 
-def test_names_of_any_bytes(clipkit, scene_folder, tmp_path):
+def test_file_names_with_any_bytes(clipkit, scene_folder, tmp_path):
     photos = os.fsencode(tmp_path / "photos")
     os.mkdir(photos)
     source = os.fsencode(next(scene_folder.rglob("IMG_0000.jpg")))
     strange = [b"\xff\xfe.jpg", "naïve 🐈.jpg".encode(), b"new\nline.jpg", b"-dash.jpg", b"a'b\"c.jpg"]
     for i, name in enumerate(strange):
         with open(source, "rb") as original, open(os.path.join(photos, name), "wb") as copy:
-            copy.write(original.read() + bytes(i))  # bytes after the end of a JPEG change its hash, not its picture
+            copy.write(original.read() + bytes(i))  # bytes after the end of a JPEG change only its hash
     assert clipkit("index", "--model", "tiny", tmp_path / "photos").code == 0
     output = clipkit("search", "a cat on the beach", "-0", "--min-confidence", "0")
     paths = [os.fsencode(path) for path in output.out.split("\0") if path]
@@ -228,14 +235,14 @@ def test_a_folder_that_cannot_be_read_loses_nothing(clipkit, scene_folder, tmp_p
     assert json.loads(clipkit("index", "--model", "tiny", photos, "--json").out)["unchanged"] == count
 
 
-def test_a_match_decision_that_cannot_be_used_is_made_anew(library, clipkit, tmp_path):
+def test_unusable_match_statistics_are_rebuilt(library, clipkit, tmp_path):
     expected = json.loads(clipkit("search", "a cat", "--json").out)["confidence"]
     (file,) = (tmp_path / "indexes").rglob("matcher.npz")
     ours = Matcher.load(file).calibration
     theirs = Matcher.load(file)
     theirs.calibration = replace(ours, text_offset=ours.text_offset - 3)
-    for spoil in (lambda: theirs.save(file), lambda: file.write_bytes(b"torn"), file.unlink):
-        spoil()
+    for corrupt in (lambda: theirs.save(file), lambda: file.write_bytes(b"corrupt"), file.unlink):
+        corrupt()
         assert json.loads(clipkit("search", "a cat", "--json").out)["confidence"] == pytest.approx(expected, abs=1e-3)
         clipkit("index")
         assert Matcher.load(file).calibration == ours

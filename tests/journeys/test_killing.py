@@ -1,4 +1,4 @@
-"""An indexer that is killed again and again ends where an undisturbed one ends."""
+"""A run that is killed repeatedly ends with the same library as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ KILLS = 22
 BATCH = 8
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked here to start again within milliseconds")
-def test_sigkill_at_random_moments_changes_nothing_in_the_end(tmp_path: Path):
+@pytest.mark.skipif(sys.platform == "win32", reason="forks processes, to restart within milliseconds")
+def test_sigkill_at_random_moments_does_not_change_the_final_library(tmp_path: Path):
     photos = tmp_path / "photos"
     write_samples(photos, 500, size=64)
     undisturbed, killed, log = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "encoded.log"
     rng = random.Random(20)
     kills = 0
-    # A fresh process, since one in which torch has worked with threads must not be forked.
+    # A fresh process: one in which torch has started threads must not be forked.
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as forker:
@@ -43,7 +43,7 @@ def test_sigkill_at_random_moments_changes_nothing_in_the_end(tmp_path: Path):
         assert run(undisturbed, tmp_path / "other.log", None) == 0
         while kills < KILLS:
             if run(killed, log, rng.uniform(0.3, 2.0)) == 0:
-                # It got to the end before its time: begin again with what is still to be killed.
+                # It finished before the kill: start over with a new library.
                 os.rename(killed, tmp_path / f"finished-{kills}")
                 log.unlink()
                 continue
@@ -63,7 +63,7 @@ def test_sigkill_at_random_moments_changes_nothing_in_the_end(tmp_path: Path):
 
 
 def _run(library: Path, photos: Path, log: Path, after: float | None) -> int:
-    """Indexes in a forked process, killed `after` seconds; returns 0 if it came to its end."""
+    """Index in a forked process, killed `after` seconds; return 0 if it finished."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -108,7 +108,7 @@ def _rows(library: Path) -> list[tuple]:
 
 
 if __name__ == "__main__":
-    import open_clip  # noqa: F401  what takes seconds to import, before the forks
+    import open_clip  # noqa: F401  slow imports, before the forks
 
     from clipkit.models import checkpoint  # noqa: F401
 

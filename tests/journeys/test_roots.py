@@ -1,4 +1,4 @@
-"""The folders of a library: within each other, moved, emptied, closed, on drives that come and go, and after a kill."""
+"""Folders of a library: nested, moved, emptied, closed, on drives that come and go, and after a kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "black")
 
 
 def draw(*paths: Path) -> None:
-    """Small pictures, all different."""
+    """Write small, different pictures."""
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + number, 30), COLOURS[number % len(COLOURS)]).save(path)
@@ -30,7 +30,7 @@ def report(output) -> dict:
 
 
 def indexed(clipkit) -> set[str]:
-    """All files of the library that a search shows."""
+    """Return all files that a search shows."""
     hits = json.loads(clipkit("search", "a cat", "-k", "1000", "--json", "--generate", "never").out)["hits"]
     return {path for hit in hits for path in (hit["path"], *hit["copies"])}
 
@@ -39,10 +39,10 @@ def counts(report: dict, *names: str) -> tuple[int, ...]:
     return tuple(report[name] for name in names)
 
 
-# --- folders within each other ---
+# --- nested folders ---
 
 
-def test_the_innermost_folder_decides_what_is_left_out(clipkit, tmp_path):
+def test_the_innermost_folder_decides_what_is_excluded(clipkit, tmp_path):
     outer, inner = tmp_path / "p", tmp_path / "p" / "sub"
     draw(
         outer / "a.png", outer / "skip-b.png", inner / "skip-c.png", inner / "tmp-d.png", inner / "deep" / "skip-e.png"
@@ -62,7 +62,7 @@ def test_the_innermost_folder_decides_what_is_left_out(clipkit, tmp_path):
     assert counts(report(clipkit("index", "--json")), "added", "removed", "images", "unchanged") == (0, 0, 2, 2)
 
 
-def test_an_inner_folder_keeps_its_globs_where_a_link_leads_to_it_first(clipkit, tmp_path):
+def test_an_inner_folder_keeps_its_globs_if_a_symlink_reaches_it_first(clipkit, tmp_path):
     draw(tmp_path / "p" / "x" / "a.png", tmp_path / "p" / "x" / "b.png")
     (tmp_path / "p" / "link").symlink_to(tmp_path / "p" / "x")
     report(clipkit("index", "--model", "tiny", tmp_path / "p" / "x", "--exclude", "b*", "--json"))
@@ -71,7 +71,7 @@ def test_an_inner_folder_keeps_its_globs_where_a_link_leads_to_it_first(clipkit,
     assert counts(report(clipkit("index", "--json")), "unchanged", "added", "removed") == (1, 0, 0)
 
 
-def test_a_file_that_moves_between_folders_with_different_globs_has_moved(clipkit, tmp_path):
+def test_a_file_that_moves_between_folders_with_different_globs_counts_as_moved(clipkit, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     draw(one / "a.png", one / "b.png", other / "c.png")
     report(clipkit("index", "--model", "tiny", one, "--exclude", "x*", "--json"))
@@ -84,7 +84,7 @@ def test_a_file_that_moves_between_folders_with_different_globs_has_moved(clipki
 
 
 @pytest.mark.parametrize("leave_the_folder", [False, True])
-def test_a_folder_that_was_renamed_is_known_by_its_new_name_alone(clipkit, tmp_path, leave_the_folder):
+def test_a_renamed_folder_is_known_by_its_new_name_only(clipkit, tmp_path, leave_the_folder):
     old, new = tmp_path / "photos", tmp_path / "archive"
     draw(old / "a.png", old / "2024" / "b.png", old / "2024" / "c.png")
     report(clipkit("index", "--model", "tiny", old, "--json"))
@@ -98,7 +98,7 @@ def test_a_folder_that_was_renamed_is_known_by_its_new_name_alone(clipkit, tmp_p
     assert counts(again, "unchanged", "removed", "images") == (3, 0, 3) and again["notes"] == []
 
 
-def test_a_part_that_was_moved_out_of_a_folder_has_moved(clipkit, tmp_path):
+def test_files_moved_out_of_a_folder_count_as_moved(clipkit, tmp_path):
     old, new = tmp_path / "photos", tmp_path / "best"
     draw(old / "a.png", old / "b.png", old / "c.png")
     report(clipkit("index", "--model", "tiny", old, "--json"))
@@ -106,11 +106,13 @@ def test_a_part_that_was_moved_out_of_a_folder_has_moved(clipkit, tmp_path):
     (old / "a.png").rename(new / "renamed.png")
     shutil.copy(old / "b.png", new / "copy.png")
     moved = report(clipkit("index", new, "--json"))
-    assert counts(moved, "moved", "added", "duplicates", "images") == (1, 1, 1, 4), "a copy that stays is a copy"
+    assert counts(moved, "moved", "added", "duplicates", "images") == (1, 1, 1, 4), (
+        "a copy whose original remains is a duplicate"
+    )
     assert indexed(clipkit) == {str(p) for p in (new / "renamed.png", new / "copy.png", old / "b.png", old / "c.png")}
 
 
-def test_a_move_is_noticed_after_a_kill_too(clipkit, tmp_path):
+def test_a_move_is_detected_after_a_kill(clipkit, tmp_path):
     old, new = tmp_path / "photos", tmp_path / "archive"
     draw(*(old / f"{i}.png" for i in range(8)))
     report(clipkit("index", "--model", "tiny", old, "--json"))
@@ -120,10 +122,10 @@ def test_a_move_is_noticed_after_a_kill_too(clipkit, tmp_path):
     assert again["images"] == 8 and indexed(clipkit) == {str(new / f"{i}.png") for i in range(8)}
 
 
-# --- folders that are empty or not there ---
+# --- folders that are empty or missing ---
 
 
-def test_an_empty_folder_and_a_missing_one_keep_their_pictures_and_say_so(clipkit, tmp_path):
+def test_an_empty_or_missing_folder_keeps_its_pictures_with_a_note(clipkit, tmp_path):
     empty, missing, there = tmp_path / "empty", tmp_path / "missing", tmp_path / "there"
     draw(empty / "a.png", empty / "sub" / "b.png", missing / "c.png", there / "d.png", there / "e.png")
     assert report(clipkit("index", "--model", "tiny", empty, missing, there, "--json"))["images"] == 5
@@ -133,7 +135,7 @@ def test_an_empty_folder_and_a_missing_one_keep_their_pictures_and_say_so(clipki
     shutil.rmtree(missing)
     (there / "e.png").unlink()
     kept = report(clipkit("index", "--json"))
-    assert counts(kept, "removed", "images") == (1, 4), "what is deleted from a folder that is there leaves"
+    assert counts(kept, "removed", "images") == (1, 4), "files deleted from an existing folder are removed"
     assert len(kept["notes"]) == 2 and all("--remove-missing" in note for note in kept["notes"])
     assert {str(empty), str(missing)} == {note.split()[0] for note in kept["notes"]}
     answer = json.loads(clipkit("search", "a cat", "--json", "--generate", "never").out)
@@ -148,13 +150,13 @@ def test_an_empty_folder_and_a_missing_one_keep_their_pictures_and_say_so(clipki
     assert report(clipkit("index", "--json"))["notes"] == []
 
 
-def test_leaving_everything_out_is_no_absence(clipkit, tmp_path):
+def test_a_folder_is_not_away_because_everything_is_excluded(clipkit, tmp_path):
     draw(tmp_path / "p" / "a.png", tmp_path / "p" / "b.png")
     report(clipkit("index", "--model", "tiny", tmp_path / "p", "--json"))
     assert counts(report(clipkit("index", "--exclude", "*.png", "--json")), "removed", "images") == (2, 0)
 
 
-def test_a_file_indexed_by_its_own_name_leaves_when_it_is_deleted(clipkit, tmp_path):
+def test_a_file_indexed_by_its_own_name_is_removed_when_deleted(clipkit, tmp_path):
     draw(tmp_path / "a.png", tmp_path / "b.png")
     report(clipkit("index", "--model", "tiny", tmp_path / "a.png", tmp_path / "b.png", "--json"))
     (tmp_path / "a.png").unlink()
@@ -178,7 +180,7 @@ def test_a_drive_that_is_unplugged_and_plugged_in_again(tmp_path):
         index,  # 5: the mount point is empty
         ("clipkit", "search", "a cat", "--json", "--generate", "never"),
         ("cp", tmp_path / "stray.png", drive / "0.png", mount),
-        index,  # 8: the mount point holds other things, and a picture of the same name
+        index,  # 8: the mount point holds other files, one with the same name
         plug,
         index,  # 10
         ("rm", drive / "1.png"),
@@ -194,10 +196,10 @@ def test_a_drive_that_is_unplugged_and_plugged_in_again(tmp_path):
     assert counts(reports[8], "added", "removed", "images") == (1, 0, 4) and "another drive" in reports[8]["notes"][0]
     assert counts(reports[10], "removed", "embedded", "images") == (1, 0, 3) and reports[10]["notes"] == []
     assert counts(reports[12], "removed", "images") == (1, 2)
-    assert reports[14]["images"] == 2 and reports[14]["notes"] == [], "what lies at the mount point itself"
+    assert reports[14]["images"] == 2 and reports[14]["notes"] == [], "the files in the mount point itself"
 
 
-def test_a_drive_below_a_folder_or_behind_a_link_may_be_away(tmp_path):
+def test_a_drive_below_a_folder_or_behind_a_symlink_may_be_away(tmp_path):
     photos, drive, media, linked = (tmp_path / name for name in ("photos", "drive", "media", "linked"))
     draw(*(photos / f"{i}.png" for i in range(2)), media / "own.png", linked / "own.png")
     drive.mkdir()
@@ -219,7 +221,7 @@ def test_a_drive_below_a_folder_or_behind_a_link_may_be_away(tmp_path):
         plug,
         index,  # 11
         ("umount", "-l", drive),
-        index,  # 13: the link leads nowhere
+        index,  # 13: the symlink is broken
         (*index, "--remove-missing"),
     )
     reports = {i: json.loads(steps[i]["out"]) for i in (4, 5, 8, 11, 13, 14)}
@@ -230,7 +232,7 @@ def test_a_drive_below_a_folder_or_behind_a_link_may_be_away(tmp_path):
     assert counts(reports[14], "removed", "images") == (2, 4)
 
 
-def test_a_backup_of_a_drive_that_is_away_is_no_move(tmp_path):
+def test_a_backup_of_a_drive_that_is_away_does_not_count_as_a_move(tmp_path):
     photos, backup, mount = tmp_path / "photos", tmp_path / "backup", tmp_path / "stick"
     draw(photos / "a.png", photos / "b.png")
     shutil.copytree(photos, backup)
@@ -247,10 +249,10 @@ def test_a_backup_of_a_drive_that_is_away_is_no_move(tmp_path):
     assert counts(json.loads(steps[4]["out"]), "moved", "removed", "added", "images") == (0, 0, 2, 4)
 
 
-# --- folders that are closed ---
+# --- folders without permission ---
 
 
-def test_a_closed_folder_keeps_the_others_from_nothing(tmp_path):
+def test_a_closed_folder_does_not_stop_the_others_from_being_indexed(tmp_path):
     closed, open_ = tmp_path / "closed", tmp_path / "open"
     draw(closed / "p" / "a.png", open_ / "b.png")
     index = ("clipkit", "index", "--json")
@@ -260,7 +262,7 @@ def test_a_closed_folder_keeps_the_others_from_nothing(tmp_path):
         ("chmod", "000", closed),
         ("cp", open_ / "b.png", open_ / "c.png"),
         index,  # 3
-        (*index, closed / "p", open_),  # 4: though it is named
+        (*index, closed / "p", open_),  # 4: even if it is named
         (*index, closed / "p"),  # 5: nothing else is named
         ("clipkit", "failures"),
         ("chmod", "755", closed),
@@ -276,13 +278,13 @@ def test_a_closed_folder_keeps_the_others_from_nothing(tmp_path):
     assert json.loads(steps[9]["out"]) == []
 
 
-def test_a_link_to_nothing_is_no_folder(clipkit, tmp_path):
+def test_a_broken_symlink_is_rejected(clipkit, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     output = clipkit("index", tmp_path / "link", "--model", "tiny")
     assert output.code == 2 and "link to nothing" in output.err and not (tmp_path / "indexes").exists()
 
 
-# --- a run that was killed ---
+# --- killed runs ---
 
 KILLED = """
 import os, signal, sys
@@ -304,7 +306,7 @@ main(sys.argv[2:])
 
 
 def killed(tmp_path: Path, *arguments: str, commits: int) -> None:
-    """Runs the command line in a process that is killed after so many commits, or for 0 before the model is loaded."""
+    """Run the command line in a process that is killed after that many commits, or for 0, before the model loads."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CLIPKIT_INDEXES": str(tmp_path / "indexes")}
     command = [sys.executable, "-c", KILLED, str(commits), *arguments]
     assert subprocess.run(command, env=environment, capture_output=True).returncode == -signal.SIGKILL
@@ -312,7 +314,7 @@ def killed(tmp_path: Path, *arguments: str, commits: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("commits", [0, 2])
-def test_a_first_run_that_was_killed_is_taken_up_again(clipkit, tmp_path, commits):
+def test_a_killed_first_run_is_resumed(clipkit, tmp_path, commits):
     draw(*(tmp_path / "p" / f"{i}.png" for i in range(8)), tmp_path / "p" / "skip.png")
     arguments = ("index", str(tmp_path / "p"), "--model", "tiny", "--exclude", "skip*", "--batch-size", "1")
     killed(tmp_path, *arguments, commits=commits)

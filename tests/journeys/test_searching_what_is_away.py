@@ -1,4 +1,4 @@
-"""Searches of libraries whose files are gone, away or closed, and of libraries that may not be written to."""
+"""Searching libraries whose files are gone, away or unreadable, and libraries that are read-only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SEARCH = ("clipkit", "search", "a cat on the beach", "--json", "--generate", "ne
 
 
 def hits(output) -> dict[str, bool]:
-    """Path -> whether it is away."""
+    """Return path -> whether it is away."""
     return {hit["path"]: hit["away"] for hit in json.loads(output.out)["hits"]}
 
 
-def test_hits_on_a_drive_that_is_away_are_shown_as_such(clipkit, scene_folder, tmp_path):
+def test_hits_on_a_drive_that_is_away_are_marked(clipkit, scene_folder, tmp_path):
     drive, here = tmp_path / "drive", tmp_path / "here"
     shutil.copytree(scene_folder / "2024", drive)
     shutil.copytree(scene_folder / "2023", here)
@@ -34,35 +34,35 @@ def test_hits_on_a_drive_that_is_away_are_shown_as_such(clipkit, scene_folder, t
     states = [line.split("\t")[3] for line in clipkit(*query).out.splitlines()]
     assert states.count("away") == sum(hits(output).values()) > 0
     listed = clipkit(*query, "--min-confidence", "0", "--paths").out.splitlines()
-    assert listed and all(Path(path).is_file() for path in listed), "what is piped into programs can be opened"
+    assert listed and all(Path(path).is_file() for path in listed), "paths piped into programs can be opened"
     assert clipkit(*query, "--contact-sheet", tmp_path / "sheet.jpg").code in (0, 1)
 
 
-def test_thousands_of_files_that_have_gone_cost_a_bounded_number_of_looks(clipkit, scene_folder, tmp_path, monkeypatch):
+def test_thousands_of_deleted_files_cost_a_bounded_number_of_checks(clipkit, scene_folder, tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     original = next(scene_folder.rglob("*.jpg")).read_bytes()
     for number in range(1500):
         path = photos / f"{number % 5}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(original + number.to_bytes(4, "little"))  # the same picture each time, with another hash
+        path.write_bytes(original + number.to_bytes(4, "little"))  # the same picture with different hashes
     (photos / "stays.txt").touch()
     assert clipkit("index", "--model", "tiny", photos).code == 0
     for path in photos.rglob("*.jpg"):
         path.unlink()
-    asked = []
+    checked = []
     stat = os.stat
-    monkeypatch.setattr(os, "stat", lambda path, *given, **named: asked.append(path) or stat(path, *given, **named))
-    files_in_vain = clipkit(*SEARCH[1:])
-    assert len([path for path in asked if str(path).endswith(".jpg")]) < 1200
-    assert hits(files_in_vain) == {} and "clipkit index" in json.loads(files_in_vain.out)["notes"][0]
+    monkeypatch.setattr(os, "stat", lambda path, *given, **named: checked.append(path) or stat(path, *given, **named))
+    answer = clipkit(*SEARCH[1:])
+    assert len([path for path in checked if str(path).endswith(".jpg")]) < 1200
+    assert hits(answer) == {} and "clipkit index" in json.loads(answer.out)["notes"][0]
     for folder in photos.glob("?"):
         folder.rmdir()
-    asked.clear()
+    checked.clear()
     assert hits(clipkit(*SEARCH[1:])) == {}
-    assert len([path for path in asked if str(path).endswith(".jpg")]) == 5, "a folder that is gone is asked about once"
+    assert len([path for path in checked if str(path).endswith(".jpg")]) == 5, "a deleted folder is checked once"
 
 
-def test_folders_that_may_not_be_entered_are_passed_over_and_named(tmp_path, scene_folder):
+def test_folders_without_permission_are_skipped_with_a_note(tmp_path, scene_folder):
     photos = tmp_path / "o" / "photos"
     shutil.copytree(scene_folder, photos)
     count = len(list(photos.rglob("*.jpg")))
@@ -85,7 +85,7 @@ def test_folders_that_may_not_be_entered_are_passed_over_and_named(tmp_path, sce
     assert any("cannot be read" in note for note in found[1]["notes"]) and steps[5]["code"] == 1
 
 
-def test_a_library_on_a_read_only_disk_is_searched_and_not_changed(tmp_path, scene_folder):
+def test_a_library_on_a_read_only_disk_can_be_searched_but_not_changed(tmp_path, scene_folder):
     photos, indexes, closed = scene_folder / "2024", tmp_path / "indexes", tmp_path / "closed"
     closed.mkdir()
     there = ("--indexes", closed)
@@ -97,7 +97,7 @@ def test_a_library_on_a_read_only_disk_is_searched_and_not_changed(tmp_path, sce
         SEARCH,
         (*SEARCH, *there),
         (*SEARCH, *there, "--where", "width > 0", "--after", "2024"),
-        ("clipkit", "search", "no such thing at all", *there),  # would make a picture, if it could record it
+        ("clipkit", "search", "no such thing at all", *there),  # would generate a picture if it could record it
         ("clipkit", "info", "--json", *there),
         ("clipkit", "failures", "--json", *there),
         ("clipkit", "check", *there),
@@ -118,7 +118,7 @@ def test_a_library_on_a_read_only_disk_is_searched_and_not_changed(tmp_path, sce
         )
 
 
-def test_the_library_of_another_user_is_searched(tmp_path, scene_folder):
+def test_the_library_of_another_user_can_be_searched(tmp_path, scene_folder):
     folder = tmp_path / "indexes" / "default"
     steps = without_rights_of_root(
         tmp_path / "indexes",
@@ -141,14 +141,12 @@ from clipkit.catalog.catalog import Catalog
 catalog = Catalog.open(Path(sys.argv[1]))
 catalog.db.execute("UPDATE images SET camera = 'Logged'")
 catalog.db.conn.commit()
-os._exit(1)  # as a kill would: the log stays
+os._exit(1)  # as a kill does: the write-ahead log stays
 """
 
 
 @pytest.mark.parametrize("shared_memory", [True, False])
-def test_a_log_that_a_kill_left_in_a_library_on_a_read_only_disk_is_read(
-    tmp_path, scene_folder, clipkit, shared_memory
-):
+def test_a_write_ahead_log_left_on_a_read_only_disk_is_read(tmp_path, scene_folder, clipkit, shared_memory):
     assert clipkit("index", scene_folder / "2024", "--model", "tiny").code == 0
     folder, closed = tmp_path / "indexes" / "default", tmp_path / "closed"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

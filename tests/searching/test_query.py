@@ -1,4 +1,4 @@
-"""The query algebra: terms, weights, and how they join."""
+"""The query algebra: terms, weights, and how they are combined."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipkit.searching.unknown_words import known_share
 
 
 class Arithmetic:
-    """An encoder whose vectors are easily foretold: a text by its letters, a picture by its mean colour."""
+    """An encoder with predictable vectors: letter counts for texts, the mean colour for pictures."""
 
     space, dimension, concepts = "arithmetic", 4, ()
     preprocessing = Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1))
@@ -54,7 +54,7 @@ def test_kinds_and_unknown_words():
     assert mixed.kind == "mixed" and mixed.unknown_words == ("blorp",)
 
 
-def test_pictures_come_as_paths_bytes_or_images(tmp_path):
+def test_pictures_may_be_paths_bytes_or_images(tmp_path):
     path = tmp_path / "red.png"
     Image.new("RGB", (20, 10), "red").save(path)
     vectors = [vector(Query(like=(source,))) for source in (path, str(path), path.read_bytes(), Image.open(path))]
@@ -73,7 +73,7 @@ def test_scaling_all_weights_changes_nothing(avoid, factor):
     assert np.allclose(vector(query), vector(scaled), atol=1e-4)
 
 
-def test_not_turns_away_and_more_weight_turns_further():
+def test_more_weight_on_not_steers_further_away():
     b = unit(Arithmetic().encode_texts(["b"]))[0] - MEANS.text
     angles = [float(vector(Query("ab", not_=("b",), weights=(1, w))) @ b) for w in (0.1, 0.5, 1.0)]
     assert angles[0] > angles[1] > angles[2]
@@ -107,21 +107,21 @@ def test_bad_queries(arguments):
 
 
 @pytest.mark.parametrize("text", ["a", "\u72ac", "\u0643\u0644\u0628", "7", "\N{CAT}", "\u2665", "r.e.m."])
-def test_words_of_any_script_and_symbols_are_words(text):
+def test_letters_of_any_script_and_symbols_count_as_words(text):
     assert Query(text).terms()[0].value == text
 
 
-def test_only_the_ratio_of_weights_counts_down_to_the_least():
-    looks = [vector(Query("aab", not_=("b",), weights=(w, w / 2))) for w in (2e-6, 1.0, 1e6)]
-    assert np.allclose(looks[0], looks[1], atol=1e-4) and np.allclose(looks[2], looks[1], atol=1e-4)
+def test_only_the_ratio_of_weights_matters_even_at_the_limits():
+    vectors = [vector(Query("aab", not_=("b",), weights=(w, w / 2))) for w in (2e-6, 1.0, 1e6)]
+    assert np.allclose(vectors[0], vectors[1], atol=1e-4) and np.allclose(vectors[2], vectors[1], atol=1e-4)
 
 
-def test_parts_that_cancel_out_are_refused():
+def test_terms_that_cancel_out_are_rejected():
     with pytest.raises(BadQuery):
         vector(Query("a", not_=("a",), weights=(1, 1)), ZERO)
 
 
-def test_to_json_is_plain():
+def test_to_json_returns_plain_data():
     query = Query("a", like=[Path("x.jpg"), b"..."], not_="b")
     assert query.to_json() == {
         "text": "a",
@@ -131,7 +131,7 @@ def test_to_json_is_plain():
     }
 
 
-def test_what_the_space_does_not_know_lowers_the_confidence():
+def test_unknown_words_lower_the_known_share():
     assert known_share(Query("a dog"), ()) == 1
     assert known_share(Query("a purple dog"), ("purple",)) == 0.5
     assert known_share(Query("blorp"), ("blorp",)) == 0
