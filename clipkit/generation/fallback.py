@@ -63,11 +63,9 @@ def generate_fallback(
         if always:
             raise
         return _with_note(result, f"no picture was generated: {error}")
-    when_generated = f"on {picture.created_at[:10]}" if earlier else "just now"
-    note = (
-        f"this picture was generated {when_generated}, not found "
-        f"(decoder {picture.decoder}, seed {picture.seed}): {picture.path}"
-    )
+    date = f"on {picture.created_at[:10]}" if earlier else "just now"
+    source = f"{date} by the decoder {picture.decoder}, seed {picture.seed}"
+    note = f"this picture was generated, not found ({source}): {picture.path}"
     return _with_note(replace(result, generated=(picture,)), note)
 
 

@@ -1,4 +1,4 @@
-"""One file on its way through the indexing pipeline."""
+"""The item that flows through the indexing pipeline: one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipkit.images.worker import Decoded
 
 @dataclass(slots=True)
 class Item:
-    """One file; each stage of the pipeline fills in what it finds, and a failure travels to the commit.
+    """A file; each stage of the pipeline fills in what it finds, and a failure travels to the commit.
 
     `known_hash`: the catalog's hash for this path, None for a new file.
     `unchanged`: the catalog has this very file, and only this model's embedding is missing.

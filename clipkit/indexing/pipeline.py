@@ -149,7 +149,7 @@ def decode(items: Iterable[Item], pool: DecodePool) -> Iterator[Item]:
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists with `size` decoded pictures each, or fewer once there are many items that need no encoding."""
+    """Yield lists with `size` decoded pictures, or with 16 times as many items of which fewer were decoded."""
     batch: list[Item] = []
     decoded = 0
     for item in items:
@@ -163,7 +163,7 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def encode(batch: Sequence[Item], encoder: Encoder, size: int, catalog: Catalog) -> list[Embedding]:
-    """Encode a batch's decoded pictures, except those whose embedding is still in the catalog without a file.
+    """Encode a batch's decoded pictures, except those whose embedding is kept though their files were removed.
 
     Short batches are padded to `size` with black pictures: the rounding of a matrix product depends on its shape, and a
     picture must get the same vector in every batch. Raises ModelNotAvailable if a vector is not finite.

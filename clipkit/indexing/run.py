@@ -151,7 +151,7 @@ def _index_model(
 
 
 def default_workers() -> int:
-    """Return one decoding process per core, at most eight: beyond that, encoding is the bottleneck."""
+    """Return the number of decoding processes: one per core, at most eight, beyond which encoding is the bottleneck."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, available))
 

@@ -15,7 +15,7 @@ def test_the_demo_finds_what_is_there_and_says_what_is_not(clipkit, tmp_path):
     firsts = [lines.splitlines()[0].split()[0] for _, lines in searches]
     assert firsts == ["match", "match", "match", "-"], output.out
     assert "photos/2024/IMG_0000.jpg" in searches[0][1].splitlines()[0], "the cat on the beach comes first"
-    assert "nothing matches" in searches[3][1] and "made, not found" in searches[3][1]
+    assert "nothing matches" in searches[3][1] and "generated, not found" in searches[3][1]
     assert len(list((tmp_path / "demo").rglob("generated/*.png"))) == 1
     with Image.open(tmp_path / "demo/contact-sheet.jpg") as sheet:
         assert sheet.width > 1000 and sheet.height > 1000

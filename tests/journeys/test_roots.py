@@ -106,9 +106,7 @@ def test_files_moved_out_of_a_folder_count_as_moved(clipkit, tmp_path):
     (old / "a.png").rename(new / "renamed.png")
     shutil.copy(old / "b.png", new / "copy.png")
     moved = report(clipkit("index", new, "--json"))
-    assert counts(moved, "moved", "added", "duplicates", "images") == (1, 1, 1, 4), (
-        "the original remains"
-    )
+    assert counts(moved, "moved", "added", "duplicates", "images") == (1, 1, 1, 4), "the original remains"
     assert indexed(clipkit) == {str(p) for p in (new / "renamed.png", new / "copy.png", old / "b.png", old / "c.png")}
 
 
