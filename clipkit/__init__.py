@@ -25,9 +25,9 @@ _WHERE = {
     "verify": "marks.reading",
     "Provenance": "marks.provenance",
     "save_marked": "marks.writing",
-    "ModelEntry": "spaces.registry",
-    "import_model": "spaces.importing",
-    "pull_model": "spaces.pulling",
+    "ModelEntry": "models.registry",
+    "import_model": "models.hub.importing",
+    "pull_model": "models.hub.pulling",
     **dict.fromkeys(
         (
             "BadQuery", "ClipkitError", "DecoderNotAvailable", "DownloadFailed", "FetchRefused", "LibraryBusy",

@@ -84,10 +84,11 @@ class Library:
             if library.catalog.spaces():
                 return library
             library.close()
-        from clipkit.models.encoder import load_encoder
-        from clipkit.models.hub.locating import default_space
+        from clipkit.models.hub.locating import default_model
+        from clipkit.models.loading import load_encoder
+        from clipkit.models.reference import ModelRef
 
-        encoder = load_encoder(space or default_space(), export=False)
+        encoder = load_encoder(ModelRef.resolve(space) if space else default_model(), export=False)
         library = cls(folder, Catalog.open(folder / "catalog.db", create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -151,11 +152,11 @@ class Library:
         from clipkit.images.decoding import Limits
         from clipkit.indexing.models import index_spaces
         from clipkit.indexing.roots import chosen_roots
-        from clipkit.models.registry import canonical_id
+        from clipkit.models.reference import ModelRef
 
         known = dict(self.catalog.roots())
         roots = chosen_roots([Path(path) for path in paths], exclude, known, remove_missing=remove_missing)
-        chosen = [canonical_id(space)] if space else list(self.catalog.spaces()) or [self.space]
+        chosen = [ModelRef.resolve(space).id] if space else list(self.catalog.spaces()) or [self.space]
         started = time.monotonic()
         with self.catalog.writing():
             report = index_spaces(
@@ -396,9 +397,9 @@ class Library:
         """One of the library's spaces, the default one if none is named; raises ClipkitError for others."""
         if space is None:
             return self.space
-        from clipkit.models.registry import canonical_id
+        from clipkit.models.reference import ModelRef
 
-        wanted, there = canonical_id(space), list(self.catalog.spaces())
+        wanted, there = ModelRef.resolve(space).id, list(self.catalog.spaces())
         if wanted not in there:
             raise ClipkitError(
                 f"library {self.name!r} has no space {wanted}, it has {', '.join(there)}; "
@@ -408,7 +409,7 @@ class Library:
 
     def _searcher(self, space: str, device: str) -> Searcher:
         """Kept between searches, until the catalog changes."""
-        from clipkit.models.encoder import load_encoder
+        from clipkit.models.loading import load_encoder
         from clipkit.searching.searcher import Searcher
 
         searcher = self._searchers.get(space)

@@ -48,7 +48,7 @@ def main(
 ) -> None:
     """Print the bridge's scores and a table of object accuracies."""
     from clipkit.generation import bridge
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
     from clipkit.training import clip, scoring
     from clipkit.training import judge as judging
     from clipkit.training.decoder import load_pipeline

@@ -27,7 +27,8 @@ from PIL import Image
 from clipkit.generation.conditioning import load_trained_prior
 from clipkit.generation.prior import Prior
 from clipkit.generation.upsampler import Upsampler
-from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.models.encoder import Encoder
+from clipkit.models.loading import load_encoder
 from clipkit.samples.world import Scene, calmed, compose
 from clipkit.training import card as model_card
 from clipkit.training import judge as judging

@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def encoder(self) -> Encoder:
         """The model whose image embeddings the decoder takes."""
-        from clipkit.models.encoder import load_encoder
+        from clipkit.models.loading import load_encoder
 
         return load_encoder(self.space or str(self.output / "clip"), self.device)
 
@@ -208,8 +208,8 @@ def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
 
-    from clipkit.models.encoder import load_torch_encoder
-    from clipkit.models.onnx.weightless import write_graphs
+    from clipkit.models.loading import load_torch_encoder
+    from clipkit.models.onnx.shipped import write_graphs
     from clipkit.training import card
     from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate

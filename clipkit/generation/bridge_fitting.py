@@ -12,7 +12,7 @@ from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
 from clipkit.models.hub.locating import is_here
-from clipkit.models.registry import canonical_id
+from clipkit.models.reference import ModelRef
 from clipkit.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def fit_bridge(
     progress: ProgressCallback | None,
 ) -> Bridge:
     """See `Library.fit_bridge`. What is embedded for the fit is kept in memory only."""
-    source = canonical_id(space) if space else library.space
+    source = ModelRef.resolve(space).id if space else library.space
     if source not in library.catalog.spaces():
         raise ClipkitError(f"this library has no space {source}: `clipkit info` names those it has")
     if sample < FEWEST:
         raise ClipkitError(f"a bridge needs a sample of at least {FEWEST} pictures")
     entry = _decoder(to)
-    target = entry.target if entry else canonical_id(to)
+    target = entry.target if entry else ModelRef.resolve(to).id
     if target == source or (entry and source in entry.spaces):
         raise ClipkitError(f"the library is in the space {source} already: no bridge is needed to it")
     contents = sample_of(library.catalog, source, sample)
@@ -64,7 +64,7 @@ def remove_bridges(library: Library, to: str | None) -> int:
     """See `Library.remove_bridges`."""
     folder = library.path / "bridges"
     entry = _decoder(to) if to else None
-    target = entry.target if entry else canonical_id(to) if to else ""
+    target = entry.target if entry else ModelRef.resolve(to).id if to else ""
     removed = 0
     for path in sorted(folder.glob("*.safetensors")):
         names_it = path.name.endswith(file_of(folder, "", target).name)
@@ -87,11 +87,11 @@ def _image_tower(
     """The side that it wants pictures to have at least, and what encodes them: that of the space if its files are
     here, else that of a decoder that takes the space."""
     from clipkit.generation.loading import has_trained_prior, load_conditions
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
     tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.tower_folder(e)), None)
-    here = is_here(target)
+    here = is_here(ModelRef.of(target))
     if tower and not (here and target == tower.space):
         conditions = load_conditions(tower, device)
         return 448, conditions.of_pictures

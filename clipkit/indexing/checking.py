@@ -72,7 +72,7 @@ def check(library: Library, *, repair: bool, progress: ProgressCallback | None =
 
 
 def _rebuild(library: Library, space: str, progress: ProgressCallback | None) -> None:
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
     from clipkit.searching.searcher import Searcher
 
     with library.catalog.writing():

@@ -10,7 +10,8 @@ from clipkit.errors import ModelNotAvailable
 from clipkit.images.decoding import Limits
 from clipkit.indexing import run
 from clipkit.indexing.report import IndexReport
-from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.models.encoder import Encoder
+from clipkit.models.loading import load_encoder
 from clipkit.progress import Progress, ProgressCallback
 
 

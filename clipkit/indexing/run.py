@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.records import Failure
+from clipkit.cores import available_cores
 from clipkit.images.decoding import Limits
 from clipkit.images.files import is_absent
 from clipkit.images.worker import DecodePool
@@ -77,5 +77,4 @@ def index(
 
 def default_workers() -> int:
     """One decoding process a core, at most eight: beyond that, encoding is what takes the time."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, available))
+    return max(1, min(8, available_cores()))

@@ -109,7 +109,8 @@ def _rows(library: Path) -> list[tuple]:
 
 if __name__ == "__main__":
     import open_clip  # noqa: F401  what takes seconds to import, before the forks
-    from clipkit.spaces import checkpoint  # noqa: F401
+
+    from clipkit.models import checkpoint  # noqa: F401
 
     for line in sys.stdin:
         where, pictures, encoded, seconds = json.loads(line)

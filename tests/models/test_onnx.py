@@ -15,6 +15,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from clipkit.models.onnx.weightless import GRAPHS, LIST, beside
 from safetensors.torch import save_file
 
 from clipkit.cli.main import main
@@ -25,7 +26,6 @@ from clipkit.models.encoder import OpenClipEncoder, load_encoder, load_torch_enc
 from clipkit.models.onnx import export, exports, int8
 from clipkit.models.onnx.graphs import agreement
 from clipkit.models.onnx.session import OnnxEncoder, exported_encoder
-from clipkit.models.onnx.weightless import GRAPHS, LIST, beside
 from clipkit.models.registry import BUNDLED, CONFIG, WEIGHTS
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
