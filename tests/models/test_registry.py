@@ -30,7 +30,9 @@ def test_all_entries_are_complete():
     assert all(e.licence and e.dimension > 0 and e.image_size > 0 and e.summary and e.languages for e in entries())
     assert [e.id for e in entries() if e.recommended] == [recommended().id] == ["ViT-B-32-256/datacomp_s34b_b86k"]
     assert all(e.imagenet_zero_shot and e.coco_text_to_image_r1 for e in PUBLISHED)
-    assert all(e.megabytes == pytest.approx(4 * e.parameters_millions, rel=0.03) for e in PUBLISHED), "four bytes per parameter"
+    assert all(e.megabytes == pytest.approx(4 * e.parameters_millions, rel=0.03) for e in PUBLISHED), (
+        "four bytes per parameter"
+    )
 
 
 @pytest.mark.parametrize("known", PUBLISHED, ids=lambda e: e.id)
