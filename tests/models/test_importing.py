@@ -110,9 +110,8 @@ def test_a_pickle_needs_the_flag_and_is_converted_to_safetensors(real_models, tm
     output = clipkit("models", "import", file, "--as", RN50)
     assert output.code == 2 and output.err.count("\n") == 1
     assert clipkit("models", "import", file, "--as", RN50, "--allow-pickle").code == 0
-    assert locate(ModelRef.of(RN50)).weights.suffix == ".safetensors" and encodes_like_open_clip(
-        real_models, RN50, RN50
-    )
+    assert locate(ModelRef.of(RN50)).weights.suffix == ".safetensors"
+    assert encodes_like_open_clip(real_models, RN50, RN50)
 
 
 def test_pickles_in_a_folder_or_the_cache_are_not_loaded(real_models, tmp_path, monkeypatch):
@@ -148,9 +147,8 @@ def test_an_allowed_pickle_is_pulled_and_converted_to_safetensors(real_models, t
         pull_model(RN50)
     assert pull_model(RN50, allow_pickle=True).converted
     hub.close()
-    assert locate(ModelRef.of(RN50)).weights.suffix == ".safetensors" and encodes_like_open_clip(
-        real_models, RN50, RN50
-    )
+    assert locate(ModelRef.of(RN50)).weights.suffix == ".safetensors"
+    assert encodes_like_open_clip(real_models, RN50, RN50)
 
 
 class Evil:

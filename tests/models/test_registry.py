@@ -49,7 +49,7 @@ def test_entries_agree_with_open_clip(known):
 
 @pytest.mark.parametrize("known", [e for e in PUBLISHED if not e.text_model], ids=lambda e: e.id)
 def test_parameters_and_image_size_are_those_of_the_architecture(known):
-    """On the meta device, without memory for weights. A transformers text tower would need a configuration of the hub."""
+    """On the meta device, without memory for weights. A transformers text tower would need files of the hub."""
     import open_clip
     import torch
 
