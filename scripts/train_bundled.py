@@ -72,8 +72,9 @@ class Run:
     def encoder(self) -> Encoder:
         """The model whose image embeddings the decoder takes."""
         from clipkit.models.loading import load_encoder
+        from clipkit.models.reference import ModelRef
 
-        return load_encoder(self.space or str(self.output / "clip"), self.device)
+        return load_encoder(ModelRef.resolve(self.space or str(self.output / "clip")), self.device)
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings of the source's pictures (n, d) and of their captions (n, variants, d)."""
@@ -225,7 +226,7 @@ def clip(run: Run) -> None:
     }
     folder = run.output / "clip"
     rows = export(model, recipe, folder)
-    decision = calibrate(load_torch_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
+    decision = calibrate(load_torch_encoder(str(folder.resolve()), device), sizes=(10, 30) if quick else SIZES)
     add_to_config(folder, match=decision.to_json())
     write_graphs(folder)
     scores = {

@@ -169,11 +169,11 @@ def moved(exported, vit, tmp_path):
     """A copy of the checkpoint, with the export of the original as its own."""
     folder = tmp_path / "model"
     shutil.copytree(vit, folder)
-    there, here = exports.find_export(str(vit)).folder, exports.folder_of(str(folder))
-    there.rename(here)
-    values = json.loads((here / exports.MANIFEST).read_text())
+    export_folder = exports.folder_of(str(folder))
+    exports.find_export(str(vit)).folder.rename(export_folder)
+    values = json.loads((export_folder / exports.MANIFEST).read_text())
     values |= {"space": str(folder), "source": exports.file_stamp(folder / WEIGHTS)}
-    (here / exports.MANIFEST).write_text(json.dumps(values))
+    (export_folder / exports.MANIFEST).write_text(json.dumps(values))
     return folder
 
 

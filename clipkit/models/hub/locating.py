@@ -140,9 +140,9 @@ def default_model() -> ModelRef:
     model = ModelRef.of(recommended().id)
     if not on_disk(model):
         raise ModelNotAvailable(
-            f"no model is named, and the recommended one, {model.id}, is not on this machine: run `clipkit models "
-            f"pull` to download it ({recommended().megabytes:,} MB), or name another; --model tiny is bundled with clipkit, "
-            "but knows drawn scenes, not photographs"
+            f"no model is named, and the recommended one, {model.id}, is not on this machine: run "
+            f"`clipkit models pull` to download it ({recommended().megabytes:,} MB), or name another; --model tiny is "
+            "bundled with clipkit, but knows drawn scenes, not photographs"
         )
     return model
 

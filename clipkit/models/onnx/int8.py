@@ -49,7 +49,9 @@ def quantise(
     *,
     progress: ProgressCallback | None = None,
 ) -> list[Verdict]:
-    """Quantise both towers of an exported model, and keep each that reaches MINIMUM_RECALL and is not slower.
+    """Quantise both towers of an exported model, and keep each that reaches MINIMUM_RECALL.
+
+    The image tower must also be faster than in float32.
 
     model_id: canonical id.
     pictures: image files or folders, to test on.
@@ -165,8 +167,8 @@ def recall(
     same: whether the queries are the vectors themselves; a vector is then not its own neighbour.
     """
 
-    def nearest(asked: np.ndarray, stored: np.ndarray) -> np.ndarray:
-        scores = asked @ stored.T
+    def nearest(rows: np.ndarray, stored: np.ndarray) -> np.ndarray:
+        scores = rows @ stored.T
         if same:
             np.fill_diagonal(scores, -np.inf)
         return np.argsort(-scores, axis=1, kind="stable")[:, :10]
