@@ -65,10 +65,11 @@ class Library:
             if library.catalog.spaces():
                 return library
             library.close()
-        from clipkit.models.encoder import load_encoder
-        from clipkit.models.hub.locating import default_space
+        from clipkit.models.hub.locating import default_model
+        from clipkit.models.loading import load_encoder
+        from clipkit.models.reference import ModelRef
 
-        encoder = load_encoder(model or default_space(), export=False)
+        encoder = load_encoder(ModelRef.resolve(model) if model else default_model(), export=False)
         library = cls(layout, Catalog.open(layout.catalog, create=True))
         library.catalog.add_space(encoder.space, encoder.dimension)
         return library
@@ -130,11 +131,11 @@ class Library:
         from clipkit.images.decoding import Limits
         from clipkit.indexing.roots import choose_roots
         from clipkit.indexing.run import IndexOptions, index_library
-        from clipkit.models.registry import canonical_id
+        from clipkit.models.reference import ModelRef
 
         self._searchers.clear()
         roots = choose_roots([Path(path) for path in paths], exclude, self.catalog, remove_missing=remove_missing)
-        models = [canonical_id(model)] if model else list(self.catalog.spaces()) or [self.model]
+        models = [ModelRef.resolve(model).id] if model else list(self.catalog.spaces()) or [self.model]
         options = IndexOptions(
             include_generated=include_generated,
             remove_missing=remove_missing,
@@ -181,7 +182,7 @@ class Library:
 
     def _searcher(self, model: str, device: str) -> Searcher:
         """Return the searcher for a model, kept until the catalog changes."""
-        from clipkit.models.encoder import load_encoder
+        from clipkit.models.loading import load_encoder
         from clipkit.searching.searcher import Searcher
 
         searcher = self._searchers.get(model)

@@ -132,7 +132,7 @@ def search(vectors: int, dimension: int, queries: int) -> None:
 
 IN_TORCH = """
 from clipkit.models import loading
-loading._opened = loading._export = lambda *_, **__: None
+loading._open_onnx = loading._export = lambda *_, **__: None
 from clipkit.cli.main import run
 run()
 """
@@ -145,8 +145,9 @@ run()
 def cold(model: str, images: int, runs: int) -> None:
     """A cold text search as a whole process, and pictures a second of the image tower: ONNX Runtime beside torch."""
     from clipkit import Library
-    from clipkit.models.encoder import load_encoder, load_torch_encoder
+    from clipkit.models.loading import load_encoder, load_torch_encoder
     from clipkit.models.onnx.export import measure
+    from clipkit.models.reference import ModelRef
 
     with tempfile.TemporaryDirectory() as folder:
         _paint(Path(folder) / "photos", images, 128)
@@ -164,7 +165,8 @@ def cold(model: str, images: int, runs: int) -> None:
     for name, values in figures.items():
         seconds, computing, megabytes = np.median(values, axis=0)
         print(f"  {name:13} {seconds:6.2f} s, of a processor {computing:6.2f} s, {megabytes:5.0f} MB at most")
-    rates = measure(load_torch_encoder(model, "cpu"), load_encoder(model, search=True), rounds=20, longest=60)
+    ref = ModelRef.resolve(model)
+    rates = measure(load_torch_encoder(ref.id, "cpu"), load_encoder(ref, search=True), rounds=20, seconds=60)
     print(f"image tower on the CPU, best of runs in turn: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} pictures/s")
 
 

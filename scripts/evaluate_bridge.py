@@ -48,7 +48,7 @@ def main(
 ) -> None:
     """Print the bridge's scores and a table of object accuracies."""
     from clipkit.generation import bridge
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
     from clipkit.training import clip, scoring
     from clipkit.training import judge as judging
     from clipkit.training.decoder import load_pipeline
@@ -60,7 +60,9 @@ def main(
     if not (second / "open_clip_config.json").is_file():
         model = clip.train(recipe, work, device=device, report=_report, compiled=compiled)
         clip.export(model.cpu(), recipe, second)
-    first_encoder, second_encoder = (load_encoder(str(f), "cpu", export=False) for f in (BUNDLED / "clip", second))
+    first_encoder, second_encoder = (
+        load_encoder(str(f.resolve()), "cpu", export=False) for f in (BUNDLED / "clip", second)
+    )
     size = first_encoder.preprocessing.size
 
     per_group = -(-sample // 2)

@@ -27,7 +27,9 @@ from PIL import Image
 from clipkit.generation.conditioning import load_trained_prior
 from clipkit.generation.prior import Prior
 from clipkit.generation.upsampler import Upsampler
-from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.models.encoder import Encoder
+from clipkit.models.loading import load_encoder
+from clipkit.models.reference import ModelRef
 from clipkit.samples.world import Scene, calmed, compose
 from clipkit.training import card as model_card
 from clipkit.training import judge as judging
@@ -130,7 +132,7 @@ def main(
     facts = json.loads((folder / "clipkit.json").read_text())
     maker = Maker(
         load_pipeline(folder),
-        load_encoder(str(bundled / "clip")),
+        load_encoder(ModelRef.resolve(str(bundled / "clip"))),
         load_trained_prior(folder / "prior"),
         Upsampler.from_pretrained(folder / "upsampler", dtype=torch.float32, low_cpu_mem_usage=False).eval(),
         steps,

@@ -29,11 +29,11 @@ from match_baselines import METHODS, Floats, Method, unit  # noqa: E402
 
 from clipkit.matching import Matcher, calibration  # noqa: E402
 from clipkit.matching.bank import ConceptBank  # noqa: E402
-from clipkit.matching.bank import unit as unit_rows  # noqa: E402
 from clipkit.matching.evidence import Reference, text_evidence  # noqa: E402
 from clipkit.matching.matcher import TOP  # noqa: E402
 from clipkit.matching.pictures import picture_similarity  # noqa: E402
 from clipkit.matching.statistics import LibraryStatistics  # noqa: E402
+from clipkit.vectors.unit import unit as unit_rows  # noqa: E402
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real_clip" / "development.npz"
 AMBIGUOUS = {"orange", "bat", "log", "mat", "box", "slide", "locker", "table", "woman", "cape"}
@@ -87,7 +87,7 @@ class Recorded:
         """The bundled space: see `match_scenes`."""
         from match_scenes import scene_vectors
 
-        from clipkit.models.encoder import load_encoder
+        from clipkit.models.loading import load_encoder
 
         weights = calibration.Calibration.from_json(load_encoder("tiny", "cpu").match)
         return cls("tiny", **scene_vectors(), weights=weights)

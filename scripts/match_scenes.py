@@ -7,10 +7,11 @@ from itertools import islice
 
 import numpy as np
 
-from clipkit.models.encoder import load_encoder, unit
+from clipkit.models.loading import load_encoder
 from clipkit.samples.painting import paint
 from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
 from clipkit.searching.unknown_words import confidence_factor
+from clipkit.vectors.unit import unit
 
 LIBRARY, QUERIES = 2000, 400
 LACKING, LACKING_SETTINGS = 24, 2

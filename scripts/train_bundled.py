@@ -71,9 +71,10 @@ class Run:
     @cached_property
     def encoder(self) -> Encoder:
         """The model whose image embeddings the decoder takes."""
-        from clipkit.models.encoder import load_encoder
+        from clipkit.models.loading import load_encoder
+        from clipkit.models.reference import ModelRef
 
-        return load_encoder(self.space or str(self.output / "clip"), self.device)
+        return load_encoder(ModelRef.resolve(self.space or str(self.output / "clip")), self.device)
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings of the source's pictures (n, d) and of their captions (n, variants, d)."""
@@ -208,8 +209,8 @@ def clip(run: Run) -> None:
     """The image and text towers."""
     import torch
 
-    from clipkit.models.encoder import load_torch_encoder
-    from clipkit.models.onnx.weightless import write_graphs
+    from clipkit.models.loading import load_torch_encoder
+    from clipkit.models.onnx.shipped import write_graphs
     from clipkit.training import card
     from clipkit.training.clip import ClipRecipe, Part, add_to_config, evaluate, export, placement_accuracy, train
     from clipkit.training.matching import SIZES, calibrate
@@ -225,7 +226,7 @@ def clip(run: Run) -> None:
     }
     folder = run.output / "clip"
     rows = export(model, recipe, folder)
-    decision = calibrate(load_torch_encoder(str(folder), device), sizes=(10, 30) if quick else SIZES)
+    decision = calibrate(load_torch_encoder(str(folder.resolve()), device), sizes=(10, 30) if quick else SIZES)
     add_to_config(folder, match=decision.to_json())
     write_graphs(folder)
     scores = {

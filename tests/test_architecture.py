@@ -25,7 +25,7 @@ FLOORS = (
     "catalog",
     "images",
     "samples",
-    "atomic progress errors telemetry version",
+    "atomic cores progress errors telemetry version",
 )
 """Top to bottom, as docs/architecture.md draws them; rooms on one floor do not import each other."""
 

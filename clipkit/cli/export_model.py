@@ -23,12 +23,14 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
 
     It lies in the cache folder. Without --int8 it is made in full precision, whatever was there before.
     """
-    from clipkit.models.onnx.export import export_space
+    from clipkit.models.loading import export_model
+    from clipkit.models.reference import ModelRef
 
     if int8 and not pictures:
         raise click.UsageError("name pictures to judge 8 bits on, as in --pictures ~/Pictures")
+    model_id = ModelRef.resolve(model).id
     with progress_bar() as progress:
-        exported = export_space(model, progress=progress)
+        exported = export_model(model_id, progress=progress)
     if exported.refused:
         raise ClipkitError(f"{exported.space} stays in torch: {exported.refused}")
     assert exported.cosines
@@ -38,10 +40,10 @@ def export(model: str, int8: bool, pictures: tuple[Path, ...]) -> int:
     say(f"  pictures a second on this CPU: torch {in_torch:g}, ONNX Runtime {in_onnx:g}")
     if int8:
         from clipkit.matching import concepts
-        from clipkit.models.onnx.int8 import PICTURES, quantise
+        from clipkit.models.onnx.int8 import SAMPLE_IMAGES, quantise
 
         with progress_bar() as progress:
-            verdicts = quantise(model, pictures, concepts()[:PICTURES], progress=progress)
+            verdicts = quantise(model_id, pictures, concepts()[:SAMPLE_IMAGES], progress=progress)
         for verdict in verdicts:
             kept = "kept" if verdict.kept else "not kept"
             speed = f"{verdict.rate_int8:g} a second against {verdict.rate_float32:g}"

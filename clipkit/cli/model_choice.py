@@ -16,22 +16,19 @@ def ensure_model(model: str | None, *, yes: bool) -> str:
     Downloads it if `yes` was given, or if the person at the terminal agrees. Raises ModelNotAvailable with what to do
     otherwise.
     """
-    from clipkit.models.hub.locating import default_space, locate, on_disk
+    from clipkit.models.hub.locating import default_model, locate, on_disk
     from clipkit.models.hub.pulling import download_size, pull_model
-    from clipkit.models.registry import canonical_id, checkpoint_folder, recommended
+    from clipkit.models.reference import ModelRef
+    from clipkit.models.registry import recommended
 
-    space = canonical_id(model) if model else recommended().id
-    if on_disk(space):
-        return space
+    ref = ModelRef.resolve(model or recommended().id)
+    if on_disk(ref):
+        return ref.id
     can_ask = sys.stdin.isatty() and sys.stderr.isatty()
-    if (
-        is_offline()
-        or checkpoint_folder(space)
-        or not (yes or (can_ask and _asked(model, space, download_size(space))))
-    ):
-        return locate(space).space if model else default_space()  # raises, with the line that fits
+    if is_offline() or ref.folder or not (yes or (can_ask and _asked(model, ref.id, download_size(ref)))):
+        return locate(ref).model if model else default_model().id  # raises, with the line that fits
     with progress_bar() as progress:
-        return pull_model(space, progress=progress).space
+        return pull_model(ref.id, progress=progress).model
 
 
 def _asked(model: str | None, space: str, size: str) -> bool:

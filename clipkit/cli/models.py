@@ -31,9 +31,10 @@ def list_models(as_json: bool) -> int:
     """List the models that clipkit knows by name; any other open_clip NAME/TAG, hf-hub:ID or folder works too."""
     from clipkit.models.hub.importing import imported
     from clipkit.models.hub.locating import on_disk
+    from clipkit.models.reference import ModelRef
     from clipkit.models.registry import entries
 
-    known = [{**entry.to_json(), "on_disk": on_disk(entry.id)} for entry in entries()]
+    known = [{**entry.to_json(), "on_disk": on_disk(ModelRef.of(entry.id))} for entry in entries()]
     others = [space for space in imported() if all(row["id"] != space for row in known)]
     if as_json:
         click.echo(json.dumps([*known, *({"id": space, "on_disk": True} for space in others)]))
@@ -57,15 +58,14 @@ def list_models(as_json: bool) -> int:
 def show(model: str, as_json: bool) -> int:
     """Show what is known of a model, and where its files are."""
     from clipkit.errors import ModelNotAvailable
-    from clipkit.models.hub.locating import known_to_exist, locate, unknown
-    from clipkit.models.registry import canonical_id, entry
+    from clipkit.models.hub.locating import locate, require_known
+    from clipkit.models.reference import ModelRef
 
-    if not known_to_exist(model):
-        raise ModelNotAvailable(unknown(model))
-    known = entry(model)
-    facts: dict = known.to_json() if known else {"id": canonical_id(model)}
+    ref = ModelRef.resolve(model)
+    require_known(ref)
+    facts: dict = ref.entry.to_json() if ref.entry else {"id": ref.id}
     try:
-        facts |= {"on_disk": True, "weights": str(locate(model).weights)}
+        facts |= {"on_disk": True, "weights": str(locate(ref).weights)}
     except ModelNotAvailable as error:
         facts |= {"on_disk": False, "weights": None, "note": str(error)}
     if as_json:
@@ -92,9 +92,9 @@ def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
         click.echo(json.dumps(report.to_json()))
     elif report.files:
         megabytes = sum(report.files.values()) / 1e6
-        say(f"{report.space} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, hashes right")
+        say(f"{report.model} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, hashes right")
     else:
-        say(f"{report.space} is on this machine; there is nothing to download")
+        say(f"{report.model} is on this machine; there is nothing to download")
     return 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from clipkit.atomic import atomic_write, clear_unfinished
 from clipkit.errors import ClipkitError
 from clipkit.generation.ridge import ridge_regression
+from clipkit.vectors.unit import unit
 
 FEWEST = 50
 """Pictures without which no bridge is fitted."""
@@ -82,8 +83,8 @@ def fit(source: str, target: str, x: np.ndarray, y: np.ndarray, *, seed: int = 0
     predicted = x[held] @ weight + bias
     true_norms, norms = np.linalg.norm(y[held], axis=1), np.linalg.norm(predicted, axis=1)
     scale = float(true_norms @ norms / max(norms @ norms, 1e-12))
-    cosines = (_unit(predicted) * _unit(y[held])).sum(1)
-    scores = _unit(predicted) @ _unit(y).T
+    cosines = (unit(predicted, np.float64) * unit(y[held], np.float64)).sum(1)
+    scores = unit(predicted, np.float64) @ unit(y, np.float64).T
     # How many embeddings are nearer than the picture's own.
     nearer = (scores > scores[np.arange(len(held)), held][:, None] + 1e-12).sum(1)
     report = BridgeReport(
@@ -111,10 +112,6 @@ def _best_penalty(x: np.ndarray, y: np.ndarray) -> float:
         freedom = len(x) - 1 - (1 - kept).sum()  # the mean takes one degree
         errors.append((outside + float(((kept[:, None] * inside) ** 2).sum())) / max(freedom, 1e-9) ** 2)
     return float(PENALTIES[int(np.argmin(errors))])
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 # --- on disk: one safetensors file a bridge, in the library's folder `bridges` ---

@@ -15,7 +15,7 @@ from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
 from clipkit.models.hub.locating import is_here
-from clipkit.models.registry import canonical_id
+from clipkit.models.reference import ModelRef
 from clipkit.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _decoder(to: str) -> registry.DecoderEntry | None:
 def _target(to: str) -> str:
     """Return the name by which bridges record where they lead."""
     entry = _decoder(to)
-    return entry.target if entry else canonical_id(to)
+    return entry.target if entry else ModelRef.resolve(to).id
 
 
 def _image_tower(target: str, entry: registry.DecoderEntry | None, device: str) -> tuple[int, ImageTower]:
@@ -94,11 +94,11 @@ def _image_tower(target: str, entry: registry.DecoderEntry | None, device: str) 
     It is the model's own if its files are on disk, else that of a decoder that takes the model's embeddings.
     """
     from clipkit.generation.loading import has_trained_prior, load_conditions
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
     tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.tower_folder(e)), None)
-    on_disk = is_here(target)
+    on_disk = is_here(ModelRef.of(target))
     if tower and not (on_disk and target == tower.space):
         conditions = load_conditions(tower, device)
         return 448, conditions.of_pictures

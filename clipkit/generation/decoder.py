@@ -12,10 +12,10 @@ import numpy as np
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
-from clipkit.errors import ClipkitError, DecoderNotAvailable
+from clipkit.errors import ClipkitError, DecoderNotAvailable, first_line
 from clipkit.generation.registry import DecoderEntry
-from clipkit.models.encoder import choose_device
-from clipkit.models.memory import is_out_of_memory, way_out
+from clipkit.models.devices import choose_device
+from clipkit.models.memory import is_out_of_memory, memory_advice
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def enough_memory(name: str, device: str) -> Iterator[None]:
         device = choose_device(device)
         where = "this machine" if device == "cpu" else "the GPU"
         raise DecoderNotAvailable(
-            f"{where} has not enough memory left for the decoder {name}: {way_out(device)}, make smaller pictures "
-            "(--size), or take another decoder (`clipkit decoders list` says what each wants)"
+            f"{where} has not enough memory left for the decoder {name}: {memory_advice(device)}, make smaller "
+            "pictures (--size), or take another decoder (`clipkit decoders list` says what each wants)"
         ) from error
 
 
@@ -123,8 +123,7 @@ def one_line_if_it_fails(what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DecoderNotAvailable(f"{what} cannot be loaded ({reason})") from error
+        raise DecoderNotAvailable(f"{what} cannot be loaded ({first_line(error)})") from error
 
 
 @contextmanager

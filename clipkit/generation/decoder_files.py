@@ -104,7 +104,7 @@ def fetch(entry: DecoderEntry, *, tower: bool = True, progress: ProgressCallback
     What broke off goes on, every file is checked by its hash. Without `tower` the image tower stays where it is. Raises
     DecoderNotAvailable.
     """
-    from clipkit.models.hub.downloading import download, download_all, in_one_line, listing
+    from clipkit.models.hub.downloading import download, download_all, listing, translate_download_errors
 
     if entry.folder:
         return
@@ -114,7 +114,7 @@ def fetch(entry: DecoderEntry, *, tower: bool = True, progress: ProgressCallback
         )
     wanted = []
     try:
-        with in_one_line(f"decoder {entry.id}", "name a FOLDER with its files"):
+        with translate_download_errors(f"decoder {entry.id}", "name a FOLDER with its files"):
             for repository in filter(None, (entry.repository, entry.prior)):
                 there = {file.name: file for file in listing(repository)}
                 if INDEX not in there:

@@ -29,7 +29,7 @@ from clipkit.generation.decoder import (
 )
 from clipkit.generation.placement import load, place
 from clipkit.generation.registry import DecoderEntry
-from clipkit.models.encoder import choose_device
+from clipkit.models.devices import choose_device
 
 
 @dataclass(frozen=True)

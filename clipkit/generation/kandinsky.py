@@ -32,7 +32,7 @@ from clipkit.generation.decoder import (
 from clipkit.generation.placement import is_crowded, load, place
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
-from clipkit.models.encoder import choose_device
+from clipkit.models.devices import choose_device
 
 PRIOR_SHARE = 0.4
 """What prior and text tower take of the memory that the registry gives for the whole."""

@@ -10,7 +10,8 @@ from clipkit.generation.conditioning import PictureConditions, TowerConditions, 
 from clipkit.generation.decoder import Decoder, one_line_if_it_fails
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.towers import ImageTower
-from clipkit.models.encoder import choose_device, load_encoder
+from clipkit.models.devices import choose_device
+from clipkit.models.loading import load_encoder
 
 
 @lru_cache(maxsize=1)

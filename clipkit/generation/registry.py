@@ -140,10 +140,12 @@ def find(name: str) -> DecoderEntry:
 
 def _space(said: str, folder: Path) -> str:
     """A space's id as libraries have it; one that is a folder may be named from the decoder's."""
-    from clipkit.models.registry import canonical_id
+    from clipkit.models.reference import ModelRef
 
     beside = folder / said
-    return canonical_id(str(beside)) if said.startswith(".") and beside.is_dir() else canonical_id(said) if said else ""
+    if not said:
+        return ""
+    return ModelRef.resolve(str(beside) if said.startswith(".") and beside.is_dir() else said).id
 
 
 def for_spaces(*spaces: str) -> DecoderEntry:

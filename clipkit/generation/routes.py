@@ -21,6 +21,7 @@ from clipkit.generation.loading import has_trained_prior
 from clipkit.generation.registry import DecoderEntry
 from clipkit.models.hub.cache import is_offline
 from clipkit.models.hub.locating import is_here
+from clipkit.models.reference import ModelRef
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -186,7 +187,7 @@ def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device:
     `pictures`: the opened picture of every part that needs one (`needs_picture`), None for the others.
     """
     from clipkit.generation.synthesis import Wish
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
 
     def encoded(space: str, picture: Image) -> np.ndarray:
         encoder = load_encoder(space, device, export=False)
@@ -218,13 +219,13 @@ def needs_picture(leg: Leg) -> bool:
 def has_image_tower(entry: DecoderEntry) -> bool:
     """Whether the image tower that goes with the decoder is on this machine."""
     if has_trained_prior(entry):
-        return bool(entry.space) and is_here(entry.space)
+        return bool(entry.space) and is_here(ModelRef.of(entry.space))
     return decoder_files.tower_folder(entry) is not None
 
 
 def model_here(entry: DecoderEntry) -> str:
     """A space that the decoder takes and whose model is on this machine, or empty."""
-    return next((space for space in entry.spaces if is_here(space)), "")
+    return next((space for space in entry.spaces if is_here(ModelRef.of(space))), "")
 
 
 def content_of(value: object) -> str:

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from clipkit.generation.decoder import enough_memory, one_line_if_it_fails, quiet_diffusers
 from clipkit.generation.decoder_files import variant_of_part
 from clipkit.generation.placement import must_offload, precision
-from clipkit.models.memory import Fitting
+from clipkit.models.memory import AdaptiveBatches
 
 
 class ImageTower:
@@ -26,7 +26,7 @@ class ImageTower:
 
     def __init__(self, find: Callable[[], Path], processor: Path, device: str, name: str) -> None:
         self.find, self.processor, self.device, self.name = find, processor, device, name
-        self._fitting = Fitting()
+        self._fitting = AdaptiveBatches()
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:

@@ -71,7 +71,7 @@ def check(catalog: Catalog, layout: Layout, *, repair: bool, progress: ProgressC
 
 
 def _rebuild(catalog: Catalog, layout: Layout, model: str, progress: ProgressCallback | None) -> None:
-    from clipkit.models.encoder import load_encoder
+    from clipkit.models.loading import load_encoder
 
     with catalog.writing():
         publish_search_index(catalog, layout, load_encoder(model, search=True), always=True, progress=progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.facts import facts
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.records import Failure
+from clipkit.cores import available_cores
 from clipkit.errors import ModelNotAvailable
 from clipkit.images.decoding import Limits
 from clipkit.images.files import is_absent
@@ -24,7 +24,8 @@ from clipkit.indexing.moved_files import remove_moved_and_deleted
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.search_index import publish_search_index
 from clipkit.marks.reading import made_by
-from clipkit.models.encoder import Encoder, load_encoder
+from clipkit.models.encoder import Encoder
+from clipkit.models.loading import load_encoder
 from clipkit.progress import Progress, ProgressCallback
 
 
@@ -152,8 +153,7 @@ def _index_model(
 
 def default_workers() -> int:
     """Return the number of decoding processes: one per core, at most eight, beyond which encoding is the bottleneck."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, available))
+    return max(1, min(8, available_cores()))
 
 
 def _naming(model: str, progress: ProgressCallback | None) -> ProgressCallback | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipkit.vectors.unit import unit
+
 Floats = NDArray[np.float32]
 
 
@@ -21,13 +23,6 @@ def concepts() -> tuple[str, ...]:
     lines = (Path(__file__).with_name("concepts.txt")).read_text(encoding="utf-8").splitlines()
     words = (line.strip() for line in lines)
     return tuple(dict.fromkeys(word for word in words if word and not word.startswith("#")))
-
-
-def unit(vectors: NDArray) -> Floats:
-    """The rows at length one, float32; a row of zeros stays zero."""
-    vectors = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipkit.atomic import atomic_write
-from clipkit.matching.bank import ConceptBank, Floats, unit
+from clipkit.matching.bank import ConceptBank, Floats
 from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, probability
 from clipkit.matching.evidence import PARAPHRASE, Reference, text_evidence
 from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
+from clipkit.vectors.unit import unit
 
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")

@@ -1,1 +1,1 @@
-"""Models: what turns pixels and words into vectors."""
+"""Models: image and text towers that turn pixels and words into vectors."""

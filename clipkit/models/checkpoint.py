@@ -1,36 +1,39 @@
-"""From files to an encoder: open_clip builds the model, whichever the space; nothing is fetched."""
+"""Building an open_clip model from files on disk. Nothing is downloaded."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipkit.errors import ModelNotAvailable
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models.encoder import OpenClipEncoder
-from clipkit.models.hub.locating import ModelFiles, config_of, known_to_exist, locate, unknown
+from clipkit.models.hub.locating import ModelFiles, config_of, locate, require_known
+from clipkit.models.reference import ModelRef
+from clipkit.models.torch_encoder import OpenClipEncoder
 
 if TYPE_CHECKING:
     import torch
 
 
-def load(space: str, device: str) -> OpenClipEncoder:
-    """Loads a space on `device` (cpu, cuda, mps); raises ModelNotAvailable, and what open_clip and torch raise."""
-    if not known_to_exist(space):
-        raise ModelNotAvailable(unknown(space))
-    return load_files(locate(space), device)
+def load(model: ModelRef, device: str) -> OpenClipEncoder:
+    """Load a model on `device`: cpu, cuda or mps.
+
+    Raises ModelNotAvailable if it is unknown or not on this machine, and the errors of open_clip and torch.
+    """
+    require_known(model)
+    return load_files(locate(model), device)
 
 
 def load_files(files: ModelFiles, device: str) -> OpenClipEncoder:
-    """Builds the model of the files and fills it.
+    """Build the model of the files and load its weights.
 
-    Activation (QuickGELU) and preprocessing are those that the weights were trained with: what the folder's
-    configuration says, or open_clip's table of pretrained weights. The table must be asked for both, for open_clip
-    itself builds "ViT-L-14" with GELU and only warns that OpenAI's weights want QuickGELU.
+    The activation (QuickGELU) and the preprocessing must be those of the training: from the folder's configuration, or
+    from open_clip's table of pretrained weights. open_clip itself builds "ViT-L-14" with GELU and only warns that
+    OpenAI's weights need QuickGELU.
     """
     import open_clip
 
@@ -46,16 +49,16 @@ def load_files(files: ModelFiles, device: str) -> OpenClipEncoder:
     overrides = {}
     if files.text_model:
         overrides["text_cfg"] = {**text, "hf_model_name": str(files.text_model), "hf_model_pretrained": False}
-    with _quiet():  # it warns that the weights are random; ours come in the next line
+    with _quiet():  # open_clip warns of random weights, which are replaced below
         model = open_clip.create_model(
             name, load_weights=False, pretrained_text=False, device=device, force_quick_gelu=quick_gelu, **overrides
         )
     _load_weights(model, files.weights, text.get("vocab_size", 0))
     return OpenClipEncoder(
-        files.space,
+        files.model,
         model.eval(),
         _tokenizer(name, text, files.tokenizer),
-        _preprocessing(model.visual.image_size, preprocess, files.space),
+        _preprocessing(model.visual.image_size, preprocess, files.model),
         vocabulary=frozenset(own.get("vocabulary", ())),
         concepts=tuple(own.get("concepts", ())),
         match=own.get("match"),
@@ -75,37 +78,35 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-_DEFAULTS = {
+_PREPROCESSING_DEFAULTS: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
     "interpolation": "bicubic",
     "resize_mode": "shortest",
     "fill_color": 0,
 }
-"""What OpenAI's models were trained with, and what open_clip takes where a configuration is silent."""
+"""The preprocessing of OpenAI's models, which is also open_clip's default."""
 
 
-def _preprocessing(size: int | tuple[int, int], config: dict, space: str) -> Preprocessing:
-    details = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+def _preprocessing(size: int | tuple[int, int], config: dict, model: str) -> Preprocessing:
+    settings = {**_PREPROCESSING_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
     height, width = size if isinstance(size, tuple | list) else (size, size)
     if height != width:
-        raise ModelNotAvailable(
-            f"{space} looks at pictures of {width} x {height} pixels; clipkit knows square ones only"
-        )
-    # "random" is for training: open_clip then takes bicubic for all else.
-    interpolation = "bicubic" if details["interpolation"] == "random" else details["interpolation"]
+        raise ModelNotAvailable(f"{model} takes images of {width} x {height} pixels; clipkit supports square ones only")
+    # "random" applies to training; open_clip then uses bicubic everywhere else.
+    interpolation = "bicubic" if settings["interpolation"] == "random" else settings["interpolation"]
     return Preprocessing(
         size=height,
-        mean=tuple(details["mean"]),
-        std=tuple(details["std"]),
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
         interpolation=interpolation,
-        resize_mode=details["resize_mode"],
-        fill_color=details["fill_color"],
+        resize_mode=settings["resize_mode"],
+        fill_color=settings["fill_color"],
     )
 
 
-def _tokenizer(name: str, text: dict, folder: Path | None):
-    """open_clip's own byte-pair encoding, or the tokenizer whose files lie in the folder."""
+def _tokenizer(name: str, text: dict, folder: Path | None) -> Callable[[list[str]], torch.Tensor]:
+    """Return open_clip's own byte-pair encoding, or the tokenizer whose files are in the folder."""
     import open_clip
     from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 
@@ -126,11 +127,11 @@ def _load_weights(model: torch.nn.Module, path: Path, vocab_size: int) -> None:
 
     try:
         with safe_open(path, "pt") as file:
-            has_rows = "token_embedding.rows" in file.keys()  # noqa: SIM118  it is no dict
+            has_rows = "token_embedding.rows" in file.keys()  # noqa: SIM118  not a dict
     except SafetensorError as error:
         raise ModelNotAvailable(
-            f"{path} cannot be loaded, it is torn or no safetensors file ({error}); "
-            "`clipkit models pull` checks what it downloaded, and fetches it anew"
+            f"{path} cannot be loaded: it is truncated or not a safetensors file ({error}); "
+            "`clipkit models pull` verifies downloaded files and replaces corrupt ones"
         ) from error
     if has_rows:
         model.load_state_dict(spread_token_rows(load_file(path), vocab_size))
@@ -139,11 +140,11 @@ def _load_weights(model: torch.nn.Module, path: Path, vocab_size: int) -> None:
 
 
 def spread_token_rows(state: dict[str, torch.Tensor], vocab_size: int) -> dict[str, torch.Tensor]:
-    """Full token table from the rows that were trained, in float32.
+    """Return a state dict in float32 with the full token table, expanded from the rows that were trained.
 
-    A model of a small world trains a few hundred of 49,408 tokens. `token_embedding.rows` (r, width) belong to
-    `token_embedding.ids` (r,); every other token gets `token_embedding.unknown` (width,), so that all words outside
-    the world are the one word that the model was taught to pass over.
+    The bundled model trains a few hundred of 49,408 tokens: `token_embedding.rows` (r, width) are the embeddings of
+    `token_embedding.ids` (r,). Every other token gets `token_embedding.unknown` (width,), which the model was trained
+    to ignore.
     """
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows")

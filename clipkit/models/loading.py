@@ -1,86 +1,154 @@
-"""Torch or ONNX Runtime: which of them encodes for a space, here and now."""
+"""Loading a model's encoder, in torch or in ONNX Runtime, whichever suits the device and the task."""
 
 from __future__ import annotations
 
-from clipkit.errors import ModelNotAvailable
-from clipkit.models.encoder import Encoder, OpenClipEncoder, choose_device, load_torch_encoder
-from clipkit.models.onnx import exports, weightless
+from functools import lru_cache
+from typing import Literal
+
+from clipkit.errors import ModelNotAvailable, first_line
+from clipkit.models import checkpoint
+from clipkit.models.devices import choose_device
+from clipkit.models.encoder import Encoder
+from clipkit.models.memory import translate_out_of_memory
+from clipkit.models.onnx import exports, shipped
 from clipkit.models.onnx.exports import Exported
 from clipkit.models.onnx.session import OnnxEncoder, exported_encoder
-from clipkit.models.registry import WEIGHTS, canonical_id, checkpoint_folder
+from clipkit.models.reference import ModelRef
+from clipkit.models.registry import WEIGHTS
+from clipkit.models.torch_encoder import OpenClipEncoder
 from clipkit.progress import ProgressCallback
 
-_KEPT = 2
-_kept: dict[tuple, OnnxEncoder] = {}
-"""Encoders in ONNX Runtime by space and state of its files, so that indexing and searching share one."""
+_CACHED_ENCODERS = 2
+"""Number of encoders that stay loaded in each runtime."""
+_onnx_encoders: dict[tuple, OnnxEncoder] = {}
+"""Loaded ONNX encoders by model and state of its files, so that indexing and searching share one."""
 
 
-def choose(space: str, device: str, *, search: bool, export: bool, progress: ProgressCallback | None) -> Encoder:
-    """See `load_encoder`."""
+def load_encoder(
+    model: ModelRef | str,
+    device: str = "auto",
+    *,
+    search: bool = False,
+    export: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Encoder:
+    """Load a model's encoder; encoders are cached.
+
+    model: a reference or a canonical id; resolve what a user typed with `ModelRef.resolve` first.
+    device: auto, cpu, cuda or mps. "auto" is the CPU for searching, otherwise the fastest device.
+    search: whether texts are encoded for a search; on the CPU that always runs in ONNX Runtime if possible.
+    export: whether to export a model to ONNX into the user's cache if that has not been done yet.
+
+    Raises ModelNotAvailable if the model is unknown, not on this machine or cannot be loaded.
+    """
+    ref = ModelRef.of(model) if isinstance(model, str) else model
     device = "cpu" if search and device == "auto" else choose_device(device)
-    space = canonical_id(space)
-    exported = exports.find(space)
-    wanted = device == "cpu" and _is_better(exported, search)
-    if wanted and (ready := _opened(space, exported, search)):
-        return ready
-    encoder = load_torch_encoder(space, device)
-    encoder.note = ""
-    if export and (wanted or not (exported or weightless.beside(space))):
-        # An export that is there and did not open is torn, or for another version of ONNX Runtime.
-        exported = _export(encoder, progress, again=bool(exported))
-        better = device == "cpu" and exported and _is_better(exported, search)
-        if better and (ready := _opened(space, exported, search)):
+    exported = exports.find_export(ref.id)
+    prefers_onnx = choose_runtime(exported, device, search) == "onnx"
+    if prefers_onnx and (encoder := _open_onnx(ref, exported, search)):
+        return encoder
+    in_torch = load_torch_encoder(ref.id, device)
+    in_torch.note = ""
+    if export and (prefers_onnx or not (exported or shipped.shipped_encoder(ref))):
+        # An existing export that failed to open is corrupt, or was made for another version of ONNX Runtime.
+        exported = _export(in_torch, progress, again=bool(exported))
+        use_onnx = exported and choose_runtime(exported, device, search) == "onnx"
+        if use_onnx and (encoder := _open_onnx(ref, exported, search)):
             load_torch_encoder.cache_clear()  # it would be a second copy of the model
-            return ready
+            return encoder
     if exported and exported.refused:
-        encoder.note = f"{space} runs in torch, which starts slowly, and not in ONNX Runtime: {exported.refused}"
-    return encoder
+        in_torch.note = f"{ref.id} runs in torch, which starts slowly, and not in ONNX Runtime: {exported.refused}"
+    return in_torch
 
 
-def forget() -> None:
-    """Lets go of the encoders in ONNX Runtime that are kept."""
-    _kept.clear()
+@lru_cache(maxsize=_CACHED_ENCODERS)
+def load_torch_encoder(model_id: str, device: str) -> OpenClipEncoder:
+    """Load the model of a canonical id in torch, on cpu, cuda or mps. Raises ModelNotAvailable."""
+    try:
+        with translate_out_of_memory(model_id, device):
+            return checkpoint.load(ModelRef.of(model_id), device)
+    except ModelNotAvailable:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+        raise ModelNotAvailable(
+            f"the model {model_id} cannot be loaded ({first_line(error)}); "
+            "name a folder with its open_clip_config.json and weights, or use --model tiny"
+        ) from error
 
 
-def _is_better(exported: Exported | None, search: bool) -> bool:
-    """Whether ONNX Runtime is the way on the CPU: always to search, else if it is faster, or no one has looked yet."""
-    return not exported or (not exported.refused and (search or exported.faster))
+def forget_encoders() -> None:
+    """Drop all cached encoders and free their memory."""
+    load_torch_encoder.cache_clear()
+    _onnx_encoders.clear()
 
 
-def _opened(space: str, exported: Exported | None, search: bool) -> OnnxEncoder | None:
-    """The encoder in ONNX Runtime, of the export or of graphs beside the checkpoint; None if none can be opened."""
-    folder = checkpoint_folder(space)
-    if not exported and not folder:
+def export_model(model_id: str, *, progress: ProgressCallback | None = None) -> Exported:
+    """Export the model of a canonical id to ONNX, replacing any earlier export.
+
+    Waits for another process that is exporting it. Raises ModelNotAvailable if the model cannot be loaded, the cache
+    cannot be written, or there is too little memory.
+    """
+    from clipkit.models.onnx.export import NotEnoughMemory, export
+
+    try:
+        exported = export(load_torch_encoder(model_id, "cpu"), wait=True, again=True, progress=progress)
+    except OSError as error:
+        raise ModelNotAvailable(f"{exports.cache_folder()} cannot be written: {error.strerror or error}") from error
+    except NotEnoughMemory as error:
+        raise ModelNotAvailable(f"{model_id} cannot be exported to ONNX now: {error}") from error
+    assert exported is not None
+    return exported
+
+
+def choose_runtime(exported: Exported | None, device: str, search: bool) -> Literal["torch", "onnx"]:
+    """Choose the runtime, given the model's current export if there is one.
+
+    ONNX Runtime is used on the CPU only: always for searching, for indexing unless torch was measured to be faster.
+    """
+    if device != "cpu":
+        return "torch"
+    if exported and (exported.refused or not (search or exported.faster)):
+        return "torch"
+    return "onnx"
+
+
+def _open_onnx(model: ModelRef, exported: Exported | None, search: bool) -> OnnxEncoder | None:
+    """Open the export, or else the graphs shipped with the checkpoint; return None if neither can be opened."""
+    if exported:
+        key: tuple = (model.id, *exported.files)
+    elif model.folder:
+        key = (model.id, exports.file_stamp(model.folder / WEIGHTS))
+    else:
         return None
-    key = (space, *exported.files) if exported else (space, exports.stamp(folder / WEIGHTS))  # type: ignore[operator]
-    encoder = _kept.get(key) or (exported_encoder(exported) if exported else weightless.beside(space))
+    encoder = _onnx_encoders.get(key) or (exported_encoder(exported) if exported else shipped.shipped_encoder(model))
     if not encoder:
         return None
     try:
         encoder.open(search=search)
     except ModelNotAvailable:
         return None
-    _kept[key] = encoder
-    while len(_kept) > _KEPT:
-        _kept.pop(next(iter(_kept)))
+    _onnx_encoders[key] = encoder
+    while len(_onnx_encoders) > _CACHED_ENCODERS:
+        _onnx_encoders.pop(next(iter(_onnx_encoders)))
     return encoder
 
 
 def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None, *, again: bool) -> Exported | None:
-    """The export of a loaded model; where it cannot be kept, or is just being made, None: torch serves meanwhile."""
-    from clipkit.models.onnx.export import NoRoom, export
+    """Export a loaded model. Return None, with a note on the encoder where it helps, if it has to stay in torch for
+    now: the cache cannot be written, memory is short, or another process is exporting it."""
+    from clipkit.models.onnx.export import NotEnoughMemory, export
 
     try:
         return export(encoder, again=again, progress=progress)
     except OSError as error:
         reason = error.strerror or str(error)
         encoder.note = (
-            f"{encoder.space} runs in torch, which starts slowly: {exports.cache()} cannot be used ({reason})"
+            f"{encoder.space} runs in torch, which starts slowly: {exports.cache_folder()} cannot be used ({reason})"
         )
         return None
-    except NoRoom as error:
+    except NotEnoughMemory as error:
         encoder.note = (
             f"{encoder.space} runs in torch, which starts slowly, and was not exported to ONNX: {error}; "
-            f"`clipkit models export {encoder.space}` does it when there is more"
+            f"run `clipkit models export {encoder.space}` when more memory is free"
         )
         return None

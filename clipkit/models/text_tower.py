@@ -1,4 +1,4 @@
-"""Texts through a text tower at the length they have, and not at that of the longest text it could read."""
+"""Running a text tower at the length of the texts instead of its full context length."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ if TYPE_CHECKING:
     import torch
 
 
-def looks_back_only(model: Any) -> bool:
-    """Whether what stands after the end of a text cannot change its vector in this open_clip model, as in OpenAI's
-    CLIP and most since: every token sees those before it alone, and the vector is read where the text ends."""
+def is_causal(model: Any) -> bool:
+    """Return whether the padding after a text cannot change its vector in this open_clip model.
+
+    That holds for OpenAI's CLIP and most later models: every token attends only to those before it, and the vector is
+    read at the end of the text.
+    """
     from open_clip.model import CLIP
 
     return isinstance(model, CLIP) and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
 
 
-def without_padding(tokens: np.ndarray) -> np.ndarray:
-    """Token ids (n, length), padded with 0, cut where the longest text ends: of a few words a tenth is left."""
+def trim_padding(tokens: np.ndarray) -> np.ndarray:
+    """Cut token ids (n, length), padded with 0, to the longest text: a tenth of the length for a few words."""
     used = np.flatnonzero(tokens.any(axis=0))
     return tokens[:, : used[-1] + 1] if len(used) else tokens[:, :1]
 
 
 def encode_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """The model's own `encode_text`; if it `looks_back_only`, for tokens int64 (n, any length up to its own).
+    """Run the model's `encode_text`, for a causal model on tokens int64 (n, any length up to the context length).
 
-    The model has shorter positions and mask meanwhile, so that one batch at a time may go through it.
+    The model's positions and mask are shortened meanwhile, so only one batch may run at a time.
     """
     import torch
 
-    if not looks_back_only(model):
+    if not is_causal(model):
         return model.encode_text(tokens)
 
     class Tower(torch.nn.Module):

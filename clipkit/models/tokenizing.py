@@ -1,4 +1,4 @@
-"""Words to token ids without torch: what open_clip's tokenizers give, from the same files."""
+"""Tokenising without torch, with the same results as open_clip's tokenizers, from the same files."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ import string
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clipkit.errors import ModelNotAvailable
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ,.!?'\"()/:;+*=%$#@_-]*")
-"""Texts of these characters alone are left as they are by ftfy and hold no HTML entity, so that neither ftfy nor regex
-need be imported for them: that would take longer than all the rest of tokenising."""
+"""Texts of these characters only: ftfy leaves them unchanged and they contain no HTML entities, so neither ftfy nor
+regex has to be imported, which would take longer than the tokenising itself."""
 
 _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+", re.IGNORECASE)
 _ALL_WORDS = (
-    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # for the module regex
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # syntax of `regex`
 )
 _FIRST_MERGE = 512
-"""Ids below are the 256 bytes, alone and as the end of a word."""
+"""Lower ids are the 256 bytes, each alone and as the end of a word."""
 _MERGES = 49152 - 256 - 2
 START, END = 49406, 49407
 
 
 def clean(text: str, how: str) -> str:
-    """A text as open_clip cleans it: `how` is "lower", "whitespace" or "canonicalize" (no punctuation, lower case)."""
+    """Clean a text as open_clip does.
+
+    how: "lower", "whitespace", or "canonicalize" (lower case without punctuation).
+    """
     if not _PLAIN.fullmatch(text):
         import ftfy
 
@@ -43,9 +47,9 @@ def clean(text: str, how: str) -> str:
 
 
 class ClipTokenizer:
-    """The byte-pair encoding of OpenAI's CLIP (Radford et al., 2021), with the vocabulary file that open_clip carries.
+    """The byte-pair encoding of OpenAI's CLIP (Radford et al., 2021), with open_clip's vocabulary file.
 
-    Called with n texts it gives int64 (n, context_length): start, tokens, end, zeros; what is too long is cut.
+    Calling it with n texts returns int64 (n, context_length): start, tokens, end, zeros. Long texts are truncated.
     """
 
     def __init__(self, context_length: int, cleaning: str = "lower") -> None:
@@ -65,7 +69,7 @@ class ClipTokenizer:
     def _encode(self, text: str) -> list[int]:
         text = clean(text, self._cleaning)
         words = (_PLAIN_WORDS if _PLAIN.fullmatch(text) else _unicode_words()).findall(text)
-        # A lone surrogate, as in file names that are no text, is no character of any language.
+        # "replace": file names that are not valid text contain lone surrogates.
         return [id_ for word in words for id_ in self._word(word.encode("utf-8", "replace"))]
 
     def _word(self, raw: bytes) -> list[int]:
@@ -75,7 +79,7 @@ class ClipTokenizer:
         return self._known[word]
 
     def _merge(self, parts: list[str]) -> list[str]:
-        """Joins neighbours, the pair first that was learnt first, until no known pair is left."""
+        """Merge neighbouring parts, in the order in which training learned the merges, until none applies."""
         while len(parts) > 1:
             pairs = [f"{left} {right}" for left, right in zip(parts, parts[1:], strict=False)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, _MERGES))
@@ -95,16 +99,16 @@ class ClipTokenizer:
 
 
 class HubTokenizer:
-    """A tokenizer.json of the hub, with its truncation and padding set, run by the library `tokenizers`.
+    """A tokenizer.json with truncation and padding set, run by the `tokenizers` library.
 
-    `zeroed`: an id that is replaced by 0 after tokenising, or None.
+    zeroed: an id that is replaced by 0 after tokenising, or None.
     """
 
     def __init__(self, definition: str, cleaning: str, zeroed: int | None = None) -> None:
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise ModelNotAvailable("this model needs the library tokenizers: pip install tokenizers") from error
+            raise ModelNotAvailable("this model needs the tokenizers library: pip install tokenizers") from error
         self._tokenizer, self._cleaning, self._zeroed = Tokenizer.from_str(definition), cleaning, zeroed
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -114,12 +118,15 @@ class HubTokenizer:
 
 
 Tokenizer = Callable[[Sequence[str]], np.ndarray]
-"""n texts to int64 (n, context length)."""
+"""Maps n texts to int64 (n, context length)."""
 
 
 def tokenizer_from(description: dict, folder: Path) -> Tokenizer:
-    """The tokenizer of a description: {"kind": "clip", "context_length", "cleaning"}, or {"kind": "hub", "file",
-    "cleaning", "zeroed"} with a tokenizer.json in `folder`."""
+    """Build the tokenizer of a description.
+
+    It is {"kind": "clip", "context_length", "cleaning"}, or {"kind": "hub", "file", "cleaning", "zeroed"} with the
+    file in `folder`.
+    """
     if description["kind"] == "clip":
         return ClipTokenizer(description["context_length"], description["cleaning"])
     definition = (folder / description["file"]).read_text("utf-8")
@@ -128,8 +135,8 @@ def tokenizer_from(description: dict, folder: Path) -> Tokenizer:
 
 @cache
 def _vocabulary() -> tuple[dict[str, int], dict[str, int], dict[int, str]]:
-    """Ids of tokens, ranks of merges written as "left right", and the character that stands for each byte."""
-    package = importlib.util.find_spec("open_clip")  # finds the folder, imports nothing
+    """Return the ids of tokens, the ranks of merges written "left right", and the character that encodes each byte."""
+    package = importlib.util.find_spec("open_clip")  # finds the folder without importing it
     if package is None or not package.origin:
         raise ModelNotAvailable("open_clip is not installed: pip install open_clip_torch")
     file = Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
@@ -137,14 +144,14 @@ def _vocabulary() -> tuple[dict[str, int], dict[str, int], dict[int, str]]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    alone = list(characters.values())
-    tokens = [*alone, *(c + "</w>" for c in alone), *(merge.replace(" ", "") for merge in merges)]
+    single = list(characters.values())
+    tokens = [*single, *(c + "</w>" for c in single), *(merge.replace(" ", "") for merge in merges)]
     assert len(tokens) == _FIRST_MERGE + _MERGES
     return {t: i for i, t in enumerate(tokens)}, {merge: i for i, merge in enumerate(merges)}, characters
 
 
 @cache
-def _unicode_words():
+def _unicode_words() -> Any:
     import regex
 
     return regex.compile(_ALL_WORDS, regex.IGNORECASE)

@@ -28,9 +28,9 @@ def resolve_model(catalog: Catalog, layout: Layout, model: str | None) -> str:
     """
     if model is None:
         return default_model(catalog, layout)
-    from clipkit.models.registry import canonical_id
+    from clipkit.models.reference import ModelRef
 
-    wanted, models = canonical_id(model), list(catalog.spaces())
+    wanted, models = ModelRef.resolve(model).id, list(catalog.spaces())
     if wanted not in models:
         raise ClipkitError(
             f"library {layout.name!r} does not have the model {wanted}, only {', '.join(models)}; "

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from clipkit.errors import BadQuery
-from clipkit.models.encoder import Encoder, unit
+from clipkit.models.encoder import Encoder
+from clipkit.vectors.unit import unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

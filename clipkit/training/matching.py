@@ -17,7 +17,7 @@ from itertools import islice
 import numpy as np
 
 from clipkit.matching import PHOTOGRAPHS, Calibration
-from clipkit.matching.bank import ConceptBank, unit
+from clipkit.matching.bank import ConceptBank
 from clipkit.matching.calibration import fit_logistic, probability
 from clipkit.matching.evidence import Reference, text_evidence
 from clipkit.matching.pictures import picture_similarity
@@ -25,6 +25,7 @@ from clipkit.matching.statistics import LibraryStatistics
 from clipkit.models.encoder import Encoder
 from clipkit.samples.painting import paint
 from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
+from clipkit.vectors.unit import unit
 
 SIZES = (3, 10, 30, 100, 300, 1000, 2000) * 2
 QUERIES = 120

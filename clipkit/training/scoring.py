@@ -16,6 +16,7 @@ from clipkit.samples.painting import paint, sprite_of
 from clipkit.samples.world import Scene, caption, random_scene, things
 from clipkit.training.judge import Judge, Verdict
 from clipkit.training.scrambling import scrambled
+from clipkit.vectors.unit import unit
 
 BATCH = 50
 
@@ -116,9 +117,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 def spread(features: np.ndarray) -> float:
     """Mean cosine distance between the features (n, d) of pictures: how much they differ."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    similarity = unit @ unit.T
-    return float(1 - similarity[np.triu_indices(len(unit), 1)].mean())
+    directions = unit(features)
+    similarity = directions @ directions.T
+    return float(1 - similarity[np.triu_indices(len(features), 1)].mean())
 
 
 def grid(squares: np.ndarray, columns: int, scale: int = 2) -> Image.Image:

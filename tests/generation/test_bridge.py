@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipkit.errors import ClipkitError
 from clipkit.generation import bridge
-from clipkit.models.encoder import load_encoder
+from clipkit.models.loading import load_encoder
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from models.hub_server import Hub
 from PIL import Image
-from spaces.hub_server import Hub
 
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.loading import load_conditions, load_decoder
@@ -79,7 +79,7 @@ def test_nothing_is_fetched_that_nobody_named(hub, clipkit, scene_folder):
 @pytest.mark.parametrize("trouble", ["other bytes", "broken", "dead", "no repository", "offline"])
 def test_what_goes_wrong_is_one_line(hub, clipkit, monkeypatch, trouble):
     hint = {
-        "other bytes": "hash is wrong", "broken": "answers with 503", "dead": "does not come from",
+        "other bytes": "checksum of", "broken": "answered with 503", "dead": "could not download",
         "no repository": "has no decoder", "offline": "HF_HUB_OFFLINE",
     }[trouble]  # fmt: skip
     if trouble == "other bytes":

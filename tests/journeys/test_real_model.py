@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models.hub_server import Hub
 from real_models import RealModels
-from spaces.hub_server import Hub
 
 from clipkit import Library
-from clipkit.models.concepts import CHUNK
-from clipkit.models.encoder import forget_encoders
+from clipkit.models.concepts import CONCEPTS_PER_REPORT
+from clipkit.models.loading import forget_encoders
 from clipkit.models.registry import recommended
 
 RECOMMENDED = recommended().id
@@ -31,9 +31,10 @@ def photos(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_concepts(monkeypatch):
-    """The bank of the match decision is 2,436 texts, minutes of work for this text tower on one core."""
+    """The bank of the match decision is 2,436 texts, which takes this text tower minutes on one core."""
     monkeypatch.setattr(
-        "clipkit.searching.library_matcher.concepts", lambda: tuple(f"a thing {i}" for i in range(CHUNK // 2))
+        "clipkit.searching.library_matcher.concepts",
+        lambda: tuple(f"a thing {i}" for i in range(CONCEPTS_PER_REPORT // 2)),
     )
     yield
     forget_encoders()

@@ -168,7 +168,7 @@ def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, librar
     shutil.copytree(other, model)
     assert clipkit("index", "--model", model).code == 0
     shutil.rmtree(model)
-    from clipkit.models.encoder import forget_encoders
+    from clipkit.models.loading import forget_encoders
 
     forget_encoders()  # a later process
     output = clipkit("index", "--json")

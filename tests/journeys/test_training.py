@@ -12,7 +12,7 @@ import numpy as np
 
 from clipkit.generation import registry
 from clipkit.generation.synthesis import Wish, make, settings
-from clipkit.models.encoder import load_encoder
+from clipkit.models.loading import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 

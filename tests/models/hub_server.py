@@ -1,7 +1,7 @@
-"""A model hub on this machine: a real HTTP server that speaks the endpoints which huggingface_hub uses.
+"""A local model hub: an HTTP server with the endpoints that huggingface_hub uses.
 
-HEAD, GET /OWNER/NAME/resolve/REVISION/FILE    large files redirect to /cdn/SHA256, which serves ranges
-GET       /api/models/OWNER/NAME/revision/main files with sizes and hashes
+HEAD, GET /OWNER/NAME/resolve/REVISION/FILE    large files redirect to /cdn/SHA256, which supports ranges
+GET       /api/models/OWNER/NAME/revision/main files with sizes and checksums
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = hashlib.sha1(b"a commit").hexdigest()
 LARGE = 100_000
-"""Files from this size on are kept as the hub keeps large ones: named by SHA-256, on another path."""
+"""Size in bytes from which files are served like the hub's large ones: by SHA-256, from another path."""
 
 
 class Hub:
-    """`repositories`: OWNER/NAME -> file -> bytes, or the path of a file. What goes wrong is set on it."""
+    """A hub with `repositories`: OWNER/NAME -> file -> bytes, or the path of a file. Attributes simulate failures."""
 
     def __init__(self, repositories: dict[str, dict[str, bytes | Path]]) -> None:
         self.repositories = repositories
         self.requests: list[tuple[str, str, str]] = []  # method, path, Range
-        self.agents: set[str] = set()  # what clients say of themselves
-        self.sent = 0  # bytes of files
-        self.cut_after: int | None = None  # breaks off a large file there, and answers 503 from then on
+        self.agents: set[str] = set()  # User-Agent headers
+        self.sent = 0  # bytes of file content
+        self.cut_after: int | None = None  # interrupt large files there, and answer 503 afterwards
         self.broken = False
         self.private: set[str] = set()
-        self.other_bytes: dict[str, bytes] = {}  # file -> what it is served as, under the old hash
+        self.other_bytes: dict[str, bytes] = {}  # file -> content to serve instead, under the original checksum
         self._digests: dict[tuple[str, str], tuple] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -46,7 +46,7 @@ class Hub:
         return held.read_bytes() if isinstance(held, Path) else held
 
     def digest(self, repository: str, name: str) -> str:
-        """SHA-256 of a large file, git's SHA-1 of a small one."""
+        """Return the SHA-256 of a large file, git's SHA-1 of a small one."""
         held = self.repositories[repository][name]
         if self._digests.get((repository, name), (None,))[0] is not held:
             content = self.content(repository, name)
@@ -57,7 +57,7 @@ class Hub:
         return self._digests[repository, name][1]
 
     def fetched(self, what: str = "") -> list[tuple[str, str, str]]:
-        """The GET requests for files whose path contains it."""
+        """Return the GET requests for files whose path contains `what`."""
         return [r for r in self.requests if r[0] == "GET" and "/api/" not in r[1] and what in r[1]]
 
 

@@ -1,10 +1,10 @@
-"""Run as a program: makes checkpoints with random weights in the hub's cache, and open_clip's own vectors of them.
+"""Write checkpoints with random weights into a hub cache, and the vectors that open_clip computes with them.
 
     python open_clip_reference.py FOLDER PICTURE...
 
-It knows nothing of clipkit. The architectures are open_clip's; most are made small by smaller numbers in their
-configuration (`CASES`), whose keys are the real ones. ViT-B-32-256 has its real size. FOLDER/hub is a cache of the hub,
-FOLDER/configs the small configurations, FOLDER/vectors.npz the vectors of pictures and texts. $HF_HOME must be FOLDER.
+Run as a program, independent of clipkit. The architectures are open_clip's, most with smaller numbers in their
+configuration (`CASES`); ViT-B-32-256 has its real size. FOLDER/hub is the hub cache, FOLDER/configs has the small
+configurations, FOLDER/vectors.npz the vectors of pictures and texts. $HF_HOME must be FOLDER.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ CASES: dict[str, dict] = {
     "ViT-H-14-quickgelu/dfn5b": {"vision_cfg": {"layers": 2, "width": 160}, "text_cfg": SMALL_TEXT, "embed_dim": 56},
 }
 HUB_ONLY = "hf-hub:somebody/her-own-clip"
-"""A repository that open_clip has no name for; its configuration says GELU or QuickGELU, how to resize, and so on."""
+"""A repository that is not in open_clip's table; its configuration sets the activation, preprocessing and so on."""
 
 
 def put_in_hub(cache: Path, repository: str, files: dict[str, Path]) -> Path:
-    """Moves files into a cache of the hub, in its layout; returns the snapshot's folder."""
+    """Move files into a hub cache, in its layout; return the snapshot's folder."""
     folder = cache / ("models--" + repository.replace("/", "--"))
     snapshot = folder / "snapshots" / COMMIT
     for part in (folder / "blobs", folder / "refs", snapshot):
@@ -65,17 +65,17 @@ def put_in_hub(cache: Path, repository: str, files: dict[str, Path]) -> Path:
 
 
 def small(config: dict, changes: dict) -> dict:
-    """The configuration with other numbers; keys of towers are merged."""
+    """Return a configuration with other numbers, merging the tables of the towers."""
     return {k: {**v, **changes.get(k, {})} if isinstance(v, dict) else changes.get(k, v) for k, v in config.items()}
 
 
 def names(repository_and_file: str) -> tuple[str, str]:
-    """Repository, and the safetensors file that open_clip looks for in it."""
+    """Return the repository and the safetensors file that open_clip looks for in it."""
     return repository_and_file.rpartition("/")[0], "open_clip_model.safetensors"
 
 
 def save_weights(model, path: Path) -> Path:
-    """Half precision, to halve the files; both sides load the same."""
+    """Save weights in half precision, to halve the files; both programs load the same."""
     from safetensors.torch import save_file
 
     save_file({name: value.half().contiguous().clone() for name, value in model.state_dict().items()}, path)
@@ -83,7 +83,7 @@ def save_weights(model, path: Path) -> Path:
 
 
 def write_tokenizer(folder: Path, kind: str) -> dict[str, Path]:
-    """A small tokenizer of the real kind, trained on a few sentences, in the files that transformers reads."""
+    """Train a small tokenizer of the real kind on a few sentences, and write the files that transformers reads."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,9 +98,17 @@ def write_tokenizer(folder: Path, kind: str) -> dict[str, Path]:
         tokenizer.train_from_iterator(sentences, trainer)
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         tokenizer.post_processor = processors.TemplateProcessing("$A <eos>", special_tokens=[("<eos>", 1)])
-        config = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>",
-                  "unk_token": "<unk>", "add_bos_token": False, "add_eos_token": True, "padding_side": "right",
-                  "model_max_length": 64}  # fmt: skip
+        config = {
+            "tokenizer_class": "GemmaTokenizer",
+            "pad_token": "<pad>",
+            "eos_token": "<eos>",
+            "bos_token": "<bos>",
+            "unk_token": "<unk>",
+            "add_bos_token": False,
+            "add_eos_token": True,
+            "padding_side": "right",
+            "model_max_length": 64,
+        }
     else:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         tokenizer = Tokenizer(models.Unigram())
@@ -108,27 +116,48 @@ def write_tokenizer(folder: Path, kind: str) -> dict[str, Path]:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         trainer = trainers.UnigramTrainer(
             vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
-        )  # fmt: skip
+        )
         tokenizer.train_from_iterator(sentences, trainer)
         tokenizer.decoder = decoders.Metaspace()
         tokenizer.post_processor = processors.TemplateProcessing(
             "<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
         )
-        config = {"tokenizer_class": "XLMRobertaTokenizer", "pad_token": "<pad>", "bos_token": "<s>",
-                  "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>",
-                  "mask_token": "<mask>", "model_max_length": 512}  # fmt: skip
+        config = {
+            "tokenizer_class": "XLMRobertaTokenizer",
+            "pad_token": "<pad>",
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "cls_token": "<s>",
+            "sep_token": "</s>",
+            "unk_token": "<unk>",
+            "mask_token": "<mask>",
+            "model_max_length": 512,
+        }
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return {name: folder / name for name in ("tokenizer.json", "tokenizer_config.json")}
 
 
 def write_text_model(folder: Path) -> dict[str, Path]:
-    """xlm-roberta's configuration with small numbers."""
+    """Write xlm-roberta's configuration with small numbers."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"architectures": ["XLMRobertaForMaskedLM"], "model_type": "xlm-roberta", "vocab_size": 300,
-              "hidden_size": 56, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 112,
-              "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
-              "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "output_past": True}  # fmt: skip
+    config = {
+        "architectures": ["XLMRobertaForMaskedLM"],
+        "model_type": "xlm-roberta",
+        "vocab_size": 300,
+        "hidden_size": 56,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 112,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "output_past": True,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return {"config.json": folder / "config.json"}
 
@@ -150,7 +179,7 @@ def main(folder: Path, pictures: list[Path]) -> None:
             (folder / "configs" / f"{stem}.json").write_text(json.dumps(own))
     open_clip.add_model_config(folder / "configs")
     gemma = put_in_hub(cache, "timm/ViT-B-32-SigLIP2-256", write_tokenizer(new / "gemma", "gemma"))
-    # What the hub's client notes of a file that a repository does not have; transformers asks for it.
+    # The hub's client records that a repository does not have a file; transformers looks for it.
     absent = gemma.parent.parent / ".no_exist" / COMMIT / "config.json"
     absent.parent.mkdir(parents=True)
     absent.touch()
@@ -171,14 +200,19 @@ def main(folder: Path, pictures: list[Path]) -> None:
         model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
         repository, file = names(open_clip.get_pretrained_cfg(name, tag)["hf_hub"])
         put_in_hub(cache, repository, {file: save_weights(model, new / "weights")})
-        # OpenAI's weights want QuickGELU, which open_clip gives them only by the name of the architecture.
+        # OpenAI's weights need QuickGELU, which open_clip uses only if the architecture's name says so.
         compare(case, f"{name}-quickgelu" if case in ("ViT-L-14/openai", "RN50/openai") else name, tag)
 
     torch.manual_seed(99)
     config = small(open_clip.get_model_config("ViT-B-32"), CASES["ViT-L-14/openai"]) | {"quick_gelu": True}
     model = open_clip.create_model("ViT-B-32", load_weights=False, **{**config, "quick_gelu": True})
-    preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "bilinear",
-                  "resize_mode": "longest", "fill_color": 127}  # fmt: skip
+    preprocess = {
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3],
+        "interpolation": "bilinear",
+        "resize_mode": "longest",
+        "fill_color": 127,
+    }
     (new / "config").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     put_in_hub(
         cache,

@@ -1,4 +1,4 @@
-"""The registry says what open_clip says, and every id means one thing."""
+"""The registry agrees with open_clip, and every id refers to one model."""
 
 from __future__ import annotations
 
@@ -6,69 +6,79 @@ import json
 
 import pytest
 
-from clipkit.models.registry import HUB_PREFIX, canonical_id, entries, entry, recommended
+from clipkit.models.reference import ModelRef
+from clipkit.models.registry import HUB_PREFIX, entries, entry, recommended
 
-NAMED = (
-    "tiny", "ViT-B-32-256/datacomp_s34b_b86k", "ViT-B-16-SigLIP2/webli", "ViT-B-32-SigLIP2-256/webli",
-    "ViT-L-14/openai", "PE-Core-B-16/meta", "PE-Core-L-14-336/meta", "ViT-H-14/laion2b_s32b_b79k",
-    "ViT-SO400M-16-SigLIP2-256/webli", "xlm-roberta-large-ViT-H-14/frozen_laion5b_s13b_b90k",
+IDS = (
+    "tiny",
+    "ViT-B-32-256/datacomp_s34b_b86k",
+    "ViT-B-16-SigLIP2/webli",
+    "ViT-B-32-SigLIP2-256/webli",
+    "ViT-L-14/openai",
+    "PE-Core-B-16/meta",
+    "PE-Core-L-14-336/meta",
+    "ViT-H-14/laion2b_s32b_b79k",
+    "ViT-SO400M-16-SigLIP2-256/webli",
+    "xlm-roberta-large-ViT-H-14/frozen_laion5b_s13b_b90k",
     "ViT-bigG-14/laion2b_s39b_b160k",
-)  # fmt: skip
-REAL = [e for e in entries() if not e.bundled]
+)
+PUBLISHED = [e for e in entries() if not e.bundled]
 
 
-def test_it_is_whole():
-    assert {e.id for e in entries()} == set(NAMED) and len(entries()) == len(NAMED) and entries()[0].id == "tiny"
+def test_all_entries_are_complete():
+    assert {e.id for e in entries()} == set(IDS) and len(entries()) == len(IDS) and entries()[0].id == "tiny"
     assert all(e.licence and e.dimension > 0 and e.image_size > 0 and e.summary and e.languages for e in entries())
     assert [e.id for e in entries() if e.recommended] == [recommended().id] == ["ViT-B-32-256/datacomp_s34b_b86k"]
-    assert all(e.imagenet_zero_shot and e.coco_text_to_image_r1 for e in REAL)
-    assert all(e.megabytes == pytest.approx(4 * e.parameters_millions, rel=0.03) for e in REAL), "four bytes each"
+    assert all(e.imagenet_zero_shot and e.coco_text_to_image_r1 for e in PUBLISHED)
+    assert all(e.megabytes == pytest.approx(4 * e.parameters_millions, rel=0.03) for e in PUBLISHED), (
+        "four bytes per parameter"
+    )
 
 
-@pytest.mark.parametrize("space", REAL, ids=lambda e: e.id)
-def test_what_it_says_is_what_open_clip_has(space):
+@pytest.mark.parametrize("known", PUBLISHED, ids=lambda e: e.id)
+def test_entries_agree_with_open_clip(known):
     import open_clip
 
-    config = open_clip.get_model_config(space.open_clip_name)
-    details = open_clip.get_pretrained_cfg(space.open_clip_name, space.tag)
-    assert details["hf_hub"] == f"{space.hub}/"
-    assert config["embed_dim"] == space.dimension and config["vision_cfg"]["image_size"] == space.image_size
-    assert config["text_cfg"].get("hf_tokenizer_name", "") == space.tokenizer
-    assert config["text_cfg"].get("hf_model_name", "") == space.text_model
+    config = open_clip.get_model_config(known.open_clip_name)
+    details = open_clip.get_pretrained_cfg(known.open_clip_name, known.tag)
+    assert details["hf_hub"] == f"{known.hub}/"
+    assert config["embed_dim"] == known.dimension and config["vision_cfg"]["image_size"] == known.image_size
+    assert config["text_cfg"].get("hf_tokenizer_name", "") == known.tokenizer
+    assert config["text_cfg"].get("hf_model_name", "") == known.text_model
 
 
-@pytest.mark.parametrize("space", [e for e in REAL if not e.text_model], ids=lambda e: e.id)
-def test_parameters_and_size_are_those_of_the_architecture(space):
-    """Built without memory for its weights; a text tower of transformers would need the hub for its configuration."""
+@pytest.mark.parametrize("known", [e for e in PUBLISHED if not e.text_model], ids=lambda e: e.id)
+def test_parameters_and_image_size_are_those_of_the_architecture(known):
+    """On the meta device, without memory for weights. A transformers text tower would need files of the hub."""
     import open_clip
     import torch
 
     from clipkit.models.checkpoint import _quiet
 
     with _quiet(), torch.device("meta"):
-        model = open_clip.create_model(space.open_clip_name, load_weights=False, device="meta")
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(space.parameters_millions, abs=0.05)
-    assert model.visual.image_size in (space.image_size, (space.image_size, space.image_size))
+        model = open_clip.create_model(known.open_clip_name, load_weights=False, device="meta")
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(known.parameters_millions, abs=0.05)
+    assert model.visual.image_size in (known.image_size, (known.image_size, known.image_size))
 
 
-def test_what_is_not_free_for_all_uses_is_not_offered():
-    """DFN, MetaCLIP and MobileCLIP are for research, or not for commercial use: who wants them names them himself."""
+def test_only_freely_licensed_models_are_listed():
+    """DFN, MetaCLIP and MobileCLIP are restricted to research or non-commercial use; users can still name them."""
     assert {e.licence for e in entries()} <= {"Apache-2.0", "MIT"}
     assert not [e.id for e in entries() if any(name in e.id.lower() for name in ("dfn", "metaclip", "mobileclip"))]
 
 
-def test_spaces_and_decoders_name_each_other():
+def test_models_and_decoders_list_each_other():
     from clipkit.generation import registry as decoders
 
-    for space in entries():
-        assert set(space.decoders) == {d.id for d in decoders.entries() if space.id in d.spaces}, space.id
+    for known in entries():
+        assert set(known.decoders) == {d.id for d in decoders.entries() if known.id in d.spaces}, known.id
     for decoder in decoders.entries():
         assert all(entry(space) for space in decoder.spaces), decoder.id
         if decoder.repository:
             assert decoder.licence and 0 < decoder.tower_gb < decoder.download_gb and decoder.memory_gb, decoder.id
 
 
-def test_entries_are_frozen_and_plain_data():
+def test_entries_are_frozen_and_become_plain_data():
     with pytest.raises(AttributeError):
         entries()[0].dimension = 1  # type: ignore[misc]
     rows = [e.to_json() for e in entries()]
@@ -76,12 +86,26 @@ def test_entries_are_frozen_and_plain_data():
     assert rows[1]["open_clip_name"] == "ViT-B-32-256" and rows[1]["tag"] == "datacomp_s34b_b86k"
 
 
-def test_ids(tmp_path, monkeypatch):
-    assert canonical_id("ViT-L-14/laion2b-S32B-b82k") == "ViT-L-14/laion2b_s32b_b82k"
-    assert canonical_id("tiny") == "tiny" and canonical_id("my-own") == "my-own"
-    assert canonical_id(f"{HUB_PREFIX}Some-Body/Her-CLIP") == f"{HUB_PREFIX}Some-Body/Her-CLIP"
+def resolved(text: str) -> str:
+    return ModelRef.resolve(text).id
+
+
+def test_a_model_has_one_resolved(tmp_path, monkeypatch):
+    assert resolved("ViT-L-14/laion2b-S32B-b82k") == "ViT-L-14/laion2b_s32b_b82k"
+    assert resolved("tiny") == "tiny" and resolved("my-own") == "my-own"
+    assert resolved(f"{HUB_PREFIX}Some-Body/Her-CLIP") == f"{HUB_PREFIX}Some-Body/Her-CLIP"
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "open_clip_config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert canonical_id("model") == canonical_id("./model") == str(tmp_path / "model")
+    assert resolved("model") == resolved("./model") == str(tmp_path / "model")
     assert entry("model") is None
+
+
+def test_a_canonical_id_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    """An imported model "model" is not the folder of that name."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "open_clip_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert ModelRef.of("model") == ModelRef("model")
+    assert ModelRef.of(resolved("model")) == ModelRef.resolve("model")
+    assert ModelRef.of("tiny") == ModelRef.resolve("tiny") and ModelRef.of("tiny").folder

@@ -1,4 +1,4 @@
-"""The bundled space: open_clip's own classes load it, unknown words are told, and it does what its card says."""
+"""The bundled model: open_clip's own classes load it, it reports unknown words, and it scores as its card says."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import torch
 from clipkit.errors import ModelNotAvailable
 from clipkit.models.checkpoint import spread_token_rows
 from clipkit.models.concepts import concept_vectors
-from clipkit.models.encoder import load_encoder, unit
-from clipkit.models.registry import BUNDLED, checkpoint_folder
+from clipkit.models.loading import load_encoder
+from clipkit.models.reference import ModelRef
+from clipkit.models.registry import BUNDLED
 from clipkit.samples.painting import paint
 from clipkit.samples.world import caption, scenes
+from clipkit.vectors.unit import unit
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def tiny():
 
 
 def test_open_clips_own_model_and_tokenizer_give_the_same_vectors(tiny):
-    """The stock `CLIP` with the stock tokenizer, filled with the stored weights, and open_clip's own transform."""
+    """open_clip's `CLIP` class, tokenizer and image transform, with the stored weights."""
     from safetensors.torch import load_file
 
     folder = BUNDLED / "clip"
@@ -53,7 +55,7 @@ def test_open_clips_own_model_and_tokenizer_give_the_same_vectors(tiny):
     assert np.allclose(tiny.encode_images(pixels), expected_images, atol=1e-4)
 
 
-def test_rows_of_the_token_table_are_spread():
+def test_token_rows_are_spread_over_the_table():
     state = {
         "token_embedding.ids": torch.tensor([2, 5], dtype=torch.int32),
         "token_embedding.rows": torch.tensor([[1.0, 2.0], [3.0, 4.0]]).half(),
@@ -64,7 +66,7 @@ def test_rows_of_the_token_table_are_spread():
     assert table[2].tolist() == [1, 2] and table[5].tolist() == [3, 4] and table[0].tolist() == [9, 9]
 
 
-def test_unknown_words_are_told_and_known_ones_are_not(tiny):
+def test_only_unknown_words_are_reported(tiny):
     assert tiny.unknown_words("A Purple whale, at night!") == ["purple"]
     assert tiny.unknown_words("dogs and a puppy under the stars") == []
     rng = random.Random(1)
@@ -81,7 +83,7 @@ def test_vectors_do_not_depend_on_the_batch(tiny):
 
 
 def test_held_out_combinations_are_found(tiny):
-    """A smaller run of what the card reports for 1,000 scenes, on scenes that training never painted."""
+    """A smaller version of the card's evaluation on 1,000 scenes; training has not seen these scenes."""
     sample, rng = list(islice(scenes(31_337, held_out=True), 200)), random.Random(2)
     images = unit(tiny.encode_images(np.stack([tiny.preprocessing.pixels(paint(s, 64)) for s in sample])))
     texts = unit(tiny.encode_texts([caption(scene, rng) for scene in sample]))
@@ -89,7 +91,7 @@ def test_held_out_combinations_are_found(tiny):
     assert np.mean([sample[j].content == scene.content for j, scene in zip(best, sample, strict=True)]) >= 0.88
 
 
-def test_the_card_says_what_the_targets_ask_for():
+def test_the_scores_of_the_card_reach_the_targets():
     scores = json.loads((BUNDLED / "clip" / "scores.json").read_text())["retrieval"]
     seen, held_out = scores["seen combinations"], scores["held-out combinations"]
     assert seen["scenes"] == held_out["scenes"] == 1000
@@ -97,8 +99,8 @@ def test_the_card_says_what_the_targets_ask_for():
     assert held_out["recall@1"] >= 0.88 and held_out["recall@10"] >= 0.99
 
 
-def test_concepts_are_encoded_once_and_the_cache_may_be_torn(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr("clipkit.models.concepts._cache", lambda: tmp_path)
+def test_concepts_are_encoded_once_and_a_corrupt_cache_is_ignored(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("clipkit.models.concepts._cache_folder", lambda: tmp_path)
     first = concept_vectors(tiny, ["a dog", "a cat"])
     assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
     (cached,) = tmp_path.glob("*.npy")
@@ -108,26 +110,26 @@ def test_concepts_are_encoded_once_and_the_cache_may_be_torn(tiny, monkeypatch, 
     assert concept_vectors(tiny, ["a dog"]).shape == (1, tiny.dimension)
 
 
-def test_a_checkpoint_folder_is_a_space(tmp_path):
+def test_a_checkpoint_folder_is_a_model(tmp_path):
     import shutil
 
     shutil.copytree(BUNDLED / "clip", tmp_path / "mine")
     encoder = load_encoder(str(tmp_path / "mine"), "cpu")
     assert encoder.space == str(tmp_path / "mine") and encoder.dimension == 256
-    assert checkpoint_folder(str(tmp_path / "other")) is None
+    assert ModelRef.resolve(str(tmp_path / "other")).folder is None
 
 
-@pytest.mark.parametrize("space", ["no-such-model", "ViT-B-32/no-such-tag", ""])
-def test_a_space_that_is_not_to_be_had_is_one_line(space):
+@pytest.mark.parametrize("model", ["no-such-model", "ViT-B-32/no-such-tag", ""])
+def test_a_model_that_does_not_exist_is_an_error_of_one_line(model):
     with pytest.raises(ModelNotAvailable) as error:
-        load_encoder(space, "cpu")
+        load_encoder(model, "cpu")
     assert "\n" not in str(error.value)
 
 
-def test_a_torn_checkpoint_is_one_line(tmp_path):
+def test_a_truncated_checkpoint_is_an_error_of_one_line(tmp_path):
     import shutil
 
-    folder = tmp_path / "torn"
+    folder = tmp_path / "truncated"
     shutil.copytree(BUNDLED / "clip", folder)
     weights = folder / "open_clip_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])

@@ -1,4 +1,4 @@
-"""Token ids without torch are those of open_clip, on any text."""
+"""Tokenising without torch returns open_clip's token ids for any text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,36 @@ from clipkit.matching import concepts
 from clipkit.models.onnx.export import describe_tokenizer
 from clipkit.models.tokenizing import ClipTokenizer, clean, tokenizer_from
 
-ODD = [
-    "", " ", "\t\n\r\x0b", "'s 'S don't WE'LL I'D", "<start_of_text> a <END_OF_TEXT> <end_of_text>",
-    "&amp;lt; &eacute;&#x41;", "Ünïcödé ﬁne ﬀ", "naÃ¯ve cafÃ© â€œquotedâ€\x9d", "“curly” ‘quotes’ — dash…",
-    "犬と猫 在海滩上", "한국어 텍스트", "كلب على الشاطئ", "👨‍👩‍👧‍👦 🇩🇪 ❤️",
-    "e\u0301 \u200b\u200d\ufeff \xa0\u3000", "İstanbul ıI ſ K Å ẞ", "١٢٣ Ⅷ ½ ²",
-    "\x1b[31mred\x1b[0m", "\x00\x01\x7f\x80\x9f", "a" * 5000, "word " * 200, "_ __ a_b", "\U0010ffff\ue000",
+UNUSUAL = [
+    "",
+    " ",
+    "\t\n\r\x0b",
+    "'s 'S don't WE'LL I'D",
+    "<start_of_text> a <END_OF_TEXT> <end_of_text>",
+    "&amp;lt; &eacute;&#x41;",
+    "Ünïcödé ﬁne ﬀ",
+    "naÃ¯ve cafÃ© â€œquotedâ€\x9d",
+    "“curly” ‘quotes’ — dash…",
+    "犬と猫 在海滩上",
+    "한국어 텍스트",
+    "كلب على الشاطئ",
+    "👨‍👩‍👧‍👦 🇩🇪 ❤️",
+    "e\u0301 \u200b\u200d\ufeff \xa0\u3000",
+    "İstanbul ıI ſ K Å ẞ",
+    "١٢٣ Ⅷ ½ ²",
+    "\x1b[31mred\x1b[0m",
+    "\x00\x01\x7f\x80\x9f",
+    "a" * 5000,
+    "word " * 200,
+    "_ __ a_b",
+    "\U0010ffff\ue000",
     "１２３ＡＢＣ",
-    "x\u2028y\u2029z\x85w", "\u0130\u0307", "¹²³", "'ſ", "a.b,c;d:e!f?g(h)i/j+k*l=m%n$o#p@q-r\"s\"",
-]  # fmt: skip
+    "x\u2028y\u2029z\x85w",
+    "\u0130\u0307",
+    "¹²³",
+    "'ſ",
+    'a.b,c;d:e!f?g(h)i/j+k*l=m%n$o#p@q-r"s"',
+]
 
 
 @pytest.fixture(scope="module", params=["lower", "whitespace", "canonicalize"])
@@ -30,14 +51,14 @@ def pair(request):
     return ClipTokenizer(24, request.param), open_clip.SimpleTokenizer(context_length=24, clean=request.param)
 
 
-def test_odd_texts_and_all_concepts(pair):
+def test_unusual_texts_and_all_concepts(pair):
     ours, theirs = pair
-    texts = [*ODD, *concepts()]
+    texts = [*UNUSUAL, *concepts()]
     assert np.array_equal(ours(texts), theirs(texts).numpy())
     assert ours([]).shape == (0, 24)
 
 
-def test_thousands_of_texts_mixed_from_many_alphabets(pair):
+def test_thousands_of_random_texts_of_many_alphabets(pair):
     ours, theirs = pair
     rng = random.Random(5)
     blocks = [(32, 126)] * 4 + [(0, 0x2FF), (0x370, 0x5FF), (0x900, 0xDFF), (0x2000, 0x2BFF), (0x3000, 0x9FFF)]
@@ -59,20 +80,21 @@ def test_any_text(text):
 
 @settings(max_examples=400, deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60))
-def test_any_plain_text(text):
-    """The way that needs neither ftfy nor regex."""
+def test_any_ascii_text(text):
+    """Most of them take the path without ftfy and regex."""
     assert np.array_equal(ClipTokenizer(77)([text]), open_clip.tokenizer._tokenizer([text]).numpy())
     for how in ("lower", "whitespace", "canonicalize"):
         assert clean(text, how) == open_clip.tokenizer.get_clean_fn(how)(text)
 
 
-def test_a_lone_surrogate_is_no_error():
+def test_lone_surrogates_are_accepted():
     assert ClipTokenizer(8)(["a \udcff b"]).shape == (1, 8)
 
 
 @pytest.mark.parametrize("kind", ["t5", "bert"])
-def test_a_tokenizer_of_the_hub(kind, tmp_path):
-    """Built here and saved as the hub has them: one that ends and pads as SigLIP's, one with a mark at both ends."""
+def test_tokenizers_of_the_hub(kind, tmp_path):
+    """Trained here and saved in the hub's format: one that ends and pads like SigLIP's, one with special tokens at both
+    ends."""
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -98,6 +120,6 @@ def test_a_tokenizer_of_the_hub(kind, tmp_path):
     )
     (tmp_path / "export").mkdir()
     ours = tokenizer_from(describe_tokenizer(theirs, tmp_path / "export"), tmp_path / "export")
-    texts = [*ODD, *concepts()]
+    texts = [*UNUSUAL, *concepts()]
     assert np.array_equal(ours(texts), theirs(texts).numpy())
     assert ours(["a dog"]).shape == (1, 16)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from clipkit import BadQuery, Query
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models.encoder import unit
 from clipkit.searching.query import AVOID_WEIGHT, ModalityMeans, embed
 from clipkit.searching.unknown_words import known_share
+from clipkit.vectors.unit import unit
 
 
 class Arithmetic:

@@ -1,1 +1,1 @@
-"""Getting model files: pulling, downloading, locating, importing."""
+"""Model files: locate them on disk, pull them from the model hub, import them from elsewhere."""

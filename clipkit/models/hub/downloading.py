@@ -1,8 +1,8 @@
-"""One file from the model hub into its cache: resumed where it broke off, and checked by its hash before it counts.
+"""Downloading files from the model hub into its cache: resumed after an interruption, verified by checksum.
 
-huggingface_hub downloads into a file of a random name, which it deletes when it fails, and compares sizes only. So the
-bytes are fetched here, with its client, into a file that the next try finds again; the hash that the hub gives decides
-whether they become a blob of the cache. Other programs then find the file where they expect it.
+huggingface_hub downloads into a randomly named file, deletes it on failure, and compares sizes only. clipkit downloads
+with the same client, but into a file that the next attempt finds, and moves it into the cache only if its checksum is
+the one that the hub lists. Other programs find the file where they expect it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from typing import BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
-from clipkit.errors import ClipkitError, DownloadFailed
+from clipkit.errors import ClipkitError, DownloadFailed, first_line
 from clipkit.models.hub.cache import YES, endpoint, hub_cache, repository_folder
 from clipkit.progress import Progress, ProgressCallback
 
 Report = Callable[[int], None]
-"""Told how many bytes more are there; less than nothing if some had to be thrown away."""
+"""Called with the number of bytes received; negative when partial data is discarded."""
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 MEGABYTE = 1_000_000
-SHOWN_EVERY_S = 0.1
+PROGRESS_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository at one commit. `digest`: SHA-256 in hex for large files, git's SHA-1 of the blob for
-    others, as the hub names them; the length tells which."""
+    """A file of a repository at one commit.
+
+    digest: checksum in hex as the hub lists it: SHA-256 for large files, git's SHA-1 of the blob for small ones; its
+        length tells which.
+    """
 
     repository: str
     commit: str
@@ -44,59 +47,63 @@ class HubFile:
 
     @property
     def path(self) -> Path:
-        """Where the cache has it once it is downloaded."""
+        """The file's place in the snapshot."""
         return repository_folder(self.repository) / "snapshots" / self.commit / self.name
 
     @property
     def blob(self) -> Path:
-        """The file of its bytes."""
+        """The file that holds the content."""
         return repository_folder(self.repository) / "blobs" / self.digest
 
     @property
-    def unfinished(self) -> Path:
-        """What is there of it so far."""
+    def partial(self) -> Path:
+        """The file that a download writes to."""
         return self.blob.with_name(f"{self.digest}.clipkit-incomplete")
 
 
 def listing(repository: str) -> list[HubFile]:
-    """All files of a repository's main branch, with sizes and hashes. Errors are those of huggingface_hub and HTTP."""
+    """List the files of a repository's main branch. Raises the errors of huggingface_hub and its HTTP client."""
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint()).model_info(repository, revision="main", files_metadata=True, timeout=20)
     files = []
-    for found in info.siblings or ():
-        lfs = found.lfs
-        digest = (lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256) if lfs else found.blob_id
-        files.append(HubFile(repository, info.sha or "", found.rfilename, found.size or 0, digest or ""))
+    for sibling in info.siblings or ():
+        lfs = sibling.lfs
+        digest = (lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256) if lfs else sibling.blob_id
+        files.append(HubFile(repository, info.sha or "", sibling.rfilename, sibling.size or 0, digest or ""))
     return files
 
 
 def download(file: HubFile, report: Report = lambda count: None) -> Path:
-    """The file in the hub's cache, downloaded as far as it is not there; `report` gets bytes as they come.
+    """Download a file into the hub's cache unless it is there already; return its path in the snapshot.
 
-    Raises DownloadFailed if the bytes are not those that the hub promises, or another process downloads them; errors
-    of the network are those of huggingface_hub. What has come so far stays for the next try.
+    Partial data is kept for the next attempt. Raises DownloadFailed if the checksum does not match or another process
+    is downloading the file, and the errors of huggingface_hub and its HTTP client.
     """
     if not file.digest:
-        raise DownloadFailed(f"{endpoint()} gives no hash for {file.name} of {file.repository}: it cannot be checked")
+        raise DownloadFailed(
+            f"{endpoint()} lists no checksum for {file.name} of {file.repository}, so it cannot be verified"
+        )
     locks = hub_cache() / ".locks" / repository_folder(file.repository).name
     for folder in (file.blob.parent, locks):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(locks / f"{file.digest}.clipkit.lock", timeout=0):
-            if _is_right(file.blob, file.digest) or _is_right(file.path, file.digest):
+            if _is_intact(file.blob, file.digest) or _is_intact(file.path, file.digest):
                 report(file.size)
             else:
                 _fetch(file, report)
             return _link(file)
     except Timeout:
-        raise DownloadFailed(f"another process is downloading {file.name} of {file.repository}; wait for it") from None
+        raise DownloadFailed(
+            f"another process is downloading {file.name} of {file.repository}; wait until it has finished"
+        ) from None
 
 
 def download_all(files: Sequence[HubFile], what: str, progress: ProgressCallback | None = None) -> None:
-    """Downloads files, and then makes their commits what the cache takes for the main branches. Raises as `download`.
+    """Download files, then make their commits the main branch of the cache. Raises the errors of `download`.
 
-    Progress is told in megabytes of `what`.
+    Progress is reported in megabytes, as the download of `what`.
     """
     meter = _Meter(what, sum(file.size for file in files), progress)
     for file in files:
@@ -106,21 +113,21 @@ def download_all(files: Sequence[HubFile], what: str, progress: ProgressCallback
 
 
 def digest_of(path: Path, like: str) -> str:
-    """The SHA-256 of a file, or git's SHA-1 of it as a blob, whichever `like` is by its length; in hex."""
+    """Compute a file's checksum in hex, of the same kind as `like`: SHA-256, or git's SHA-1 of the blob."""
     digest = hashlib.sha256()
     if len(like) == 40:
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
+        while block := stream.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _is_right(path: Path, digest: str) -> bool:
-    """Whether the bytes that the hub promises lie there; others are thrown away."""
+def _is_intact(path: Path, digest: str) -> bool:
+    """Return whether a file exists with that checksum; delete it if it does not match."""
     if path.is_file() and digest_of(path, digest) == digest:
         return True
-    path.unlink(missing_ok=True)  # a link that leads nowhere too
+    path.unlink(missing_ok=True)  # also removes a dangling symlink
     return False
 
 
@@ -131,31 +138,34 @@ def _fetch(file: HubFile, report: Report) -> None:
 
     disable_progress_bars("huggingface_hub.http_get")
     url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=endpoint())
-    with file.unfinished.open("ab") as stream:
-        there = stream.tell()
-        if there > file.size:
+    with file.partial.open("ab") as stream:
+        received = stream.tell()
+        if received > file.size:
             stream.truncate(0)
-            there = 0
-        report(there)
+            received = 0
+        report(received)
         with _quiet():
             http_get(
-                url, cast(BinaryIO, _Reporting(stream, report)), resume_size=there, headers=build_hf_headers(),
+                url,
+                cast(BinaryIO, _ReportingFile(stream, report)),
+                resume_size=received,
+                headers=build_hf_headers(),
                 expected_size=file.size,
-            )  # fmt: skip
+            )
         stream.flush()
         os.fsync(stream.fileno())
-    if digest_of(file.unfinished, file.digest) != file.digest:
-        file.unfinished.unlink()
+    if digest_of(file.partial, file.digest) != file.digest:
+        file.partial.unlink()
         raise DownloadFailed(
-            f"{file.name} of {file.repository} came with other bytes than the hub promises (its hash is wrong) and "
-            "was thrown away; try again, and if it happens again, another network or mirror"
+            f"the checksum of {file.name} of {file.repository} does not match, and the download was discarded; run the "
+            "command again, or try another network or mirror"
         )
-    os.replace(file.unfinished, file.blob)
+    os.replace(file.partial, file.blob)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Its client warns of every try; what it gives up on is raised as well."""
+    """Silence the warnings of huggingface_hub about each attempt; its final failure is raised."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -165,8 +175,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class _Reporting:
-    """A file that tells of every block that is written to it; what huggingface_hub's `http_get` needs of one."""
+class _ReportingFile:
+    """A file that reports every block written to it, with the methods that huggingface_hub's `http_get` uses."""
 
     def __init__(self, stream: BinaryIO, report: Report) -> None:
         self._stream, self._report = stream, report
@@ -185,17 +195,16 @@ class _Reporting:
     def truncate(self, size: int | None = None) -> int:
         before = os.fstat(self._stream.fileno()).st_size
         self._stream.flush()
-        left = self._stream.truncate(size)
-        self._report(left - max(before, left))
-        return left
+        after = self._stream.truncate(size)
+        self._report(after - max(before, after))
+        return after
 
 
 def _link(file: HubFile) -> Path:
-    """Puts the file into its snapshot without taking its room on the disk twice.
+    """Put the file into its snapshot without storing it twice.
 
-    A relative symbolic link, as huggingface_hub makes it; where the system allows none, as Windows does by default, a
-    hard link; where the file system knows neither, the blob itself is moved, as huggingface_hub does there. What it
-    moved is left where it is.
+    Like huggingface_hub: a relative symlink where possible; a hard link where symlinks are not allowed, as by default
+    on Windows; otherwise the blob itself is moved. A file that is already in the snapshot stays.
     """
     if file.blob.is_file() and not (file.path.is_file() and file.path.samefile(file.blob)):
         file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,41 +221,44 @@ def _link(file: HubFile) -> Path:
 
 
 def _symlink(target: str, path: Path) -> None:
-    """Makes a symbolic link; raises OSError where there are none, or $HF_HUB_DISABLE_SYMLINKS forbids them."""
+    """Create a symlink. Raises OSError if the system does not allow it or $HF_HUB_DISABLE_SYMLINKS is set."""
     if os.environ.get("HF_HUB_DISABLE_SYMLINKS", "").upper() in YES:
-        raise OSError("symbolic links are switched off")
+        raise OSError("symlinks are disabled")
     os.symlink(target, path)
 
 
 def _set_main(repository: str, commit: str) -> None:
-    """Makes a commit, all of whose wanted files are there, what the cache takes for the main branch."""
+    """Point the cache's main branch to a commit whose files have all been downloaded."""
     refs = repository_folder(repository) / "refs"
     refs.mkdir(parents=True, exist_ok=True)
-    unfinished = refs / f"main.{os.getpid()}.{time.monotonic_ns()}"
-    unfinished.write_text(commit, "utf-8")
-    os.replace(unfinished, refs / "main")
+    temporary = refs / f"main.{os.getpid()}.{time.monotonic_ns()}"
+    temporary.write_text(commit, "utf-8")
+    os.replace(temporary, refs / "main")
 
 
 class _Meter:
-    """Bytes as progress, in megabytes, at most every `SHOWN_EVERY_S`."""
+    """A counter of bytes that reports progress in megabytes, at most every `PROGRESS_INTERVAL_S`."""
 
     def __init__(self, what: str, total: int, progress: ProgressCallback | None) -> None:
         self._total, self._done, self._progress = total, 0, progress
-        self._stage, self._started, self._shown = f"downloading {what}, MB", time.monotonic(), 0.0
+        self._stage, self._started, self._reported = f"downloading {what}, MB", time.monotonic(), 0.0
 
     def add(self, count: int) -> None:
         self._done += count
         now = time.monotonic()
-        if self._progress and (now - self._shown > SHOWN_EVERY_S or self._done >= self._total):
-            self._shown = now
+        if self._progress and (now - self._reported > PROGRESS_INTERVAL_S or self._done >= self._total):
+            self._reported = now
             done, total = self._done // MEGABYTE, max(1, self._total // MEGABYTE)
             self._progress(Progress(self._stage, done, total, done / max(1e-9, now - self._started)))
 
 
 @contextmanager
-def in_one_line(what: str, otherwise: str) -> Iterator[None]:
-    """What huggingface_hub and its HTTP client raise over `what`, as a DownloadFailed of one line that says what to do;
-    `otherwise` is the way on without the hub."""
+def translate_download_errors(what: str, alternative: str) -> Iterator[None]:
+    """Raise errors of huggingface_hub and its HTTP client as a DownloadFailed of one line that says what to do.
+
+    what: the thing that is downloaded, as in "the {what}".
+    alternative: how to go on without the hub, as in "run the command again, or {alternative}".
+    """
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
@@ -254,33 +266,29 @@ def in_one_line(what: str, otherwise: str) -> Iterator[None]:
     except ClipkitError:
         raise
     except GatedRepoError as error:
-        raise DownloadFailed(
-            f"the {what} is given only to who has accepted its terms: do so on {endpoint()}"
-        ) from error
+        raise DownloadFailed(f"the {what} is gated: accept its terms at {endpoint()} first") from error
     except RepositoryNotFoundError as error:
         raise DownloadFailed(f"{endpoint()} has no {what}, or it is private: check the name") from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
         raise DownloadFailed(
-            f"{endpoint()} answers with {status} for the {what}; what has come is kept, try again later, or {otherwise}"
+            f"could not download the {what}: {endpoint()} answered with {status}; run the command again later to "
+            f"resume, or {alternative}"
         ) from error
     except Exception as error:
-        if not _is_of_the_network(error):
+        if not _is_network_error(error):
             raise
-        cause = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else _first_line(error)
+        cause = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else first_line(error)
         raise DownloadFailed(
-            f"the {what} does not come from {endpoint()} ({cause}); what has come is kept, the same command goes "
-            f"on from there; offline, {otherwise}"
+            f"could not download the {what} from {endpoint()} ({cause}); run the command again to resume, or "
+            f"{alternative}"
         ) from error
 
 
-def _is_of_the_network(error: BaseException) -> bool:
-    """The HTTP client differs by version of huggingface_hub (requests, httpx), and their errors have no common base."""
+def _is_network_error(error: BaseException) -> bool:
+    """Return whether an HTTP client raised the error. Which client it is depends on the version of huggingface_hub,
+    and their errors have no common base class."""
     clients = ("requests", "urllib3", "httpx", "httpcore", "huggingface_hub", "h11")
     return isinstance(error, OSError) or any(
         kind.__module__.partition(".")[0].startswith(clients) for kind in type(error).__mro__
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

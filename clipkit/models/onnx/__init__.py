@@ -1,1 +1,1 @@
-"""Models in ONNX Runtime: export, int8, sessions."""
+"""Models in ONNX Runtime: export, cached exports, int8, sessions."""

@@ -1,4 +1,4 @@
-"""From an open_clip model to its ONNX form in the cache: exported once, compared with torch, and timed against it."""
+"""Exporting an open_clip model to ONNX, checked and timed against torch."""
 
 from __future__ import annotations
 
@@ -9,186 +9,183 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from clipkit.errors import ModelNotAvailable
-from clipkit.models.encoder import Encoder, OpenClipEncoder, load_torch_encoder
+from clipkit.models.encoder import Encoder
 from clipkit.models.memory import free_memory, is_out_of_memory
 from clipkit.models.onnx import exports
 from clipkit.models.onnx.exports import Exported
 from clipkit.models.onnx.graphs import Tower, agreement, compact_tokens, graph_of, on_cpu
-from clipkit.models.onnx.session import exported_encoder
-from clipkit.models.registry import canonical_id
+from clipkit.models.onnx.session import exported_encoder, open_session
 from clipkit.models.tokenizing import tokenizer_from
+from clipkit.models.torch_encoder import OpenClipEncoder
 from clipkit.progress import Progress, ProgressCallback
 
-MEMORY = 2.5
-"""Main memory that an export takes, beside the model itself, as a multiple of the model's size in float32."""
+EXPORT_MEMORY = 2.5
+"""Main memory needed by an export beside the loaded model, as a multiple of the model's size in float32."""
 
-ENOUGH = 0.9999
-"""The cosine that vectors of both ways must have at least, and the vectors of an existing library with new ones."""
+MINIMUM_COSINE = 0.9999
+"""Cosine that an export's vectors must reach with torch's, so that they can be mixed with those of a library."""
 
 _TEXTS = (
-    "a dog", "A cat on the beach, at night!", "", "two men riding bicycles down a busy street in the rain", "ein Hund",
-    "海滩上的狗", "naïve café — “quoted” & more", "12345 67890", "the quick brown fox jumps over the lazy dog " * 12,
-)  # fmt: skip
+    "a dog",
+    "A cat on the beach, at night!",
+    "",
+    "two men riding bicycles down a busy street in the rain",
+    "ein Hund",
+    "海滩上的狗",
+    "naïve café — “quoted” & more",
+    "12345 67890",
+    "the quick brown fox jumps over the lazy dog " * 12,
+)
+_ALPHABETS = (
+    (32, 126),
+    (97, 122),
+    (0xA0, 0x24F),
+    (0x370, 0x52F),
+    (0x5D0, 0x6FF),
+    (0x3040, 0x30FF),
+    (0x4E00, 0x9FFF),
+)
+"""Ranges of code points, to compare tokenizers on."""
 
 
-class NoRoom(Exception):
-    """There is no memory to export this model in; the message says so. It is tried again the next time."""
+class NotEnoughMemory(Exception):
+    """Too little memory is free for the export, as the message says. It is tried again next time."""
 
 
-class Refused(Exception):
-    """This model is not used in ONNX; the message says why. It is remembered and not tried again."""
+class ExportRefused(Exception):
+    """The model does not work in ONNX, as the message says. That is recorded and it is not tried again."""
 
 
 def export(
     encoder: OpenClipEncoder, *, wait: bool = False, again: bool = False, progress: ProgressCallback | None = None
 ) -> Exported | None:
-    """Exports both towers of a loaded model into the cache, unless the export there is of just these weights.
+    """Export both towers of a loaded model into the cache, unless there is an export of the same weights.
 
-    Returns the export, refused or not; None while another process is at it and not `wait`. Raises OSError if the
-    cache cannot be written or has no room, NoRoom if the machine has too little memory free.
+    wait: wait for another process that is exporting the model, instead of returning None.
+    again: export in any case.
+
+    Returns the export, which can be a refused one. Raises OSError if the cache cannot be written or the disk is full,
+    NotEnoughMemory if too little main memory is free.
     """
     weights = _digest(encoder)
-    there = exports.find(encoder.space)
-    if there and there.weights == weights and not again:
-        return there
+    existing = exports.find_export(encoder.space)
+    if existing and existing.weights == weights and not again:
+        return existing
     size = sum(p.numel() * 4 for p in encoder.model.parameters())
-    _must_fit(size, encoder.device)
-    with exports.exporting(encoder.space, needed=int(2.2 * size), wait=wait) as made:
-        if made is None:
+    _check_memory(size, encoder.device)
+    with exports.new_export_folder(encoder.space, needed=int(2.2 * size), wait=wait) as folder:
+        if folder is None:
             return None
-        there = exports.find(encoder.space)
-        if there and there.weights == weights and not again:
-            return there  # made by another process while we waited
-        return exports.publish(_make(encoder, weights, made, progress), made)
+        existing = exports.find_export(encoder.space)
+        if existing and existing.weights == weights and not again:
+            return existing  # another process exported it while this one waited
+        return exports.publish(_export_into(folder, encoder, weights, progress), folder)
 
 
-def _must_fit(size: int, device: str) -> None:
-    """Raises NoRoom where a model of `size` bytes cannot be exported: a system that runs out of memory kills us.
+def _check_memory(size: int, device: str) -> None:
+    """Raise NotEnoughMemory if a model of `size` bytes cannot be exported; the system would kill the process.
 
-    A model on a GPU is copied to the main memory first, which on such machines is often the smaller.
+    A model on a GPU is first copied to main memory.
     """
-    needed, free = int((MEMORY + (device != "cpu")) * size), free_memory()
+    needed, free = int((EXPORT_MEMORY + (device != "cpu")) * size), free_memory()
     if needed > free:
-        raise NoRoom(f"that takes {needed / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free")
+        raise NotEnoughMemory(f"that needs {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")
 
 
-def export_space(space: str, *, progress: ProgressCallback | None = None) -> Exported:
-    """Exports a space anew, waiting for another process that is at it.
-
-    Raises ModelNotAvailable if the model cannot be loaded, the cache cannot be written or the memory is too small.
-    """
-    encoder = load_torch_encoder(canonical_id(space), "cpu")
-    try:
-        exported = export(encoder, wait=True, again=True, progress=progress)
-    except OSError as error:
-        raise ModelNotAvailable(f"{exports.cache()} cannot be written: {error.strerror or error}") from error
-    except NoRoom as error:
-        raise ModelNotAvailable(f"{space} cannot be exported to ONNX now: {error}") from error
-    assert exported is not None
-    return exported
-
-
-def _make(encoder: OpenClipEncoder, weights: str, made: Path, progress: ProgressCallback | None) -> Exported:
+def _export_into(folder: Path, encoder: OpenClipEncoder, weights: str, progress: ProgressCallback | None) -> Exported:
     def step(done: int) -> None:
         if progress:
             progress(Progress("preparing the model for fast search, once", done, 4))
 
     step(0)
-    blank = Exported(exports.folder_of(encoder.space), encoder.space, weights, {}, {})
-    blank = replace(
-        blank, source=exports.stamp(exports.weights_file(encoder.space)), versions=exports.library_versions()
+    blank = Exported(
+        exports.folder_of(encoder.space),
+        encoder.space,
+        weights,
+        facts={},
+        files={},
+        source=exports.file_stamp(exports.weights_file(encoder.space)),
+        versions=exports.library_versions(),
     )
     try:
-        facts = _facts(encoder, made)
+        facts = _facts(encoder, folder)
+        towers: tuple[Tower, Tower] = ("text", "image")
         with on_cpu(encoder):
-            for done, tower in enumerate(("text", "image")):
+            for done, tower in enumerate(towers):
                 facts[tower] = f"{tower}-{weights[:8]}-{time.time_ns():x}.onnx"
-                _write(encoder, tower, made / facts[tower])  # type: ignore[arg-type]
+                _write(encoder, tower, folder / facts[tower])
                 step(done + 1)
-            # The manifest's paths are those of the finished export; until then the files lie in `made`.
-            trial = exported_encoder(replace(blank, facts=facts, folder=made))
+            trial = exported_encoder(replace(blank, facts=facts, folder=folder))
             cosines = compare(encoder, trial)
             step(3)
-            if min(cosines.values()) < ENOUGH:
-                least = min(cosines, key=lambda tower: cosines[tower])
-                raise Refused(f"its {least} vectors are not those of torch (cosine {cosines[least]:.5f})")
+            if min(cosines.values()) < MINIMUM_COSINE:
+                worst = min(cosines, key=lambda tower: cosines[tower])
+                raise ExportRefused(f"its {worst} vectors differ from those of torch (cosine {cosines[worst]:.5f})")
             rates = measure(encoder, trial)
         step(4)
     except OSError:
         raise
-    except Exception as error:  # the exporter raises whatever it likes over a model that it does not know
+    except Exception as error:  # torch's exporter raises all kinds of errors for unsupported models
         if is_out_of_memory(error):
-            raise NoRoom("the memory ran out") from error
-        if shutil.disk_usage(made).free < 2**24:  # ONNX Runtime tells so in an error of its own
+            raise NotEnoughMemory("the machine ran out of memory") from error
+        if shutil.disk_usage(folder).free < 2**24:  # ONNX Runtime reports a full disk with an error of its own
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-        reason = str(error) if isinstance(error, Refused) else f"it cannot be exported: {type(error).__name__}"
-        return replace(blank, refused=reason)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        refused = isinstance(error, ExportRefused)
+        return replace(blank, refused=str(error) if refused else f"it cannot be exported: {type(error).__name__}")
     return replace(blank, facts=facts, cosines=cosines, image_rates=rates)
 
 
-def _facts(encoder: OpenClipEncoder, made: Path) -> dict:
+def _facts(encoder: OpenClipEncoder, folder: Path) -> dict:
     return {
         "dimension": encoder.dimension,
         "preprocessing": asdict(encoder.preprocessing),
         "vocabulary": sorted(encoder.vocabulary),
         "concepts": list(encoder.concepts),
         "match": encoder.match,
-        "tokenizer": describe_tokenizer(encoder.tokenizer, made),
+        "tokenizer": describe_tokenizer(encoder.tokenizer, folder),
     }
 
 
-def describe_tokenizer(theirs, made: Path) -> dict:
-    """How to tokenise as a tokenizer of open_clip does, but without torch, for `tokenizing.tokenizer_from`.
+def describe_tokenizer(tokenizer: Any, folder: Path) -> dict:
+    """Describe an open_clip tokenizer for `tokenizing.tokenizer_from`, which does not need torch.
 
-    Files that are needed are written to `made`. Raises Refused for what cannot be done so, which is tried on texts of
-    many alphabets.
+    Files that the description needs are written to `folder`. The result is compared with the original on texts of many
+    alphabets; raises ExportRefused if they differ or the tokenizer is not supported.
     """
     from open_clip import tokenizer as known
 
-    cleaning = {known._clean_lower: "lower", known._clean_whitespace: "whitespace"}
-    how = cleaning.get(getattr(theirs, "clean_fn", known._clean_canonicalize), "canonicalize")
-    if isinstance(theirs, known.SimpleTokenizer):
-        description = {"kind": "clip", "context_length": theirs.context_length, "cleaning": how}
-    elif hasattr(getattr(theirs, "tokenizer", None), "backend_tokenizer"):
-        theirs(["a"])  # sets truncation and padding, which the definition then holds
-        zeroed = theirs.tokenizer.sep_token_id if getattr(theirs, "strip_sep_token", False) else None
-        (made / "tokenizer.json").write_text(theirs.tokenizer.backend_tokenizer.to_str(), "utf-8")
-        description = {"kind": "hub", "file": "tokenizer.json", "cleaning": how, "zeroed": zeroed}
+    names = {known._clean_lower: "lower", known._clean_whitespace: "whitespace"}
+    cleaning = names.get(getattr(tokenizer, "clean_fn", known._clean_canonicalize), "canonicalize")
+    if isinstance(tokenizer, known.SimpleTokenizer):
+        description = {"kind": "clip", "context_length": tokenizer.context_length, "cleaning": cleaning}
+    elif hasattr(getattr(tokenizer, "tokenizer", None), "backend_tokenizer"):
+        tokenizer(["a"])  # sets truncation and padding, which are then part of the saved definition
+        zeroed = tokenizer.tokenizer.sep_token_id if getattr(tokenizer, "strip_sep_token", False) else None
+        (folder / "tokenizer.json").write_text(tokenizer.tokenizer.backend_tokenizer.to_str(), "utf-8")
+        description = {"kind": "hub", "file": "tokenizer.json", "cleaning": cleaning, "zeroed": zeroed}
     else:
-        raise Refused(f"its tokenizer {type(theirs).__name__} needs torch")
-    ours = tokenizer_from(description, made)
+        raise ExportRefused(f"its tokenizer {type(tokenizer).__name__} needs torch")
     rng = random.Random(0)
-    alphabets = [
-        (32, 126),
-        (97, 122),
-        (0xA0, 0x24F),
-        (0x370, 0x52F),
-        (0x5D0, 0x6FF),
-        (0x3040, 0x30FF),
-        (0x4E00, 0x9FFF),
-    ]
-    made_up = (
+    random_texts = (
         "".join(chr(rng.randint(*alphabet)) if rng.random() < 0.8 else " " for _ in range(rng.randint(1, 60)))
-        for alphabet in alphabets
+        for alphabet in _ALPHABETS
         for _ in range(40)
     )
-    texts = [*_TEXTS, *made_up]
-    if not np.array_equal(ours(texts), theirs(texts).numpy()):
-        raise Refused("its tokenizer gives other tokens without torch")
+    texts = [*_TEXTS, *random_texts]
+    if not np.array_equal(tokenizer_from(description, folder)(texts), tokenizer(texts).numpy()):
+        raise ExportRefused("its tokenizer returns other tokens without torch")
     return description
 
 
 def _write(encoder: OpenClipEncoder, tower: Tower, path: Path) -> None:
-    """One tower, simplified by ONNX Runtime for any CPU, with its weights in a file beside it."""
+    """Write the graph of a tower, optimised by ONNX Runtime for any CPU, with its weights in a file beside it."""
     from onnxruntime import GraphOptimizationLevel, SessionOptions
-
-    from clipkit.models.onnx.session import open_session
 
     raw = path.parent / "raw"
     raw.mkdir()
@@ -208,50 +205,53 @@ def _write(encoder: OpenClipEncoder, tower: Tower, path: Path) -> None:
 
 
 def compare(encoder: OpenClipEncoder, other: Encoder) -> dict[str, float]:
-    """How well the vectors of both encoders agree, by tower (see `agreement`); in batches of one and of several."""
+    """Return the `agreement` of the vectors of two encoders by tower, in batches of one and of several."""
     texts = list(_TEXTS)
-    pictures = _pictures(encoder.preprocessing.size, 4)
-    ours = {
-        "text": np.concatenate([other.encode_texts(texts), other.encode_texts(texts[:1])]),
-        "image": np.concatenate([other.encode_images(pictures), other.encode_images(pictures[:1])]),
+    images = _test_images(encoder.preprocessing.size, 4)
+    expected = {
+        "text": encoder.encode_texts([*texts, texts[0]]),
+        "image": np.concatenate([encoder.encode_images(images), encoder.encode_images(images[:1])]),
     }
-    theirs = {"text": encoder.encode_texts([*texts, texts[0]])}
-    theirs["image"] = np.concatenate([encoder.encode_images(pictures), encoder.encode_images(pictures[:1])])
-    return {tower: agreement(ours[tower], theirs[tower]) for tower in ours}
+    actual = {
+        "text": np.concatenate([other.encode_texts(texts), other.encode_texts(texts[:1])]),
+        "image": np.concatenate([other.encode_images(images), other.encode_images(images[:1])]),
+    }
+    return {tower: agreement(actual[tower], expected[tower]) for tower in actual}
 
 
 def measure(
-    encoder: Encoder, other: Encoder, *, batch: int = 8, rounds: int = 8, longest: float = 8.0
+    encoder: Encoder, other: Encoder, *, batch: int = 8, rounds: int = 8, seconds: float = 8.0
 ) -> tuple[float, float]:
-    """Pictures a second of both image towers, each at its best of up to `rounds` runs in turn within `longest` seconds.
+    """Return the images per second of two image towers, each the best of up to `rounds` alternating runs.
 
-    The best and not the median: what else the machine does can only slow a run down, and may do so for most of them.
+    Stops after `seconds`. The best is used instead of the median because other load on the machine only slows runs
+    down, possibly most of them.
     """
-    pictures = _pictures(encoder.preprocessing.size, batch)
+    images = _test_images(encoder.preprocessing.size, batch)
     best = [float("inf"), float("inf")]
-    end = time.perf_counter() + longest
+    end = time.perf_counter() + seconds
     for done in range(rounds + 1):
         if done > 1 and time.perf_counter() > end:
             break
         for which, tower in enumerate((encoder, other)):
             started = time.perf_counter()
-            tower.encode_images(pictures)
-            if done:  # the first run warms up
+            tower.encode_images(images)
+            if done:  # the first run is a warm-up
                 best[which] = min(best[which], time.perf_counter() - started)
     return round(batch / best[0], 2), round(batch / best[1], 2)
 
 
-def _pictures(size: int, count: int) -> np.ndarray:
-    """Made pictures, uint8 (count, size, size, 3): clouds of colour with some grain, the same each time."""
+def _test_images(size: int, count: int) -> np.ndarray:
+    """Return synthetic images, uint8 (count, size, size, 3): patches of colour with noise, the same on every call."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (count, 8, 8, 3))
     steps = np.arange(size) * 8 // size
-    grain = rng.integers(-20, 21, (count, size, size, 3))
-    return np.clip(coarse[:, steps][:, :, steps] + grain, 0, 255).astype(np.uint8)
+    noise = rng.integers(-20, 21, (count, size, size, 3))
+    return np.clip(coarse[:, steps][:, :, steps] + noise, 0, 255).astype(np.uint8)
 
 
 def _digest(encoder: OpenClipEncoder) -> str:
-    """Of all parameters and buffers, and of what else makes the vectors."""
+    """Hash all parameters and buffers, and everything else that the vectors depend on."""
     import torch
     import xxhash
 

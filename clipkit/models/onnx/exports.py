@@ -1,7 +1,7 @@
-"""Where the ONNX forms of spaces lie, which of them is current, and how one is put in place.
+"""The cache of ONNX exports: find the current export of a model, publish a new one.
 
-A space that was exported has a folder in the user's cache: graphs, their weights, and `manifest.json`, which names
-them and is written last. A checkpoint folder may instead carry graphs without weights; see `onnx_weightless`.
+Each exported model has a folder in the user's cache with graphs, their weights, and `manifest.json`, which names them
+and is written last. A checkpoint folder can instead contain graphs without weights, see `shipped`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,28 @@ from pathlib import Path
 from clipkit.atomic import atomic_write
 from clipkit.errors import ModelNotAvailable
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models.registry import canonical_id
+from clipkit.models.hub.locating import locate
+from clipkit.models.reference import ModelRef
 
 FORMAT = 2
-"""Raised whenever exports are made in another way: older ones are then made anew."""
+"""Bump when the export format changes; older exports are rebuilt."""
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An export as its manifest tells it.
+    """An export as described by its manifest.
 
-    `facts`: what the encoder needs to know of the space. `weights`: digest of the model's parameters. `files`: sizes
-    in bytes by name. `refused`: why the space is not used in ONNX, or empty. `image_rates`: pictures a second on this
-    machine's CPU, of torch and of ONNX Runtime; empty if they were not measured. `int8`: the towers that are stored in
-    8 bits, with the recall that let them pass. `versions`: of the libraries that made it.
+    space: canonical id of the model.
+    weights: digest of the model's parameters.
+    facts: what the encoder needs to know about the model.
+    files: size in bytes by name.
+    refused: why the model cannot be used in ONNX Runtime, or empty.
+    image_rates: images per second of torch and ONNX Runtime on this machine's CPU; empty if not measured.
+    cosines: agreement with torch by tower.
+    int8: recall by tower, for the towers stored in 8 bits.
+    source: path, size and mtime of the checkpoint, see `file_stamp`.
+    versions: of the libraries that made the export.
     """
 
     folder: Path
@@ -54,79 +61,77 @@ class Exported:
 
     @property
     def faster(self) -> bool:
-        """Whether ONNX Runtime's image tower is to be used for indexing on the CPU; at a tie, for its quick start."""
+        """Whether to index in ONNX Runtime on the CPU. It also wins a tie, because it starts faster."""
         return not self.image_rates or self.image_rates[1] >= 0.95 * self.image_rates[0]
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """As the model wants its pictures."""
+        """The preprocessing of the model's images."""
         return preprocessing_from(self.facts["preprocessing"])
 
     def to_json(self) -> dict:
-        """What the manifest holds."""
+        """Return the content of the manifest."""
         return {key: value for key, value in asdict(self).items() if key != "folder"}
 
 
 def preprocessing_from(values: dict) -> Preprocessing:
-    """From plain data, whose lists stand for tuples."""
+    """Build the preprocessing from plain data, in which tuples have become lists."""
     return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
-def cache() -> Path:
-    """The folder of all exports, in the user's cache."""
+def cache_folder() -> Path:
+    """Return the folder of all exports, in the user's cache."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("clipkit")) / "onnx"
 
 
-def folder_of(space: str) -> Path:
-    """The folder of the exports of a space, whether there is one or not."""
-    space = canonical_id(space)
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", space.replace("/", "--"))[-60:].strip("-.")
-    return cache() / f"{readable}-{hashlib.sha256(space.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
+def folder_of(model_id: str) -> Path:
+    """Return the folder for the export of a model, which need not exist."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id.replace("/", "--"))[-60:].strip("-.")
+    digest = hashlib.sha256(model_id.encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / f"{readable}-{digest[:10]}"
 
 
-def find(space: str) -> Exported | None:
-    """The export of a space that is current and whole, refused or not; None if it must be made."""
-    folder = folder_of(space)
+def find_export(model_id: str) -> Exported | None:
+    """Return the export of a model if it is current and complete, refused or not; None if it has to be made."""
+    folder = folder_of(model_id)
     try:
         values = json.loads((folder / MANIFEST).read_text("utf-8"))
         exported = Exported(folder, **values)
-        whole = all((folder / name).stat().st_size == size for name, size in exported.files.items())
+        complete = all((folder / name).stat().st_size == size for name, size in exported.files.items())
     except (OSError, ValueError, TypeError):
         return None
-    if not whole or exported.format != FORMAT or exported.space != canonical_id(space):
+    if not complete or exported.format != FORMAT or exported.space != model_id:
         return None
     if exported.refused and exported.versions != library_versions():
-        return None  # what one version of torch cannot export, another may
-    # The file that it was made from is looked at, not looked for: open_clip's table of names is slow to import. Where
-    # it is no longer on disk the export goes on serving: it is of the model that the vectors are of.
-    now = stamp(Path(exported.source[0])) if exported.source else None
+        return None  # another version of torch may be able to export it
+    # The manifest names the checkpoint, so it need not be located, which would import open_clip and be slow. If the
+    # checkpoint has been deleted the export remains valid: the library's vectors are from the same model.
+    now = file_stamp(Path(exported.source[0])) if exported.source else None
     return exported if now is None or list(exported.source or ()) == list(now) else None
 
 
-def remove(space: str) -> None:
-    """Deletes the export of a space, if there is one."""
-    shutil.rmtree(folder_of(space), ignore_errors=True)
+def remove_export(model_id: str) -> None:
+    """Delete the export of a model, if there is one."""
+    shutil.rmtree(folder_of(model_id), ignore_errors=True)
 
 
 def library_versions() -> dict[str, str]:
-    """Of what exports and runs graphs."""
+    """Return the versions of the libraries that export and run graphs."""
     return {name: version(name) for name in ("torch", "onnxscript", "onnxruntime")}
 
 
-def weights_file(space: str) -> Path | None:
-    """The file that a space is loaded from; None if it is not on this disk, or in a form that clipkit does not load."""
-    from clipkit.models.hub.locating import locate
-
+def weights_file(model_id: str) -> Path | None:
+    """Return the file that a model's weights are loaded from; None if it is not on disk or cannot be loaded."""
     try:
-        return locate(space).weights
+        return locate(ModelRef.of(model_id)).weights
     except ModelNotAvailable:
         return None
 
 
-def stamp(path: Path | None) -> tuple[str, int, int] | None:
-    """Path, size and time of change of a checkpoint: what tells at a glance that it is another one."""
+def file_stamp(path: Path | None) -> tuple[str, int, int] | None:
+    """Return the path, size and mtime (ns) of a file, to detect that it was replaced; None if it does not exist."""
     try:
         status = path.stat() if path else None
     except OSError:
@@ -135,15 +140,15 @@ def stamp(path: Path | None) -> tuple[str, int, int] | None:
 
 
 @contextmanager
-def exporting(space: str, *, needed: int, wait: bool) -> Iterator[Path | None]:
-    """A new, empty folder beside the export, for one process at a time; None if another one is at it and not `wait`.
+def new_export_folder(model_id: str, *, needed: int, wait: bool) -> Iterator[Path | None]:
+    """Lock the export of a model and yield a new, empty folder; leftovers of interrupted runs are deleted.
 
-    What interrupted runs left is cleared away. Raises OSError if the cache cannot be written, or holds less than
-    `needed` bytes.
+    If another process holds the lock, wait for it if `wait`, else yield None. Raises OSError if the cache cannot be
+    written or has fewer than `needed` bytes free.
     """
     from filelock import FileLock, Timeout
 
-    folder = folder_of(space)
+    folder = folder_of(model_id)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
     try:
@@ -158,7 +163,7 @@ def exporting(space: str, *, needed: int, wait: bool) -> Iterator[Path | None]:
         try:
             free = shutil.disk_usage(unfinished).free
             if free < needed:
-                raise OSError(f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
+                raise OSError(f"{needed / 1e6:,.0f} MB are needed, and {free / 1e6:,.0f} MB are free")
             yield unfinished
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -166,23 +171,24 @@ def exporting(space: str, *, needed: int, wait: bool) -> Iterator[Path | None]:
         lock.release()
 
 
-def publish(exported: Exported, made: Path) -> Exported:
-    """Moves the files in `made` into the folder of the export and makes them current; hold `exporting`.
+def publish(exported: Exported, new: Path) -> Exported:
+    """Move the files from the `new_export_folder` to their place and make them the current export.
 
-    Names must not be those of the current export, which other processes may be reading; it is deleted afterwards.
+    File names must differ from those of the current export, which other processes may be reading; it is deleted
+    afterwards.
     """
     folder = exported.folder
-    files = {path.name: path.stat().st_size for path in made.iterdir()}
+    files = {path.name: path.stat().st_size for path in new.iterdir()}
     kept = {name: size for name, size in exported.files.items() if name not in files}
     exported = replace(exported, files={**kept, **files})
     for name in files:
-        _sync(made / name)
-        os.replace(made / name, folder / name)
+        _sync(new / name)
+        os.replace(new / name, folder / name)
     with atomic_write(folder / MANIFEST) as file:
         file.write(json.dumps(exported.to_json(), indent=1).encode())
     for path in folder.iterdir():
         if path.name not in exported.files and path.name not in (MANIFEST, "lock") and path.is_file():
-            with contextlib.suppress(OSError):  # Windows keeps what a reader has mapped; the next export sweeps it
+            with contextlib.suppress(OSError):  # Windows locks mapped files; the next export deletes them
                 path.unlink()
     return exported
 

@@ -1,4 +1,4 @@
-"""The towers of an open_clip model as ONNX graphs."""
+"""Converting the towers of an open_clip model to ONNX graphs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from clipkit.models.text_tower import encode_tokens, looks_back_only, without_padding
+from clipkit.models.text_tower import encode_tokens, is_causal, trim_padding
 
 if TYPE_CHECKING:
     import torch
     from torch.onnx import ONNXProgram
 
-    from clipkit.models.encoder import OpenClipEncoder
+    from clipkit.models.torch_encoder import OpenClipEncoder
 
 Tower = Literal["text", "image"]
 INPUTS = {"text": "tokens", "image": "pixels"}
 
 
 def tower_module(encoder: OpenClipEncoder, tower: Tower) -> torch.nn.Module:
-    """The function of one tower: tokens int64 (n, length), or normalised pixels float32, to float32 (n, dimension)."""
+    """Return a tower as a module: tokens int64 (n, length) or normalised pixels float32 to float32 (n, dimension)."""
     import torch
 
     class Tower(torch.nn.Module):
@@ -42,16 +42,18 @@ def tower_module(encoder: OpenClipEncoder, tower: Tower) -> torch.nn.Module:
 
 
 def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXProgram:
-    """The graph of one tower, on the CPU, for batches of any size, and of texts of any length where what follows a
-    text does not count; errors are those of torch's exporter."""
+    """Export one tower on the CPU, for batches of any size and, in a causal text tower, tokens of any length.
+
+    Raises the errors of torch's exporter.
+    """
     import torch
 
     sizes = {0: torch.export.Dim("n")}
     if tower == "text":
         tokens = encoder.tokens(["a dog", "a cat on the beach", ""])
-        if looks_back_only(encoder.model):
+        if is_causal(encoder.model):
             sizes[1] = torch.export.Dim("length", max=tokens.shape[1])
-            tokens = without_padding(tokens)
+            tokens = trim_padding(tokens)
         example = torch.from_numpy(tokens)
     else:
         size = encoder.preprocessing.size
@@ -68,7 +70,7 @@ def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXP
             verbose=False,
         )
     assert program is not None
-    for node in program.model.graph.all_nodes():  # where each came from in the source: ten times the size of the rest
+    for node in program.model.graph.all_nodes():  # source locations take ten times the space of the graph
         node.metadata_props.clear()
         node.doc_string = None
     return program
@@ -76,7 +78,7 @@ def graph_of(encoder: OpenClipEncoder, tower: Tower, *, optimize: bool) -> ONNXP
 
 @contextmanager
 def on_cpu(encoder: OpenClipEncoder) -> Iterator[None]:
-    """The model on the CPU in float32 meanwhile: graphs are traced, checked and timed there."""
+    """Move the model to the CPU, in float32, for the duration: graphs are traced, checked and timed there."""
     device = next(encoder.model.parameters()).device
     encoder.move("cpu")
     try:
@@ -87,9 +89,9 @@ def on_cpu(encoder: OpenClipEncoder) -> Iterator[None]:
 
 @contextmanager
 def compact_tokens(model: torch.nn.Module) -> Iterator[None]:
-    """The token table, where most of its rows are one and the same, as a look-up and the rows that differ, meanwhile.
+    """Replace a token table with mostly identical rows by a lookup into its distinct rows, for the duration.
 
-    A model of a small world knows a few hundred of 49,408 tokens: see `checkpoint.spread_token_rows`.
+    The bundled model knows a few hundred of 49,408 tokens, see `checkpoint.spread_token_rows`.
     """
     import torch
 
@@ -120,11 +122,14 @@ def compact_tokens(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _distinct_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Distinct rows in the order of their first tokens, the common row last, and int32 (vocabulary,) which is whose."""
+    """Return the distinct rows, with the common row last, and the row of each token, int32 (vocabulary,).
+
+    Returns None if fewer than half of the rows are identical.
+    """
     import torch
 
     with torch.no_grad():
-        # Equal rows have equal projections; the sums are of the same numbers in the same order.
+        # Equal rows have exactly equal projections: the same numbers are added in the same order.
         probe = table.double() @ torch.linspace(1, 2, table.shape[1], dtype=torch.float64)
         values, counts = probe.unique(return_counts=True)
         common = values[counts.argmax()]
@@ -139,18 +144,22 @@ def _distinct_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | N
         return torch.cat([table[ids], table[same[:1]]]).detach().clone(), lookup
 
 
-def agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """How well vectors (n, d) agree, row by row: the least cosine, less what the lengths differ by; NaN counts as 0."""
-    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+def agreement(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Return how well vectors (n, d) agree: the lowest cosine of a row, minus its relative error in length beyond 0.1%.
+
+    NaN and infinity count as 0.
+    """
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
         return 0.0
-    a, b = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
-    cosine = (ours * theirs).sum(1, dtype=np.float64) / np.maximum(a * b, 1e-12)
-    return float(np.nan_to_num((cosine - np.maximum(0, abs(a / np.maximum(b, 1e-12) - 1) - 1e-3)).min()))
+    norms, expected_norms = np.linalg.norm(actual, axis=1), np.linalg.norm(expected, axis=1)
+    cosines = (actual * expected).sum(1, dtype=np.float64) / np.maximum(norms * expected_norms, 1e-12)
+    length_errors = abs(norms / np.maximum(expected_norms, 1e-12) - 1)
+    return float(np.nan_to_num((cosines - np.maximum(0, length_errors - 1e-3)).min()))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter prints its steps and logs its doubts; what fails is raised, what is wrong is found by comparing."""
+    """Silence the exporter, which prints and logs a lot: failures are raised, and wrong results found by comparing."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""A space in ONNX Runtime: the two towers without torch, for searching and for indexing on a CPU."""
+"""A model that runs in ONNX Runtime on the CPU, without torch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipkit.errors import ModelNotAvailable
+from clipkit.cores import available_cores
+from clipkit.errors import ModelNotAvailable, first_line
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models.encoder import enough_memory, words_outside
-from clipkit.models.memory import Fitting
+from clipkit.models.encoder import words_outside
+from clipkit.models.memory import AdaptiveBatches, translate_out_of_memory
 from clipkit.models.onnx.exports import Exported
-from clipkit.models.text_tower import without_padding
+from clipkit.models.text_tower import trim_padding
 from clipkit.models.tokenizing import Tokenizer, tokenizer_from
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
-TEXTS = 64
-"""Texts that go through the text tower at once."""
+ONNX_TEXT_BATCH = 64
+"""Number of texts in a batch of the text tower."""
 
 
 class OnnxEncoder:
-    """The `Encoder` of a space in ONNX Runtime.
+    """An `Encoder` that runs in ONNX Runtime.
 
-    `text` and `image` open the towers, each when it is first used: "tokens" int64 (n, length), where the graph takes
-    any length without the padding, or "pixels" float32
-    (n, 3, size, size) to float32 (n, dimension).
+    tokenizer, text, image: open the tokenizer and the towers, each on first use.
+
+    The text tower maps "tokens" int64 (n, length), without padding if the graph accepts any length, and the image tower
+    "pixels" float32 (n, 3, size, size), to float32 (n, dimension).
     """
 
     device = "cpu"
@@ -52,7 +54,7 @@ class OnnxEncoder:
         self.space, self.dimension, self.preprocessing = space, dimension, preprocessing
         self.concepts, self.match, self._vocabulary = concepts, match or {}, vocabulary
         self._open_tokenizer, self._open_text, self._open_image = tokenizer, text, image
-        self._fitting_images = Fitting()
+        self._image_batches = AdaptiveBatches()
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -60,24 +62,24 @@ class OnnxEncoder:
 
     @cached_property
     def _text(self) -> InferenceSession:
-        return self._opened(self._open_text)
+        return self._open_tower(self._open_text)
 
     @cached_property
     def _image(self) -> InferenceSession:
-        return self._opened(self._open_image)
+        return self._open_tower(self._open_image)
 
-    def _opened(self, tower: Callable[[], InferenceSession]) -> InferenceSession:
+    def _open_tower(self, tower: Callable[[], InferenceSession]) -> InferenceSession:
         try:
             return tower()
-        except Exception as error:  # ONNX Runtime's own errors share no base class of their own
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             raise ModelNotAvailable(
-                f"the ONNX form of {self.space} cannot be used ({_first_line(error)}); "
-                f"`clipkit models export {self.space}` makes it anew"
+                f"the ONNX export of {self.space} cannot be used ({first_line(error)}); "
+                f"run `clipkit models export {self.space}` to rebuild it"
             ) from error
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        with enough_memory(self.space, self.device):
-            return self._fitting_images(self._encode_images, pixels)
+        with translate_out_of_memory(self.space, self.device):
+            return self._image_batches(self._encode_images, pixels)
 
     def _encode_images(self, pixels: np.ndarray) -> np.ndarray:
         return self._image.run(None, {"pixels": self.preprocessing.normalise(pixels)})[0]
@@ -85,21 +87,21 @@ class OnnxEncoder:
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         any_length = isinstance(self._text.get_inputs()[0].shape[1], str)
         parts = []
-        for start in range(0, len(texts), TEXTS):
-            tokens = self._tokenizer(texts[start : start + TEXTS])
-            parts.append(self._text.run(None, {"tokens": without_padding(tokens) if any_length else tokens})[0])
+        for start in range(0, len(texts), ONNX_TEXT_BATCH):
+            tokens = self._tokenizer(texts[start : start + ONNX_TEXT_BATCH])
+            parts.append(self._text.run(None, {"tokens": trim_padding(tokens) if any_length else tokens})[0])
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 
     def unknown_words(self, text: str) -> list[str]:
         return words_outside(self._vocabulary, text)
 
     def open(self, *, search: bool) -> None:
-        """Opens the tower that is used first; raises ModelNotAvailable if it cannot be used."""
+        """Open the text tower for a search, else the image tower. Raises ModelNotAvailable if it cannot be used."""
         _ = self._text if search else self._image
 
 
 def exported_encoder(exported: Exported) -> OnnxEncoder:
-    """The encoder of an export that was not refused."""
+    """Return the encoder of an export that was not refused."""
     facts, folder = exported.facts, exported.folder
     return OnnxEncoder(
         exported.space,
@@ -115,20 +117,20 @@ def exported_encoder(exported: Exported) -> OnnxEncoder:
 
 
 def open_session(graph: Path | bytes, options: SessionOptions) -> InferenceSession:
-    """A graph on the CPU; weights that lie in files beside it are mapped into memory, not read."""
+    """Open a graph on the CPU; weights in a file beside it are memory-mapped."""
     from onnxruntime import InferenceSession, disable_telemetry_events
 
-    # The environment switches it off (see `clipkit.telemetry`), but not where a program imported ONNX Runtime before
-    # clipkit, nor in the builds for Windows that log to the system's own tracing.
+    # An environment variable disables telemetry (see `clipkit.telemetry`), but not if ONNX Runtime was imported before
+    # clipkit, nor in builds for Windows that log to the system's event tracing.
     disable_telemetry_events()
     source = graph if isinstance(graph, bytes) else str(graph)
     return InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def text_options() -> SessionOptions:
-    """For one short text now and then: to start at once counts for more than the last bit of speed.
+    """Return options for single short texts, where a fast start matters more than throughput.
 
-    Packing the weights for faster products would copy all of them first, 150 MB in ViT-B-32.
+    Prepacking the weights would copy all of them first, 150 MB in ViT-B-32.
     """
     options = image_options()
     options.add_session_config_entry("session.disable_prepacking", "1")
@@ -137,24 +139,18 @@ def text_options() -> SessionOptions:
 
 
 def image_options() -> SessionOptions:
-    """For batches of pictures."""
+    """Return options for batches of images."""
     from onnxruntime import SessionOptions
 
     options = SessionOptions()
-    options.log_severity_level = 3  # errors are raised as well
-    options.intra_op_num_threads = threads()
-    # Idle threads sleep: the processes that decode pictures need the cores.
+    options.log_severity_level = 3  # errors only; they are raised anyway
+    options.intra_op_num_threads = thread_count()
+    # Idle threads must not spin: the image decoding processes need the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-def threads() -> int:
-    """How many threads to compute with: $OMP_NUM_THREADS, as torch takes it, or the cores that are ours."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+def thread_count() -> int:
+    """Return the number of threads to compute with: $OMP_NUM_THREADS, as in torch, or one per available core."""
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    return int(requested) if requested.isdigit() and int(requested) > 0 else available_cores()

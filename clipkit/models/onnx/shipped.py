@@ -1,8 +1,8 @@
-"""Graphs without weights, beside a checkpoint of clipkit's own recipe: tens of KB that take their numbers from it.
+"""ONNX graphs shipped beside a checkpoint: tens of KB without weights, which they take from the checkpoint.
 
-So the bundled model is searched in ONNX Runtime from a fresh installation, and is stored once. The graphs name their
-weights as the safetensors file does, and hold none of them, so that they go on fitting when the model is trained anew
-with the same configuration; with another one they are passed over.
+With them the bundled model runs in ONNX Runtime from a fresh installation, and its weights are stored once. The graphs
+refer to weights by their names in the safetensors file, so they remain valid when the model is trained again with the
+same configuration; with any other configuration they are ignored.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ import numpy as np
 
 from clipkit.errors import ClipkitError
 from clipkit.images.preprocessing import Preprocessing
+from clipkit.models import checkpoint
 from clipkit.models.onnx.session import OnnxEncoder, image_options, open_session, text_options
-from clipkit.models.registry import CONFIG, WEIGHTS, canonical_id, checkpoint_folder
+from clipkit.models.reference import ModelRef
+from clipkit.models.registry import CONFIG, WEIGHTS
 from clipkit.models.tokenizing import ClipTokenizer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
-    from clipkit.models.encoder import OpenClipEncoder
     from clipkit.models.onnx.graphs import Tower
+    from clipkit.models.torch_encoder import OpenClipEncoder
 
 GRAPHS = {"text": "text.onnx", "image": "image.onnx"}
-LIST = "onnx.json"
-"""For which architecture the graphs were made, and the weights that each wants; written last."""
+GRAPH_INFO = "onnx.json"
+"""The architecture that the graphs were made for, and the weights that each needs; written last."""
 _ROWS, _LOOKUP = "token_embedding.rows", "token_embedding.lookup"
 
 
-def beside(space: str) -> OnnxEncoder | None:
-    """The encoder of a checkpoint folder that carries graphs for the configuration it has; None for all others."""
-    folder = checkpoint_folder(space)
+def shipped_encoder(model: ModelRef) -> OnnxEncoder | None:
+    """Return the encoder of a checkpoint folder that contains graphs for its configuration; otherwise None."""
+    folder = model.folder
     if not folder or not all((folder / name).is_file() for name in (*GRAPHS.values(), WEIGHTS)):
         return None
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
-        listed = json.loads((folder / LIST).read_text("utf-8"))
-        if listed["model"] != _digest(config["model_cfg"]):
+        info = json.loads((folder / GRAPH_INFO).read_text("utf-8"))
+        if info["model"] != _digest(config["model_cfg"]):
             return None
         text_cfg, own, preprocess = config["model_cfg"]["text_cfg"], config["clipkit"], config["preprocess_cfg"]
         preprocessing = Preprocessing(
@@ -54,14 +56,13 @@ def beside(space: str) -> OnnxEncoder | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     weights = cache(lambda: _weights(folder, text_cfg["vocab_size"]))
-
     return OnnxEncoder(
-        canonical_id(space),
+        model.id,
         config["model_cfg"]["embed_dim"],
         preprocessing,
         tokenizer=lambda: ClipTokenizer(text_cfg["context_length"]),
-        text=lambda: _session(folder / GRAPHS["text"], weights(), listed["text"], text_options()),
-        image=lambda: _session(folder / GRAPHS["image"], weights(), listed["image"], image_options()),
+        text=lambda: _session(folder / GRAPHS["text"], weights(), info["text"], text_options()),
+        image=lambda: _session(folder / GRAPHS["image"], weights(), info["image"], image_options()),
         vocabulary=frozenset(own.get("vocabulary", ())),
         concepts=tuple(own.get("concepts", ())),
         match=own.get("match"),
@@ -78,7 +79,8 @@ def _session(
 
 
 def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
-    """The checkpoint's arrays in float32; of the token table its rows and int32 (vocabulary,), whose they are."""
+    """Return the checkpoint's arrays in float32, with the token table as its rows and the row of each token, int32
+    (vocabulary,)."""
     from safetensors.numpy import load_file
 
     state = load_file(folder / WEIGHTS)
@@ -91,35 +93,35 @@ def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
 
 
 def write_graphs(folder: Path) -> float:
-    """Writes both graphs beside the checkpoint in `folder` and returns how well their vectors agree with torch's.
+    """Write both graphs beside a checkpoint that `clipkit.training.clip` saved; return their agreement with torch.
 
-    `folder` holds a model as `clipkit.training.clip` saves it. Raises ClipkitError if the vectors do not agree.
+    Raises ClipkitError if the agreement is too low.
     """
-    from clipkit.models import checkpoint
-    from clipkit.models.onnx.export import ENOUGH, compare
+    from clipkit.models.onnx.export import MINIMUM_COSINE, compare
     from clipkit.models.onnx.graphs import compact_tokens
 
-    encoder = checkpoint.load(str(folder), "cpu")
+    model = ModelRef.resolve(str(folder))
+    encoder = checkpoint.load(model, "cpu")
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     weights = _weights(folder, config["model_cfg"]["text_cfg"]["vocab_size"])
     towers: tuple[Tower, Tower] = ("text", "image")
-    listed: dict = {"model": _digest(config["model_cfg"])}
-    (folder / LIST).unlink(missing_ok=True)
+    info: dict = {"model": _digest(config["model_cfg"])}
+    (folder / GRAPH_INFO).unlink(missing_ok=True)
     for tower in towers:
         with compact_tokens(encoder.model):
-            graph, listed[tower] = _without_weights(encoder, tower, weights)
+            graph, info[tower] = _without_weights(encoder, tower, weights)
         (folder / GRAPHS[tower]).write_bytes(graph)
-    (folder / LIST).write_text(json.dumps(listed, indent=1) + "\n", "utf-8")
-    made = beside(str(folder))
-    assert made is not None
-    agreement = min(compare(encoder, made).values())
-    if agreement < ENOUGH:
+    (folder / GRAPH_INFO).write_text(json.dumps(info, indent=1) + "\n", "utf-8")
+    shipped = shipped_encoder(model)
+    assert shipped is not None
+    agreement = min(compare(encoder, shipped).values())
+    if agreement < MINIMUM_COSINE:
         raise ClipkitError(f"the graphs written to {folder} do not agree with torch (cosine {agreement:.6f})")
     return agreement
 
 
 def _without_weights(encoder: OpenClipEncoder, tower: Tower, weights: dict) -> tuple[bytes, list[str]]:
-    """A graph whose weights are left out, and their names."""
+    """Return a graph without its weights, and their names."""
     import onnx_ir as ir
     from onnxscript.optimizer import optimize_ir
 
@@ -127,17 +129,17 @@ def _without_weights(encoder: OpenClipEncoder, tower: Tower, weights: dict) -> t
 
     model = graph_of(encoder, tower, optimize=False).model
     graph = model.graph
-    left_out = {}
+    removed = {}
     for name in list(graph.initializers):
         stored = name.removeprefix("model.")
         if stored in weights:
             value = graph.initializers.pop(name)
             value.name, value.const_value = stored, None
             value.shape = ir.Shape(weights[stored].shape)
-            left_out[stored] = value
-            graph.inputs.append(value)  # while the graph is simplified, so that no number is folded into it
+            removed[stored] = value
+            graph.inputs.append(value)  # during optimisation, so that no weight is folded into a constant
     optimize_ir(model)
-    for name, value in left_out.items():
+    for name, value in removed.items():
         graph.inputs.remove(value)
         value.const_value = ir.ExternalTensor(
             WEIGHTS,
@@ -148,9 +150,9 @@ def _without_weights(encoder: OpenClipEncoder, tower: Tower, weights: dict) -> t
             shape=ir.Shape(weights[name].shape),
         )
         graph.register_initializer(value)
-    return ir.to_proto(model).SerializeToString(), sorted(left_out)
+    return ir.to_proto(model).SerializeToString(), sorted(removed)
 
 
 def _digest(model_cfg: dict) -> str:
-    """Of an architecture."""
+    """Hash an architecture's configuration."""
     return hashlib.sha256(json.dumps(model_cfg, sort_keys=True).encode()).hexdigest()[:32]
