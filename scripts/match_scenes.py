@@ -8,8 +8,9 @@ from itertools import islice
 import numpy as np
 
 from clipkit.models.encoder import load_encoder, unit
+from clipkit.samples.captions import caption, query, setting_alone
 from clipkit.samples.painting import paint
-from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
+from clipkit.samples.world import Scene, compose, random_scene, settings, things
 from clipkit.searching.searcher import trust
 
 LIBRARY, QUERIES = 2000, 400

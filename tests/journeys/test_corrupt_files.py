@@ -9,7 +9,7 @@ from pathlib import Path
 
 from images.make_files import bombs, encoded
 
-from clipkit.samples.library import sample_scenes
+from clipkit.samples.photos import sample_scenes
 from clipkit.samples.painting import paint
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipkit import Provenance, save_marked
-from clipkit.samples.library import sample_scenes
+from clipkit.samples.photos import sample_scenes
 from clipkit.samples.painting import paint
 from clipkit.samples.world import scenes
 

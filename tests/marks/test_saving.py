@@ -16,7 +16,7 @@ import clipkit
 from clipkit import ClipkitError, Provenance, save_marked, verify
 from clipkit.marks.reading import made_by
 from clipkit.marks.sourcetype import TRAINED
-from clipkit.samples.library import sample_scenes
+from clipkit.samples.photos import sample_scenes
 from clipkit.samples.painting import paint
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG")

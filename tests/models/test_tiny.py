@@ -16,8 +16,9 @@ from clipkit.models.checkpoint import spread_token_rows
 from clipkit.models.concepts import concept_vectors
 from clipkit.models.encoder import load_encoder, unit
 from clipkit.models.registry import BUNDLED, checkpoint_folder
+from clipkit.samples.captions import caption
 from clipkit.samples.painting import paint
-from clipkit.samples.world import caption, scenes
+from clipkit.samples.world import scenes
 
 
 @pytest.fixture(scope="module")

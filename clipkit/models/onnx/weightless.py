@@ -93,7 +93,7 @@ def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
 def write_graphs(folder: Path) -> float:
     """Writes both graphs beside the checkpoint in `folder` and returns how well their vectors agree with torch's.
 
-    `folder` holds a model as `clipkit.training.clip` saves it. Raises ClipkitError if the vectors do not agree.
+    `folder` holds a model as `clipkit.training.clip_export` saves it. Raises ClipkitError if the vectors do not agree.
     """
     from clipkit.models import checkpoint
     from clipkit.models.onnx.export import ENOUGH, compare

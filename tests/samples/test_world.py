@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from clipkit.samples.captions import caption, vocabulary
 from clipkit.samples.painting import paint, paint_setting
-from clipkit.samples.world import caption, compose, is_held_out, scenes, settings, things, twin, vocabulary
+from clipkit.samples.world import compose, is_held_out, scenes, settings, things, twin
 
 
 def test_the_world_has_96_things_and_16_settings():
@@ -68,45 +69,3 @@ def test_every_setting_can_be_painted_and_looks_like_no_other(setting):
     assert mine.shape == (32, 32, 3)
     others = [np.asarray(paint_setting(s, 3, 32), dtype=float) for s in settings() if s != setting]
     assert np.abs(mine - again).mean() < min(np.abs(mine - other).mean() for other in others)
-
-
-class TestCalmScenes:
-    def test_a_thing_looks_the_same_wherever_its_spot_is_the_same(self):
-        from clipkit.samples.world import calmed, spots
-
-        poses = {}
-        for scene in islice(scenes(7), 300):
-            calm = calmed(scene)
-            assert calm.content == scene.content and calm.seed == scene.seed and calm.relation == scene.relation
-            for placed, spot in zip(calm.placed, spots(calm), strict=True):
-                pose = (placed.x, placed.y, placed.width, placed.rotation, placed.mirrored)
-                assert poses.setdefault(spot, pose) == pose
-        assert set(poses) == {"", "left", "right", "above", "below"}
-
-    def test_captions_leave_no_arrangement_open(self):
-        """Where a caption does not say which thing is where, the one that the world lists first is on the left."""
-        from clipkit.training.pictures import CalmWorld
-
-        world, unsaid = CalmWorld(400), 0
-        for i in range(len(world)):
-            scene, words = world.scene(i), world.caption(i)
-            said = re.search(r"\b(left|right|above|below|over|under|beneath|on top of)\b", words)
-            if not said and scene.relation:
-                unsaid += 1
-                assert scene.relation == "left" and scene.placed[0].thing.index < scene.placed[1].thing.index
-        assert 30 < unsaid < 120
-
-    def test_parts_say_what_is_where(self):
-        from clipkit.samples.world import SPOTS, spots
-        from clipkit.training.pictures import CalmWorld
-
-        world = CalmWorld(50)
-        for i in range(len(world)):
-            scene, parts = world.scene(i), world.parts(i)
-            *shown, setting = parts
-            assert setting - len(things()) * len(SPOTS) == scene.setting.index
-            found = {(SPOTS[part // len(things())], part % len(things())) for part in shown}
-            assert found == {
-                (spot, placed.thing.index) for spot, placed in zip(spots(scene), scene.placed, strict=True)
-            }
-        assert sum(world.part_groups) == len(things()) * len(SPOTS) + len(settings())
