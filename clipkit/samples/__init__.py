@@ -1,1 +1,1 @@
-"""The sample world: scenes of emoji, their captions, how they are painted, and the photos that `clipkit demo` writes."""
+"""The sample world: scenes of emoji, their captions, their renderings, and the photos that `clipkit demo` writes."""

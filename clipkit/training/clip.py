@@ -229,7 +229,9 @@ def train(
     return model.eval()
 
 
-def average_weights(first: dict[str, torch.Tensor], last: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+def average_weights(
+    first: dict[str, torch.Tensor], last: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
     """Average the weights and batch statistics of two models; `share` is the weight of the last.
 
     Counters are taken from the last.
@@ -278,7 +280,7 @@ def evaluate(
 
 @torch.inference_mode()
 def placement_accuracy(model: CLIP, recipe: ClipRecipe, *, count: int, seed: int, device: str = "cpu") -> float:
-    """Return how often a scene of two things side by side is closer to its caption than to the one with sides swapped."""
+    """Return the share of scenes of two things side by side that prefer their caption to the one with sides swapped."""
     model.eval()
     tokenizer = CaptionTokenizer(recipe)
     pairs = (s for s in scenes(10_000_019 * (seed + 1)) if len(s.placed) == 2 and s.relation in ("left", "right"))

@@ -143,9 +143,7 @@ class CaptionedFolder:
             lines = [json.loads(line) for line in listing.read_text("utf-8").splitlines() if line.strip()]
             return [(self.folder / line["file_name"], line["text"]) for line in lines]
         images = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        return [
-            (p, p.with_suffix(".txt").read_text("utf-8").strip()) for p in images if p.with_suffix(".txt").exists()
-        ]
+        return [(p, p.with_suffix(".txt").read_text("utf-8").strip()) for p in images if p.with_suffix(".txt").exists()]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -138,7 +138,6 @@ def fit(
     return model.eval()
 
 
-
 @contextmanager
 def averaged_weights(model: nn.Module, average: EMAModel | None) -> Iterator[None]:
     """Put the model into evaluation mode with its averaged weights, and restore training afterwards."""

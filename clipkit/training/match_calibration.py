@@ -118,7 +118,7 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
 
 
 def scene_vectors(encoder: Encoder, sample: Sequence[Scene]) -> np.ndarray:
-    """Return unit embeddings, float32 (n, d), of scenes painted at twice the model's input size, as photos are larger."""
+    """Return unit embeddings, float32 (n, d), of scenes; painted at twice the input size, since photos are larger."""
     size = 2 * encoder.preprocessing.size
     parts = [
         encoder.encode_images(np.stack([encoder.preprocessing.pixels(paint(s, size)) for s in sample[i : i + 100]]))

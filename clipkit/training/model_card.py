@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 _HEAD = """# The bundled model `tiny`
@@ -43,24 +46,37 @@ def write_card(bundled: Path) -> None:
     """Write `README.md` into the bundled model's folder, from the `scores.json` of its parts and `generation.md`."""
     from clipkit.samples.world import settings, things
 
-    parts = [_HEAD.format(things=len(things()), settings=len(settings()))]
-    clip = bundled / "clip" / "scores.json"
-    if clip.exists():
-        parts.append(_clip_section(json.loads(clip.read_text()), bundled / "clip" / "open_clip_model.safetensors"))
-    decoder = bundled / "decoder"
-    if (decoder / "scores.json").exists():
-        parts.append(_decoder_section(json.loads((decoder / "scores.json").read_text()), decoder))
-    if (decoder / "prior" / "scores.json").exists():
-        parts.append(_prior_section(json.loads((decoder / "prior" / "scores.json").read_text())))
-    if (decoder / "upsampler" / "scores.json").exists():
-        parts.append(_upsampler_section(json.loads((decoder / "upsampler" / "scores.json").read_text())))
+    sections = [_HEAD.format(things=len(things()), settings=len(settings()))]
+    describe: dict[str, Callable[[dict, Path], str]] = {
+        "clip": _clip_section,
+        "decoder": _decoder_section,
+        "decoder/prior": _prior_section,
+        "decoder/upsampler": _upsampler_section,
+    }
+    for name, section in describe.items():
+        scores = bundled / name / "scores.json"
+        if scores.exists():
+            sections.append(section(json.loads(scores.read_text()), bundled / name))
+    text = "".join(_wrapped(section) for section in sections)
     if (bundled / "generation.md").exists():
-        parts.append((bundled / "generation.md").read_text())
-    (bundled / "README.md").write_text("".join(parts))
+        text += (bundled / "generation.md").read_text()
+    (bundled / "README.md").write_text(text)
 
 
-def _clip_section(s: dict, weights: Path) -> str:
+def _wrapped(section: str) -> str:
+    """Rewrap the paragraphs of a section, whose lines vary with the scores; leave headings, tables and lists alone."""
+    blocks = []
+    for block in section.strip().split("\n\n"):
+        if not block.startswith(("#", "|", "- ")):
+            code_kept_whole = re.sub(r"`[^`]+`", lambda code: re.sub(r"\s", "\0", code[0]), block)
+            block = textwrap.fill(code_kept_whole, 120, break_on_hyphens=False).replace("\0", " ")
+        blocks.append(block)
+    return "\n\n".join(blocks) + "\n\n"
+
+
+def _clip_section(s: dict, folder: Path) -> str:
     recipe, parts = s["recipe"], s["recipe"]["parts"]
+    size = (folder / "open_clip_model.safetensors").stat().st_size / 1e6
     steps = sum(part["steps"] for part in parts)
     cycles = "\n".join(
         f"- {p['steps']} steps from {p['learning_rate']}, {p['twins']:.0%} of the scenes with a twin whose sides are "
@@ -75,7 +91,7 @@ def _clip_section(s: dict, weights: Path) -> str:
 
 `open_clip.CLIP`: ModifiedResNet image tower (layers {tuple(recipe["vision_layers"])},
 width {recipe["vision_width"]}, {recipe["image_size"]} px), text tower of width {recipe["text_width"]} with
-{recipe["text_layers"]} layers, embedding {recipe["embed_dim"]}; {weights.stat().st_size / 1e6:.1f} MB in fp16.
+{recipe["text_layers"]} layers, embedding {recipe["embed_dim"]}; {size:.1f} MB in fp16.
 Only the {s["token_rows"]} rows of the token table that the vocabulary uses are stored; all other tokens share one row,
 trained to mean "an unknown word".
 
@@ -139,7 +155,7 @@ look alike, or that the caption's embedding does not distinguish, one can be abs
 """
 
 
-def _prior_section(s: dict) -> str:
+def _prior_section(s: dict, folder: Path) -> str:
     def cells(row: dict) -> str:
         return (
             f"{row['seen']['object']:.3f} | {row['held out']['object']:.3f} | {row['pairs']['both']:.3f} | "
@@ -161,7 +177,7 @@ Predicts image embeddings from text embeddings. The candidates are compared by w
 """
 
 
-def _upsampler_section(s: dict) -> str:
+def _upsampler_section(s: dict, folder: Path) -> str:
     rows = "\n".join(f"| {name} | {row['psnr']:.2f} |" for name, row in s["table"].items())
     recipe = s["recipe"]
     return f"""## Upsampler

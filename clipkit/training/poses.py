@@ -31,6 +31,4 @@ def positions(scene: Scene) -> list[str]:
 def in_canonical_poses(scene: Scene) -> Scene:
     """Return the same scene with each thing upright, unmirrored, and at the place and size of its position."""
     placed = zip(scene.placed, positions(scene), strict=True)
-    return replace(
-        scene, placed=tuple(PlacedThing(p.thing, *_POSES[position], 0.0, False) for p, position in placed)
-    )
+    return replace(scene, placed=tuple(PlacedThing(p.thing, *_POSES[position], 0.0, False) for p, position in placed))

@@ -12,8 +12,8 @@ import torch
 from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
-from clipkit.samples.painting import paint, sprite_of
 from clipkit.samples.captions import caption
+from clipkit.samples.painting import paint, sprite_of
 from clipkit.samples.world import Scene, random_scene, things
 from clipkit.training.judge import Judge, Verdict
 from clipkit.training.scrambling import scramble
@@ -110,7 +110,7 @@ def score_verdict(verdict: Verdict, scenes: Sequence[Scene]) -> dict[str, float]
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Frechet distance of features (n, d) and (m, d), fitted as normal distributions (Heusel et al., 2017)."""
+    """Return the Frechet distance of features (n, d) and (m, d), assumed to be normal (Heusel et al., 2017)."""
     (mean_a, mean_b), (cov_a, cov_b) = (a.mean(0), b.mean(0)), (np.cov(a.T), np.cov(b.T))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T

@@ -133,7 +133,9 @@ def test_redrawing_keeps_what_a_picture_shows(unet, images):
 def test_conditions_are_drawn_from_pictures_and_from_captions():
     own, guessed = np.zeros((50, 4), np.float16), np.ones((50, 2, 4), np.float16)
     guessed[:, 1] = 2
-    drawn = ConditioningEmbeddings(own, guessed).sample(torch.arange(50).repeat(20), 0.5, torch.Generator().manual_seed(0))[:, 0]
+    drawn = ConditioningEmbeddings(own, guessed).sample(
+        torch.arange(50).repeat(20), 0.5, torch.Generator().manual_seed(0)
+    )[:, 0]
     shares = [float((drawn == value).float().mean()) for value in (0, 1, 2)]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.05)
 
@@ -223,7 +225,10 @@ class TestScores:
         right = Verdict(present.numpy(), places.numpy(), one_hot, np.zeros((20, 2), np.float32))
         assert scoring.score_verdict(right, scenes) == {"both": 1.0, "placed": 1.0, "background": 1.0, "nothing": 0.0}
         unsure = Verdict(present.numpy() * 0.1, places.numpy(), one_hot, right.features)
-        assert scoring.score_verdict(unsure, scenes)["both"] == 0.0 and scoring.score_verdict(unsure, scenes)["nothing"] == 1.0
+        assert (
+            scoring.score_verdict(unsure, scenes)["both"] == 0.0
+            and scoring.score_verdict(unsure, scenes)["nothing"] == 1.0
+        )
         swapped = Verdict(present.numpy(), 1 - places.numpy(), one_hot[::-1], right.features)
         wrong = scoring.score_verdict(swapped, scenes)
         assert wrong["placed"] == 0.0 and wrong["background"] < 0.5
