@@ -1,4 +1,4 @@
-"""The emoji world is reproducible, splits its combinations cleanly, and says what it shows."""
+"""The sample world is deterministic, holds out combinations, and captions what its scenes show."""
 
 import random
 import re
@@ -21,7 +21,7 @@ def test_the_world_has_96_things_and_16_settings():
     assert len(names) == len(set(names))
 
 
-def test_scenes_and_pictures_come_again_from_the_same_seed():
+def test_scenes_and_their_images_are_determined_by_the_seed():
     first, second = (list(islice(scenes(11), 20)) for _ in range(2))
     assert first == second
     for scene in first[:5]:
@@ -43,7 +43,7 @@ def test_about_a_tenth_of_the_pairs_is_held_out():
 
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**31))
-def test_a_complete_caption_names_all_things_and_the_setting_in_known_words(seed):
+def test_a_complete_caption_names_all_things_and_the_setting_within_the_vocabulary(seed):
     rng = random.Random(seed)
     scene = next(scenes(seed))
     text = caption(scene, rng)
@@ -63,7 +63,7 @@ def test_a_twin_swaps_the_sides():
 
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda s: s.name)
-def test_every_setting_can_be_painted_and_looks_like_no_other(setting):
+def test_every_setting_is_painted_unlike_any_other(setting):
     mine = np.asarray(paint_setting(setting, 1, 32), dtype=float)
     again = np.asarray(paint_setting(setting, 2, 32), dtype=float)
     assert mine.shape == (32, 32, 3)

@@ -1,12 +1,17 @@
-"""Canonical poses, and the captions and parts of the decoder's training data."""
+"""Training data: painted scenes in random and in canonical poses, and folders of captioned images."""
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import islice
 
+import pytest
+from PIL import Image
+
+from clipkit.errors import ClipkitError
 from clipkit.samples.world import scenes, settings, things
-from clipkit.training.data_sources import CanonicalScenes
+from clipkit.training.data_sources import CanonicalScenes, CaptionedFolder, PaintedScenes
 from clipkit.training.poses import POSITIONS, in_canonical_poses, positions
 
 
@@ -45,3 +50,36 @@ def test_parts_encode_what_is_where():
             (position, placed.thing.index) for position, placed in zip(positions(scene), scene.placed, strict=True)
         }
     assert sum(source.part_groups) == len(things()) * len(POSITIONS) + len(settings())
+
+
+class TestCaptionedFolder:
+    def test_captions_beside_images(self, tmp_path):
+        Image.new("RGB", (90, 60), (255, 0, 0)).save(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_text("something red\n")
+        Image.new("RGB", (9, 6)).save(tmp_path / "without.png")
+        source = CaptionedFolder(tmp_path)
+        assert len(source) == 1 and source.caption(0) == "something red"
+        assert source.image(0, 32).size == (32, 32)
+
+    def test_captions_in_metadata_jsonl(self, tmp_path):
+        (tmp_path / "sub").mkdir()
+        Image.new("L", (20, 60), 9).save(tmp_path / "sub" / "b.jpg")
+        (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "sub/b.jpg", "text": "dark"}) + "\n\n")
+        source = CaptionedFolder(tmp_path)
+        assert source.caption(0) == "dark" and source.image(0, 16).mode == "RGB"
+
+    def test_no_captions_and_corrupt_images_raise_a_clear_error(self, tmp_path):
+        with pytest.raises(ClipkitError, match="metadata.jsonl"):
+            CaptionedFolder(tmp_path)
+        (tmp_path / "c.jpg").write_bytes(b"not an image")
+        (tmp_path / "c.txt").write_text("corrupt")
+        with pytest.raises(ClipkitError, match="c.jpg"):
+            CaptionedFolder(tmp_path).image(0, 16)
+
+
+def test_painted_scenes_are_determined_by_index_and_seed_and_respect_the_hold_out():
+    world, held = PaintedScenes(30), PaintedScenes(30, held_out=True)
+    assert world.scene(3) == PaintedScenes(30).scene(3) and world.scene(3) != PaintedScenes(30, seed=1).scene(3)
+    assert not any(world.scene(i).held_out for i in range(30))
+    assert all(held.scene(i).held_out for i in range(30))
+    assert world.caption(3) == PaintedScenes(99).caption(3)

@@ -1,4 +1,4 @@
-"""The judge that scores generated pictures, as it is kept, goes by shape."""
+"""The judge in the repository classifies by shape."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def scenes():
     return scoring.evaluation_scenes(120, things=1, held_out=False, seed=31)
 
 
-def test_it_names_true_scenes(judge, scenes):
+def test_it_recognises_true_scenes(judge, scenes):
     calm = scoring.paint_scenes([in_canonical_poses(scene) for scene in scenes])
     assert scoring.score_images(judge, calm, scenes)["object"] >= 0.97
     assert scoring.score_images(judge, scoring.paint_scenes(scenes), scenes)["object"] >= 0.92
 
 
-def test_it_names_them_in_grey_and_inverted(judge, scenes):
+def test_it_recognises_them_in_grey_and_inverted(judge, scenes):
     images = scoring.paint_scenes([in_canonical_poses(scene) for scene in scenes])
     grey = np.repeat(images.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
     right = [scene.placed[0].thing.index for scene in scenes]
@@ -43,11 +43,11 @@ def test_it_names_them_in_grey_and_inverted(judge, scenes):
     assert np.mean(judge.predict(255 - images).things.argmax(1) == right) >= 0.9
 
 
-def test_it_sees_nothing_where_the_shape_is_destroyed(judge):
+def test_it_recognises_nothing_where_the_shape_is_destroyed(judge):
     assert judge.predict(scoring.paint_scrambled_scenes(120, seed=31)).nothing.mean() >= 0.95
 
 
-def test_scrambling_keeps_the_colours_and_not_the_drawing():
+def test_scrambling_changes_the_drawing_but_not_the_size():
     for index in range(0, 96, 8):
         sprite, other = sprite_of(index, 48), sprite_of((index + 17) % 96, 48)
         out = scramble(sprite, other, random.Random(index))
@@ -58,7 +58,7 @@ def test_scrambling_keeps_the_colours_and_not_the_drawing():
         assert np.abs(before.astype(int) - after).mean() > 8
 
 
-def test_the_true_sprite_correlates_best_whatever_the_brightness(scenes):
+def test_the_true_sprite_correlates_best_at_any_brightness(scenes):
     some = scenes[:6]
     images = (scoring.paint_scenes([in_canonical_poses(scene) for scene in some]) * 0.9).astype(np.uint8)
     fits = best_correlations(images, [scene.setting.index for scene in some])

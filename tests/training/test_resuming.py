@@ -1,4 +1,4 @@
-"""Every stage that is killed and resumed has the loss curve of an undisturbed run."""
+"""Every training stage, interrupted and resumed, has the loss curve of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -78,21 +78,21 @@ RUNS = [
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_killed_and_resumed_it_learns_the_same(run, tmp_path, images, embeddings):
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path, images, embeddings):
     whole, first, second = [], [], []
-    undisturbed = run(tmp_path / "whole", images, embeddings, report=whole.append)
-    run(tmp_path / "torn", images, embeddings, report=first.append, stop_at=3)
-    resumed = run(tmp_path / "torn", images, embeddings, report=second.append)
+    uninterrupted = run(tmp_path / "whole", images, embeddings, report=whole.append)
+    run(tmp_path / "interrupted", images, embeddings, report=first.append, stop_at=3)
+    resumed = run(tmp_path / "interrupted", images, embeddings, report=second.append)
     losses = [line["loss"] for line in whole]
     assert len(losses) == STEPS and len(first) == 3
     assert [line["loss"] for line in first + second] == pytest.approx(losses, rel=1e-5)
     assert len(set(losses)) == STEPS
-    for key, value in undisturbed.state_dict().items():
+    for key, value in uninterrupted.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
     assert second[-1]["seconds"] >= first[-1]["seconds"]
 
 
-def test_a_finished_run_says_what_it_took(tmp_path, images, embeddings):
+def test_a_finished_run_reports_its_seconds_again(tmp_path, images, embeddings):
     lines: list[dict] = []
     run_judge(tmp_path, images, embeddings, report=lines.append)
     again: list[dict] = []
