@@ -35,7 +35,10 @@ def main() -> None:
 @click.option("--images", default=20_000, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 def memory(images: int, batch_size: int) -> None:
-    """Measure the resident memory of the indexer and its workers by the number of images indexed."""
+    """Measure memory use while indexing.
+
+    Prints the resident memory of the indexer and of its workers by the number of images indexed.
+    """
     import psutil
 
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +81,10 @@ def memory(images: int, batch_size: int) -> None:
 @click.option("--size", default=300, show_default=True, help="Side of the JPEG files in pixels.")
 @click.option("--runs", default=3, show_default=True)
 def index(images: int, size: int, runs: int) -> None:
-    """Measure images per second from JPEG files to a published index, with the bundled model loaded."""
+    """Measure the indexing rate with the bundled model.
+
+    Counts the time from JPEG files to a published index, with the model loaded.
+    """
     from clipkit import Library
 
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +101,10 @@ def index(images: int, size: int, runs: int) -> None:
 @click.option("--dimension", default=512, show_default=True)
 @click.option("--queries", default=20, show_default=True)
 def search(vectors: int, dimension: int, queries: int) -> None:
-    """Measure opening a published index and single queries, with and without filters, on all threads."""
+    """Measure opening an index and single queries.
+
+    Queries run on all threads, with and without filters.
+    """
     import faiss
     import psutil
 
@@ -145,7 +154,10 @@ run()
 @click.option("--images", default=400, show_default=True, help="Number of images in the library.")
 @click.option("--runs", default=7, show_default=True)
 def cold(model: str, images: int, runs: int) -> None:
-    """Compare ONNX Runtime with torch: a text search as a whole process, and the image tower's throughput."""
+    """Compare ONNX Runtime with torch.
+
+    Measures a text search as a whole process, and the throughput of the image tower.
+    """
     from clipkit import Library
     from clipkit.models.encoder import load_encoder, load_torch_encoder
     from clipkit.models.onnx.export import measure

@@ -82,7 +82,7 @@ def main(
     r = fitted.report
     print(
         f"bridge fitted on {r.pictures:,} scenes; of {r.held_out:,} held out: cosine {r.cosine:.3f}, recall@1 "
-        f"{r.recall_1:.3f}, recall@10 {r.recall_10:.3f}, norms off by {r.norm_error:.1%}",
+        f"{r.recall_1:.3f}, recall@10 {r.recall_10:.3f}, norm error {r.norm_error:.1%}",
         flush=True,
     )
 

@@ -38,7 +38,7 @@ def main() -> None:
 @click.argument("new", type=click.Path(path_type=Path, exists=True))
 @click.option("--first", default=100, show_default=True, help="The first of the 400 scenes to sample from.")
 def sample(old: Path, new: Path, first: int) -> None:
-    """Sample images of both decoders and lay them out on one sheet in random order."""
+    """Sample images of both decoders onto one sheet, shuffled."""
     rng = random.Random(0)
     sampled = [(source, i) for source in ("old", "new") for i in rng.sample(range(first, first + 400), EACH)]
     rng.shuffle(sampled)
@@ -54,7 +54,10 @@ def sample(old: Path, new: Path, first: int) -> None:
 @main.command()
 @click.option("--judge", type=click.Path(path_type=Path, exists=True), default=HERE / "judge.safetensors")
 def agreement(judge: Path) -> None:
-    """Print how often judge and labeller agree, and the scores of both decoders according to each."""
+    """Compare the judge's labels with the human ones.
+
+    Also prints the scores of both decoders according to each.
+    """
     rows = json.loads(LABELS.read_text())
     sheet = np.asarray(Image.open(SHEET).convert("RGB"))
     images = sheet.reshape(-1, 64, COLUMNS, 64, 3).swapaxes(1, 2).reshape(-1, 64, 64, 3)

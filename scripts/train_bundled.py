@@ -15,30 +15,14 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from training_run import HERE, SIZE, Reporter, Run, command
+from training_run import HERE, SIZE, Reporter, Run, command, provenance, record
 
 if TYPE_CHECKING:
     from clipkit.generation.sketch_unet import SketchUNet
-    from clipkit.training.loop import Schedule
 
 UNDERTRAINED = HERE / "undertrained.webp"
 """Outputs of an undertrained decoder, 64 px each: negatives for the judge."""
 GUIDANCE = 1.0
-
-
-def provenance(recipe: Schedule, reporter: Reporter, device: str) -> dict:
-    """Return what the model card reports for every stage: hyperparameters, seconds, hardware."""
-    from clipkit.training import model_card
-
-    return {"recipe": asdict(recipe), "seconds": reporter.last["seconds"], "hardware": model_card.hardware(device)}
-
-
-def record(run: Run, part: str, scores: dict) -> None:
-    """Write the scores of a part of the decoder beside its weights, and update the model card."""
-    from clipkit.training import model_card
-
-    model_card.write_scores(run.output / "decoder" / part, scores)
-    model_card.write_card(run.output)
 
 
 def clip(run: Run) -> None:
@@ -83,7 +67,10 @@ def clip(run: Run) -> None:
 
 
 def judge(run: Run) -> None:
-    """Train the classifier that scores generated scenes; it does not ship with the package."""
+    """Train the classifier that scores generated scenes.
+
+    It does not ship with the package.
+    """
     from PIL import Image
 
     from clipkit.training import judge as judging
@@ -134,7 +121,7 @@ def sketch(run: Run) -> None:
 
 
 def decoder(run: Run) -> None:
-    """Train the diffusion from an image embedding and its sketch to an image."""
+    """Train the diffusion from embedding and sketch to an image."""
     import torch
     from safetensors.torch import load_file
 
@@ -184,7 +171,10 @@ def decoder(run: Run) -> None:
 
 
 def prior(run: Run) -> None:
-    """Train three priors and keep the one whose embeddings the decoder renders best."""
+    """Train three priors and keep the best.
+
+    They are compared by what the decoder generates from their embeddings.
+    """
     import torch
 
     from clipkit.generation.prior import DiffusionPrior
@@ -238,7 +228,10 @@ def prior(run: Run) -> None:
 
 
 def upsampler(run: Run) -> None:
-    """Train the upsampler from 64 px to 256 px; keep it if its PSNR beats Lanczos."""
+    """Train the upsampler from 64 px to 256 px.
+
+    It is saved if its PSNR beats Lanczos resampling.
+    """
     from clipkit.training import precomputed
     from clipkit.training import upsampler as recipes
     from clipkit.training.data_sources import CanonicalScenes

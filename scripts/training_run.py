@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -159,6 +159,21 @@ class Reporter:
     def prepared(self, progress: progress.Progress) -> None:
         """Show how much of the data is precomputed."""
         self.bar.update(self.task, description=progress.stage, total=progress.total, completed=progress.done)
+
+
+def provenance(recipe: Schedule, reporter: Reporter, device: str) -> dict:
+    """Return what the model card reports for every stage: hyperparameters, seconds, hardware."""
+    from clipkit.training import model_card
+
+    return {"recipe": asdict(recipe), "seconds": reporter.last["seconds"], "hardware": model_card.hardware(device)}
+
+
+def record(run: Run, part: str, scores: dict) -> None:
+    """Write the scores of a part of the decoder beside its weights, and update the model card."""
+    from clipkit.training import model_card
+
+    model_card.write_scores(run.output / "decoder" / part, scores)
+    model_card.write_card(run.output)
 
 
 def command(run_stage: Callable[[Run], None]) -> click.Command:

@@ -1,4 +1,4 @@
-"""The sample world: scenes of one or two emoji in a setting, the only pictures that the bundled model knows.
+"""The sample world: scenes of one or two emoji in a setting, all that the bundled model knows.
 
 A scene is a small value derived from a seed. `painting.paint` renders it at any size and `captions.caption` describes
 it. A tenth of the thing-setting pairs and of the thing-thing pairs are held out of training, to measure whether a model
@@ -73,7 +73,7 @@ class PlacedThing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of one picture.
+    """The content of one image.
 
     `seed` determines the details of the background. `relation` is the position of the first thing: left, right, above,
     below, or empty for the centre.

@@ -59,6 +59,7 @@ class PaintedScenes:
 
     def scene(self, index: int) -> Scene:
         """Return the scene of an index."""
+        # The strings that seed generators are part of the data: changing one changes every scene.
         rng = random.Random(f"picture {self.seed} {index}")
         while True:
             scene = random_scene(rng)

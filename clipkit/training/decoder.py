@@ -159,14 +159,14 @@ def train(
     def loss_of(model: SketchUNet, rng: torch.Generator) -> torch.Tensor:
         batch, embeddings = sample_batch(recipe.batch, rng)
         clean = codec.encode(to_tensor(batch), return_dict=False)[0].to(device)
-        chance = torch.rand(recipe.batch, 2, generator=rng).to(device)
-        embeddings = torch.where(chance[:, :1] < recipe.unconditional, 0.0, embeddings.to(device))
+        uniform = torch.rand(recipe.batch, 2, generator=rng).to(device)
+        embeddings = torch.where(uniform[:, :1] < recipe.unconditional, 0.0, embeddings.to(device))
         logits = recipe.timestep_mean + recipe.timestep_spread * torch.randn(recipe.batch, generator=rng)
         t = (logits.sigmoid() * len(model.alphas_cumprod)).long().to(device)
         with torch.no_grad():
             mean, known, condition = model.condition(embeddings, clean.dtype)
             blurred = F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            mean = torch.where((chance[:, 1] < recipe.softened)[:, None, None, None], blurred, mean)
+            mean = torch.where((uniform[:, 1] < recipe.softened)[:, None, None, None], blurred, mean)
             signal, sigma = model.levels(t)
             noise = torch.randn(clean.shape, generator=rng).to(device)
             noisy, velocity = signal * clean + sigma * noise, signal * noise - sigma * clean

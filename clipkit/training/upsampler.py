@@ -70,10 +70,10 @@ def train(
         rows = torch.randint(len(small), (recipe.batch,), generator=rng)
         y, x = (2 * torch.randint((small.shape[1] - side) // 2 + 1, (2,), generator=rng)).tolist()
         true, output = (to_tensor(take_rows(a, rows)[:, y : y + side, x : x + side]) for a in (small, decoded))
-        chance = torch.rand(len(rows), 2, generator=rng)
-        crop = torch.where((chance[:, 0] < 0.5)[:, None, None, None], output, _degrade(true, recipe.degraded, rng))
+        uniform = torch.rand(len(rows), 2, generator=rng)
+        crop = torch.where((uniform[:, 0] < 0.5)[:, None, None, None], output, _degrade(true, recipe.degraded, rng))
         condition = torch.from_numpy(take_rows(embeddings, rows)).float()
-        condition = torch.where(chance[:, 1:] < recipe.unknown, 0.0, condition)
+        condition = torch.where(uniform[:, 1:] < recipe.unknown, 0.0, condition)
         y, x, large_side = y * factor, x * factor, side * factor
         target = to_tensor(take_rows(large, rows)[:, y : y + large_side, x : x + large_side])
         return F.l1_loss(model(crop.to(device), condition.to(device)), target.to(device))

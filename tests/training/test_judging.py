@@ -30,8 +30,8 @@ def scenes():
 
 
 def test_it_recognises_true_scenes(judge, scenes):
-    calm = scoring.paint_scenes([in_canonical_poses(scene) for scene in scenes])
-    assert scoring.score_images(judge, calm, scenes)["object"] >= 0.97
+    canonical = scoring.paint_scenes([in_canonical_poses(scene) for scene in scenes])
+    assert scoring.score_images(judge, canonical, scenes)["object"] >= 0.97
     assert scoring.score_images(judge, scoring.paint_scenes(scenes), scenes)["object"] >= 0.92
 
 
