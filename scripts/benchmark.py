@@ -1,12 +1,12 @@
-"""How fast clipkit is, and how much memory it takes, on this machine.
+"""Measure clipkit's speed and memory use on this machine.
 
-    python scripts/benchmark.py memory [--images 20000]     resident memory while indexing, by number of pictures
+    python scripts/benchmark.py memory [--images 20000]     resident memory while indexing
     python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
     python scripts/benchmark.py search [--vectors 100000]   opening and searching a published index, 512 dimensions
-    python scripts/benchmark.py cold [--model ID]           one `clipkit search` from its start to its end, and both
-                                                            image towers, in ONNX Runtime and in torch, in turn
+    python scripts/benchmark.py cold [--model ID]           a whole `clipkit search` process, and the image tower, in
+                                                            ONNX Runtime and in torch
 
-Each prints a table. Pictures and vectors are made on the spot, the same each time.
+Each prints a table. Images and vectors are generated from fixed seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def main() -> None:
 @click.option("--images", default=20_000, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 def memory(images: int, batch_size: int) -> None:
-    """Resident memory of the indexer and its children, against the number of pictures that it has done."""
+    """Measure memory use while indexing.
+
+    Prints the resident memory of the indexer and of its workers by the number of images indexed.
+    """
     import psutil
 
     with tempfile.TemporaryDirectory() as folder:
@@ -60,8 +64,8 @@ def memory(images: int, batch_size: int) -> None:
         done.set()
         watcher.join()
     report = json.loads(out)
-    print(f"{report['images']:,} pictures in {report['seconds']:.0f} s, {report['failed']} failed")
-    print(f"{'pictures':>9} {'seconds':>8} {'indexer MB':>11} {'decoders MB':>12}")
+    print(f"{report['images']:,} images in {report['seconds']:.0f} s, {report['failed']} failed")
+    print(f"{'images':>9} {'seconds':>8} {'indexer MB':>11} {'workers MB':>12}")
     marks = iter(range(0, images + 1, max(1, images // 10)))
     mark = next(marks)
     for seconds, count, own, children in samples:
@@ -77,7 +81,10 @@ def memory(images: int, batch_size: int) -> None:
 @click.option("--size", default=300, show_default=True, help="Side of the JPEG files in pixels.")
 @click.option("--runs", default=3, show_default=True)
 def index(images: int, size: int, runs: int) -> None:
-    """Pictures a second from JPEG files to a published index, with the bundled model, after it is loaded."""
+    """Measure the indexing rate with the bundled model.
+
+    Counts the time from JPEG files to a published index, with the model loaded.
+    """
     from clipkit import Library
 
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +93,7 @@ def index(images: int, size: int, runs: int) -> None:
         for run in range(runs):
             with Library.create(Path(folder) / f"run{run}", "tiny") as library:
                 rates.append(images / library.index([Path(folder) / "photos"]).seconds)
-    print(f"{images} JPEG files of {size} px: median {np.median(rates):.0f} pictures/s of {runs} runs")
+    print(f"{images} JPEG files of {size} px: median {np.median(rates):.0f} images/s of {runs} runs")
 
 
 @main.command()
@@ -94,7 +101,10 @@ def index(images: int, size: int, runs: int) -> None:
 @click.option("--dimension", default=512, show_default=True)
 @click.option("--queries", default=20, show_default=True)
 def search(vectors: int, dimension: int, queries: int) -> None:
-    """Opening a published index, one query at a time, with and without filters; the whole machine's threads."""
+    """Measure opening an index and single queries.
+
+    Queries run on all threads, with and without filters.
+    """
     import faiss
     import psutil
 
@@ -103,7 +113,7 @@ def search(vectors: int, dimension: int, queries: int) -> None:
 
     rng = np.random.default_rng(0)
 
-    def chunks():
+    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, vectors, 4096):
             count = min(4096, vectors - start)
             chunk = rng.standard_normal((count, dimension), np.float32)
@@ -111,19 +121,20 @@ def search(vectors: int, dimension: int, queries: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        publish(Path(folder), chunks(), space="made", dimension=dimension, watermark=vectors, revision=0)
-        print(f"publishing {vectors:,} x {dimension}: {time.perf_counter() - started:.2f} s (with making the vectors)")
+        publish(Path(folder), chunks(), space="random", dimension=dimension, watermark=vectors, revision=0)
+        seconds = time.perf_counter() - started
+        print(f"publishing {vectors:,} x {dimension}: {seconds:.2f} s (including generating the vectors)")
         before = psutil.Process().memory_info().rss
         started = time.perf_counter()
         store = FaissStore.open(Path(folder))
         opened = (time.perf_counter() - started) * 1000
         print(f"opening: {opened:.1f} ms, {(psutil.Process().memory_info().rss - before) / 1e6:+.0f} MB resident")
-        asked = rng.standard_normal((queries, 1, dimension)).astype("f4")
+        query_vectors = rng.standard_normal((queries, 1, dimension)).astype("f4")
         for name, share in (("all", None), ("half", 0.5), ("a tenth", 0.1), ("a hundredth", 0.01)):
             allowed = None if share is None else rng.random(vectors) < share
-            store.search(asked[0], 10, allowed)
+            store.search(query_vectors[0], 10, allowed)
             times = []
-            for query in asked:
+            for query in query_vectors:
                 started = time.perf_counter()
                 store.search(query, 10, allowed)
                 times.append((time.perf_counter() - started) * 1000)
@@ -140,10 +151,13 @@ run()
 
 @main.command()
 @click.option("--model", default="tiny", show_default=True)
-@click.option("--images", default=400, show_default=True, help="Pictures of the library that is searched.")
+@click.option("--images", default=400, show_default=True, help="Number of images in the library.")
 @click.option("--runs", default=7, show_default=True)
 def cold(model: str, images: int, runs: int) -> None:
-    """A cold text search as a whole process, and pictures a second of the image tower: ONNX Runtime beside torch."""
+    """Compare ONNX Runtime with torch.
+
+    Measures a text search as a whole process, and the throughput of the image tower.
+    """
     from clipkit import Library
     from clipkit.models.loading import load_encoder, load_torch_encoder
     from clipkit.models.onnx.export import measure
@@ -159,21 +173,23 @@ def cold(model: str, images: int, runs: int) -> None:
         for run in range(runs + 1):
             for name, start in ways.items():
                 figure = _process([sys.executable, *start, *arguments])
-                if run:  # the first reads the files from disk
+                if run:  # the first run warms the file cache
                     figures[name].append(figure)
-    print(f"`clipkit search` of {images} pictures with {model}, median of {runs} runs in turn:")
+    print(f"`clipkit search` of {images} images with {model}, median of {runs} interleaved runs:")
     for name, values in figures.items():
-        seconds, computing, megabytes = np.median(values, axis=0)
-        print(f"  {name:13} {seconds:6.2f} s, of a processor {computing:6.2f} s, {megabytes:5.0f} MB at most")
+        seconds, cpu_seconds, megabytes = np.median(values, axis=0)
+        print(f"  {name:13} {seconds:6.2f} s, CPU time {cpu_seconds:6.2f} s, peak memory {megabytes:5.0f} MB")
     ref = ModelRef.resolve(model)
     rates = measure(load_torch_encoder(ref.id, "cpu"), load_encoder(ref, search=True), rounds=20, seconds=60)
-    print(f"image tower on the CPU, best of runs in turn: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} pictures/s")
+    print(
+        f"image tower on the CPU, best of interleaved runs: ONNX Runtime {rates[1]:.1f}, torch {rates[0]:.1f} images/s"
+    )
 
 
 def _process(command: list[str]) -> tuple[float, float, float]:
-    """Wall seconds, processor seconds and peak resident megabytes of a command.
+    """Return wall seconds, CPU seconds and peak resident megabytes of a command.
 
-    On a machine that others use as well, the second tells more than the first.
+    CPU seconds are the more reliable figure on a shared machine.
     """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -199,7 +215,7 @@ def _paint(folder: Path, count: int, size: int) -> None:
 
 
 def _count(folder: str) -> int:
-    """Files in the catalog by now."""
+    """Return the number of images in the catalog so far."""
     import sqlite3
 
     catalog = f"{folder}/indexes/default/catalog.db"

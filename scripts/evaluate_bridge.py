@@ -1,43 +1,55 @@
-"""Score the bridge: are pictures that cross it as right as those made directly?
+"""Score the bridge: how much of the decoder's accuracy survives it?
 
     python scripts/evaluate_bridge.py --work DIR --judge JUDGE.safetensors
 
-Trains a second `tiny` from another seed (resumable, in DIR), embeds painted scenes in both spaces, fits the bridge
-from the second to the first, and has the bundled decoder make pictures from image embeddings of new scenes, directly
-and across the bridge, with the same seeds. The judge (`python scripts/train_bundled.py judge`) says which show their
-object. The aim: at least 0.8 of the direct route's object accuracy, over all scenes of one thing. A model that
-DIR/second holds is taken as it is. `--steps` shortens the training, to see that the script runs.
+Trains a second `tiny` from another seed in DIR (resumable; an existing DIR/second is reused), embeds painted scenes
+with both models, and fits the bridge from the second to the first. The bundled decoder then generates images from
+embeddings of new scenes, directly and across the bridge, with the same seeds, and the judge (`python
+scripts/train_bundled.py judge`) recognises their objects. The target is 0.8 of the direct route's object accuracy over
+all scenes of one thing. `--steps` shortens the training for a trial run.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import torch
 
+if TYPE_CHECKING:
+    from clipkit.models.encoder import Encoder
+    from clipkit.samples.world import Scene
+
 HERE = Path(__file__).resolve().parent
 BUNDLED = HERE.parent / "clipkit" / "bundled"
 GROUPS = (("one thing, seen", 1, False), ("one thing, held out", 1, True), ("both of two things", 2, False))
-AIM = 0.8
+TARGET = 0.8
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="Where the second model is trained.")
-@click.option("--judge", type=click.Path(path_type=Path, exists=True), default=HERE / "judge.safetensors")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the second model.")
+@click.option(
+    "--judge",
+    "judge_path",
+    type=click.Path(path_type=Path, exists=True),
+    default=HERE / "judge.safetensors",
+    help="The judge's weights.",
+)
 @click.option("--seed", default=1, show_default=True, help="The second model's seed; the bundled one's is 0.")
 @click.option("--steps", default=None, type=int, help="Training steps of each part. [default: the recipe's]")
 @click.option("--sample", default=5000, show_default=True, help="Scenes to fit the bridge on.")
-@click.option("--count", default=300, show_default=True, help="Pictures in each row.")
+@click.option("--count", default=300, show_default=True, help="Images in each row.")
 @click.option("--denoising", default=20, show_default=True, help="Denoising steps.")
-@click.option("--device", default="cpu", show_default=True, help="Where the second model is trained.")
-@click.option("--compiled", is_flag=True, help="Compile the second model for its training.")
+@click.option("--device", default="cpu", show_default=True, help="The device that trains the second model.")
+@click.option("--compiled", is_flag=True, help="Compile the second model for training.")
 def main(
     work: Path,
-    judge: Path,
+    judge_path: Path,
     seed: int,
     steps: int | None,
     sample: int,
@@ -49,8 +61,7 @@ def main(
     """Print the bridge's scores and a table of object accuracies."""
     from clipkit.generation import bridge
     from clipkit.models.loading import load_encoder
-    from clipkit.training import clip, scoring
-    from clipkit.training import judge as judging
+    from clipkit.training import clip, clip_export, judge, scoring
     from clipkit.training.decoder import load_pipeline
 
     recipe = clip.ClipRecipe(seed=seed)
@@ -59,60 +70,64 @@ def main(
     second = work / "second"
     if not (second / "open_clip_config.json").is_file():
         model = clip.train(recipe, work, device=device, report=_report, compiled=compiled)
-        clip.export(model.cpu(), recipe, second)
+        clip_export.export(model.cpu(), recipe, second)
     first_encoder, second_encoder = (
         load_encoder(str(f.resolve()), "cpu", export=False) for f in (BUNDLED / "clip", second)
     )
     size = first_encoder.preprocessing.size
 
     per_group = -(-sample // 2)
-    scenes = [s for n in (1, 2) for s in scoring.scenes_to_judge(per_group, things=n, held_out=False, seed=11)]
-    x, y = (np.concatenate(parts) for parts in zip(*_both(scenes, size, second_encoder, first_encoder), strict=True))
+    scenes = [s for n in (1, 2) for s in scoring.evaluation_scenes(per_group, things=n, held_out=False, seed=11)]
+    chunks = _embed(scenes, size, second_encoder, first_encoder)
+    x, y = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     fitted = bridge.fit("second tiny", "tiny", x, y)
     r = fitted.report
     print(
         f"bridge fitted on {r.pictures:,} scenes; of {r.held_out:,} held out: cosine {r.cosine:.3f}, recall@1 "
-        f"{r.recall_1:.3f}, recall@10 {r.recall_10:.3f}, norms off by {r.norm_error:.1%}",
+        f"{r.recall_1:.3f}, recall@10 {r.recall_10:.3f}, norm error {r.norm_error:.1%}",
         flush=True,
     )
 
-    facts = json.loads((BUNDLED / "decoder" / "clipkit.json").read_text())
+    config = json.loads((BUNDLED / "decoder" / "clipkit.json").read_text())
     pipeline = load_pipeline(BUNDLED / "decoder")
-    referee, side = judging.load(judge), pipeline.unet.config.sample_size * pipeline.movq_scale_factor
-    print(f"{'object accuracy':22} {'direct':>8} {'bridge':>8} {'share':>7}   {count} pictures a row and route")
+    judge_model, side = judge.load(judge_path), pipeline.unet.config.sample_size * pipeline.movq_scale_factor
+    print(f"{'object accuracy':22} {'direct':>8} {'bridge':>8} {'ratio':>7}   {count} images per row and route")
     singles = []
     for title, things, held_out in GROUPS:
-        judged = scoring.scenes_to_judge(count, things=things, held_out=held_out)
-        x, y = (
-            np.concatenate(parts) for parts in zip(*_both(judged, size, second_encoder, first_encoder), strict=True)
-        )
+        scenes = scoring.evaluation_scenes(count, things=things, held_out=held_out)
+        chunks = _embed(scenes, size, second_encoder, first_encoder)
+        x, y = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         scores = []
         for embeddings in (y, fitted.cross(x)):
-            made = scoring.sample(
-                pipeline, torch.from_numpy(embeddings), range(count), size=side, steps=denoising,
-                guidance=facts["guidance"],
-            )  # fmt: skip
-            row = scoring.judged(referee.look(made), judged)
-            scores.append(row.get("object", row.get("both")))
+            generated = scoring.sample(
+                pipeline,
+                torch.from_numpy(embeddings),
+                range(count),
+                size=side,
+                steps=denoising,
+                guidance=config["guidance"],
+            )
+            row = scoring.score_images(judge_model, generated, scenes)
+            scores.append(row["object"] if things == 1 else row["both"])
         print(_row(title, *scores), flush=True)
         if things == 1:
             singles.append(scores)
     direct, bridged = np.mean(singles, axis=0)
     print(_row("one thing, all", direct, bridged))
-    print(f"at least {AIM} of the direct route's object accuracy: {'yes' if bridged >= AIM * direct else 'no'}")
+    print(f"at least {TARGET} of the direct route's object accuracy: {'yes' if bridged >= TARGET * direct else 'no'}")
 
 
 def _row(title: str, direct: float, bridged: float) -> str:
     return f"{title:22} {direct:8.3f} {bridged:8.3f} {bridged / max(direct, 1e-9):7.3f}"
 
 
-def _both(scenes, size: int, *encoders):
-    """Chunks of the scenes' embeddings by each encoder, float32 (n, d), not normalised."""
+def _embed(scenes: Sequence[Scene], size: int, *encoders: Encoder) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield the scenes' embeddings by each encoder in chunks, float32 (n, d), not normalised."""
     from clipkit.training import scoring
 
     for start in range(0, len(scenes), 250):
-        painted = scoring.painted(scenes[start : start + 250], size)
-        yield tuple(encoder.encode_images(painted) for encoder in encoders)
+        images = scoring.paint_scenes(scenes[start : start + 250], size)
+        yield tuple(encoder.encode_images(images) for encoder in encoders)
 
 
 def _report(line: dict) -> None:

@@ -1,10 +1,10 @@
-"""Render the sprite sheet of the emoji world from the SVG drawings of Noto Emoji (Apache-2.0).
+"""Render the sprite sheet of the sample world from the SVG drawings of Noto Emoji (Apache-2.0).
 
     python scripts/make_sprites.py icons.json
 
-`icons.json` is the icon set of the npm package `@iconify-json/noto` (`npm pack @iconify-json/noto`); the names of the
-drawings are in `clipkit/bundled/world/world.json`. Writes `sprites.webp`, a grid of 128 px tiles in that file's order.
-Needs `pip install resvg_py`. Only needed when the world changes: the sheet is part of the repository.
+`icons.json` is the icon set of the npm package `@iconify-json/noto` (`npm pack @iconify-json/noto`). The names of the
+drawings are in `clipkit/bundled/world/world.json`; `sprites.webp` is a grid of 128 px tiles in the order of that file.
+Requires `pip install resvg_py`. Only needed when the world changes: the sheet is part of the repository.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ WORLD = Path(__file__).parent.parent / "clipkit" / "bundled" / "world"
 
 
 def main(icons_json: str) -> None:
+    """Render the sheet and write it into the package."""
     icons = json.loads(Path(icons_json).read_text())
     objects = json.loads((WORLD / "world.json").read_text())["objects"]
     sheet = Image.new("RGBA", (COLUMNS * TILE, -(-len(objects) // COLUMNS) * TILE))

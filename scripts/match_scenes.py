@@ -8,8 +8,9 @@ from itertools import islice
 import numpy as np
 
 from clipkit.models.loading import load_encoder
+from clipkit.samples.captions import caption, query, setting_alone
 from clipkit.samples.painting import paint
-from clipkit.samples.world import Scene, caption, compose, query, random_scene, setting_alone, settings, things
+from clipkit.samples.world import Scene, compose, random_scene, settings, things
 from clipkit.searching.unknown_words import confidence_factor
 from clipkit.vectors.unit import unit
 

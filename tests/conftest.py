@@ -70,8 +70,8 @@ def clipkit(
 
 @pytest.fixture(scope="session")
 def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the first 120 sample scenes as small JPEG files; tests must not change it."""
-    from clipkit.samples.library import write_samples
+    """The first 120 sample scenes as small JPEG files; tests must not change it."""
+    from clipkit.samples.photos import write_samples
 
     folder = tmp_path_factory.mktemp("scenes")
     write_samples(folder, 120, size=96)

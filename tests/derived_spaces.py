@@ -10,7 +10,8 @@ import numpy as np
 
 def random_space(folder: Path, *, dimension: int = 32, seed: int = 0) -> Path:
     """A small CLIP of random weights, as open_clip's checkpoint folder."""
-    from clipkit.training.clip import ClipRecipe, build, export
+    from clipkit.training.clip import ClipRecipe, build
+    from clipkit.training.clip_export import export
 
     recipe = ClipRecipe(embed_dim=dimension, image_size=32, vision_width=16, text_width=64, text_layers=1, seed=seed)
     export(build(recipe), recipe, folder)

@@ -19,7 +19,7 @@ from clipkit.searching.query import Query
 @click.option("--scenes", type=click.IntRange(20, 5000), default=400, show_default=True, help="How many pictures.")
 def demo(folder: Path | None, scenes: int) -> int:
     """Write sample scenes to FOLDER (a temporary one by default), index and search them, make what is missing."""
-    from clipkit.samples.library import MISSING, write_samples
+    from clipkit.samples.photos import ABSENT_THINGS, write_samples
 
     folder = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="clipkit-demo-"))
     photos, indexes = folder / "photos", folder / "indexes"
@@ -32,7 +32,7 @@ def demo(folder: Path | None, scenes: int) -> int:
         say(f"2. {summary(report)}")
         say("3. Searched:")
         example = next(iter(library.search("a dog", k=1))).path
-        away = MISSING[0]
+        away = ABSENT_THINGS[0]
         searches = (
             ("words", Query(text="a cat on the beach"), 'clipkit search "a cat on the beach"'),
             ("a picture", Query(like=(example,)), f"clipkit search --like {example.relative_to(folder)}"),

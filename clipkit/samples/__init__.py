@@ -1,1 +1,1 @@
-"""The sample world: scenes of emoji, their captions, their pictures, and the library of the demo."""
+"""The sample world: scenes of emoji, their captions, their renderings, and the photos that `clipkit demo` writes."""

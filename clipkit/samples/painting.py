@@ -1,4 +1,4 @@
-"""From a scene of the emoji world to pixels: sixteen backgrounds drawn with shapes, and sprites laid over them."""
+"""Render scenes of the sample world: one of sixteen backgrounds drawn with shapes, and sprites pasted over it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from clipkit.samples.world import WORLD, Scene, Setting
 TILE, COLUMNS = 128, 12
 RGB = tuple[int, int, int]
 
-
 Alteration = Callable[[int, Image.Image], Image.Image]
-"""A change to the sprite of the scene's n-th thing: square RGBA in, square RGBA of the same size out."""
+"""A function of a thing's number in the scene and its sprite, square RGBA, to a sprite of the same size and mode."""
 
 
 def paint(scene: Scene, size: int = 64, alter: Alteration | None = None) -> Image.Image:
-    """Return the picture of a scene: RGB, (size, size) pixels; the same for the same scene and size.
+    """Render a scene, deterministically, as an RGB image of (size, size) pixels.
 
-    `alter` changes each sprite before it is mirrored, turned and laid down.
+    `alter` is applied to each sprite before it is mirrored, rotated and pasted.
     """
     canvas = paint_setting(scene.setting, scene.seed, size)
     for number, placed in enumerate(scene.placed):
         side = max(4, round(placed.width * size))
-        sprite = sprite_of(placed.thing.index, _working_side(side))
+        sprite = sprite_of(placed.thing.index, _cached_side(side))
         if alter is not None:
             sprite = alter(number, sprite)
         if placed.mirrored:
@@ -40,15 +39,15 @@ def paint(scene: Scene, size: int = 64, alter: Alteration | None = None) -> Imag
 
 
 def paint_setting(setting: Setting, seed: int, size: int) -> Image.Image:
-    """The background alone, RGB, (size, size), drawn at twice the size and reduced, so that edges are smooth."""
+    """Render a background alone, RGB, (size, size), at twice the size and downsampled for smooth edges."""
     big = 2 * size
     image = Image.new("RGB", (big, big))
     _SETTINGS[setting.name](_Brush(image, random.Random(seed)))
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def _working_side(side: int) -> int:
-    """Rounded up to a multiple of 16 so that few sizes of a sprite are kept, never above the sheet's own."""
+def _cached_side(side: int) -> int:
+    """Round up to a multiple of 16, at most the sheet's tile size, so that few sizes of a sprite are cached."""
     return min(TILE, -(-side // 16) * 16)
 
 
@@ -59,13 +58,13 @@ def _sheet() -> Image.Image:
 
 @lru_cache(maxsize=1024)
 def sprite_of(index: int, side: int) -> Image.Image:
-    """Return the drawing of the thing with that index, RGBA, (side, side) pixels."""
+    """Return the sprite of a thing, RGBA, (side, side) pixels."""
     x, y = index % COLUMNS * TILE, index // COLUMNS * TILE
     return _sheet().crop((x, y, x + TILE, y + TILE)).resize((side, side), Image.Resampling.BOX)
 
 
 class _Brush:
-    """Draws in fractions of the side, with colours that vary a little from picture to picture."""
+    """Drawing primitives in fractions of the side, with colours that vary slightly from image to image."""
 
     def __init__(self, image: Image.Image, rng: random.Random) -> None:
         self.image, self.rng, self.side = image, rng, image.width
@@ -99,7 +98,7 @@ class _Brush:
         self.draw.line([(x * s, y * s) for x, y in points], self.colour(rgb), max(1, round(width * s)))
 
     def wave(self, level: float, height: float, rgb: RGB) -> None:
-        """Fills all below a wavy line."""
+        """Fill everything below a wavy line."""
         phase, turns = self.rng.uniform(0, 6.3), self.rng.uniform(0.8, 2.2)
         top = [(i / 24, level + height * math.sin(phase + turns * 6.3 * i / 24)) for i in range(25)]
         self.polygon([*top, (1, 1), (0, 1)], rgb)
@@ -268,7 +267,20 @@ def _rainbow(b: _Brush) -> None:
 
 
 _SETTINGS: dict[str, Callable[[_Brush], None]] = {
-    "beach": _beach, "ocean": _ocean, "forest": _forest, "desert": _desert, "snow": _snow, "meadow": _meadow,
-    "mountains": _mountains, "city": _city, "night": _night, "sunset": _sunset, "space": _space, "room": _room,
-    "street": _street, "rain": _rain, "party": _party, "rainbow": _rainbow,
-}  # fmt: skip
+    "beach": _beach,
+    "ocean": _ocean,
+    "forest": _forest,
+    "desert": _desert,
+    "snow": _snow,
+    "meadow": _meadow,
+    "mountains": _mountains,
+    "city": _city,
+    "night": _night,
+    "sunset": _sunset,
+    "space": _space,
+    "room": _room,
+    "street": _street,
+    "rain": _rain,
+    "party": _party,
+    "rainbow": _rainbow,
+}

@@ -1,1 +1,1 @@
-"""The recipes that made the bundled model: the emoji world, and a file for each network trained on it."""
+"""Recipes for the bundled model: a module for each network, and what they share (data, the training loop, scores)."""

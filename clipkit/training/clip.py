@@ -1,17 +1,16 @@
-"""Train the CLIP of the bundled space: open_clip's own `CLIP` and `ClipLoss` on painted scenes with captions.
+"""Train the CLIP of the bundled model: open_clip's `CLIP` and `ClipLoss` on painted scenes with captions.
 
-The whole recipe is this file: configuration, batches, the loop, the evaluation, and what is written. Every batch is
-made from the seed and the step's number, so a run that was killed and resumed sees what an undisturbed one sees.
+This file is the whole recipe: configuration, batches, training loop and evaluation. Each batch is determined by the
+seed and the step, so an interrupted and resumed run sees the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,20 +18,23 @@ import numpy as np
 import torch
 from open_clip import ClipLoss, SimpleTokenizer
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
 
+from clipkit.atomic import atomic_write
+from clipkit.samples.captions import caption, vocabulary
 from clipkit.samples.painting import paint
-from clipkit.samples.world import Scene, caption, concepts, scenes, twin, vocabulary
+from clipkit.samples.world import Scene, scenes, twin
 
 UNKNOWN_TOKEN = 1
-"""All tokens outside the world's vocabulary share this row, which is trained to say "some word I do not know"."""
-
-MEAN = STD = (0.5, 0.5, 0.5)
+"""The row shared by all tokens outside the vocabulary, trained to mean "an unknown word"."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """So many steps from this learning rate down; `twins`: the share of scenes with sides that come with their twin."""
+    """One learning-rate cycle of the training.
+
+    `twins` is the share of scenes with a left-right or above-below relation whose twin, with the sides swapped, is in
+    the same batch as a hard negative.
+    """
 
     steps: int
     learning_rate: float
@@ -41,12 +43,11 @@ class Part:
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """The hyperparameters. `steps` x `batch` painted scenes are seen, none of them twice.
+    """The hyperparameters. `steps` x `batch` scenes are painted, each seen once.
 
-    Contents are learned first. What is left and what right is then learned in a part of its own, since it is learned
-    only from pictures that differ in nothing else; it costs some of the contents. Averaging the weights at the end of
-    both parts keeps nearly all of each (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022);
-    `last_share` is what the last part counts.
+    The first part teaches content. Placement is learned only from pairs that differ in nothing else, so the second part
+    teaches it with twins, at some cost in content. Averaging the weights at the end of both parts keeps nearly all of
+    each (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022); `last_share` is the weight of the last.
     """
 
     parts: tuple[Part, ...] = (Part(1400, 1e-3, 0.15), Part(400, 4e-4, 1.0))
@@ -66,16 +67,16 @@ class ClipRecipe:
 
     @property
     def steps(self) -> int:
-        """Steps of all parts together."""
+        """The total number of steps."""
         return sum(part.steps for part in self.parts)
 
     def part_of(self, step: int) -> tuple[Part, int]:
-        """The part that a step belongs to, and its number within that part."""
+        """Return the part that a step belongs to, and its number within that part."""
         for part in self.parts:
             if step < part.steps:
                 return part, step
             step -= part.steps
-        raise IndexError("there is no such step")
+        raise IndexError("step is out of range")
 
     @property
     def model_config(self) -> dict:
@@ -98,35 +99,35 @@ class ClipRecipe:
 
 
 def build(recipe: ClipRecipe) -> CLIP:
-    """An untrained stock open_clip model."""
+    """Return an untrained stock open_clip model."""
     torch.manual_seed(recipe.seed)
     config = recipe.model_config
     return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
 
 def known_tokens(tokenizer: SimpleTokenizer) -> np.ndarray:
-    """Ids (sorted, int64) of the tokens that the world's words are made of, with start and end of text."""
+    """Return the sorted ids, int64, of the vocabulary's tokens and of start and end of text."""
     ids = {t for word in vocabulary() for t in tokenizer.encode(word)} | set(tokenizer.encode(","))
     return np.array(sorted(ids | {tokenizer.sot_token_id, tokenizer.eot_token_id}))
 
 
-class Captions:
-    """Token batches in which every token outside the vocabulary is `UNKNOWN_TOKEN`."""
+class CaptionTokenizer:
+    """Tokenises captions, replacing every token outside the vocabulary by `UNKNOWN_TOKEN`."""
 
     def __init__(self, recipe: ClipRecipe) -> None:
         self.tokenizer = SimpleTokenizer(context_length=recipe.context_length)
         self.known = known_tokens(self.tokenizer)
         self.recipe = recipe
 
-    def tokens(self, captions: list[str]) -> torch.Tensor:
-        """Token ids, int64 (n, context length)."""
+    def encode(self, captions: list[str]) -> torch.Tensor:
+        """Return token ids, int64 (n, context length)."""
         ids = self.tokenizer(captions)
         padding = ids == 0
         known = torch.isin(ids, torch.from_numpy(self.known))
         return torch.where(known | padding, ids, UNKNOWN_TOKEN).where(~padding, 0)
 
-    def with_unknown_words(self, tokens: torch.Tensor, rng: random.Random) -> torch.Tensor:
-        """Puts an unknown word before, or in place of, a random word of some captions."""
+    def insert_unknown_words(self, tokens: torch.Tensor, rng: random.Random) -> torch.Tensor:
+        """Insert an unknown word into some captions, before or in place of a random word."""
         tokens = tokens.clone()
         for row in tokens:
             if rng.random() >= self.recipe.unknown_word:
@@ -139,15 +140,15 @@ class Captions:
         return tokens
 
 
-def pixels(batch: list[Scene], size: int) -> torch.Tensor:
-    """Painted scenes, float32 (n, 3, size, size), normalised as the model wants them."""
+def paint_batch(batch: list[Scene], size: int) -> torch.Tensor:
+    """Render scenes as float32 (n, 3, size, size), normalised for the model."""
     array = np.stack([np.asarray(paint(scene, size)) for scene in batch])
     x = torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255
     return (x - 0.5) / 0.5
 
 
-def training_batch(recipe: ClipRecipe, captions: Captions, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch of a step: the same for the same recipe and step."""
+def training_batch(recipe: ClipRecipe, tokenizer: CaptionTokenizer, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and tokens of a step, determined by the recipe and the step."""
     rng = random.Random(f"clip {recipe.seed} {step}")
     batch: list[Scene] = []
     texts: list[str] = []
@@ -156,8 +157,8 @@ def training_batch(recipe: ClipRecipe, captions: Captions, step: int) -> tuple[t
         pair = [scene, twin(scene, rng)] if scene.relation and rng.random() < twins else [scene]
         batch += pair
         texts += [caption(s, rng, complete=False, place=len(pair) == 2) for s in pair]
-    batch, tokens = batch[: recipe.batch], captions.tokens(texts[: recipe.batch])
-    return pixels(batch, recipe.image_size), captions.with_unknown_words(tokens, rng)
+    batch, tokens = batch[: recipe.batch], tokenizer.encode(texts[: recipe.batch])
+    return paint_batch(batch, recipe.image_size), tokenizer.insert_unknown_words(tokens, rng)
 
 
 def train(
@@ -170,10 +171,11 @@ def train(
     evaluate_every: int = 200,
     compiled: bool = False,
 ) -> CLIP:
-    """Trains, or goes on from the checkpoint in `work`; returns the model in evaluation mode.
+    """Train, resuming from the checkpoint in `work` if it exists; return the model in evaluation mode.
 
-    `report` gets a dict for each step: step, steps, loss, seconds (of all sessions together), and scores now and then.
-    `compiled` compiles both towers first: a minute or more at the start, a fifth less for every step.
+    `report` is called after each step with a dict: step, steps, loss, seconds (over all sessions), and evaluation
+    scores every `evaluate_every` steps.
+    `compiled` compiles both towers first: a minute or more of start-up for steps that take a fifth less.
     """
     work.mkdir(parents=True, exist_ok=True)
     model = build(recipe).to(device, memory_format=torch.channels_last)
@@ -187,7 +189,7 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
-    captions, loss_of = Captions(recipe), ClipLoss()
+    tokenizer, loss_of = CaptionTokenizer(recipe), ClipLoss()
     if compiled:
         model.visual.compile()
         model.transformer.compile()
@@ -196,7 +198,7 @@ def train(
         started = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        images, tokens = training_batch(recipe, captions, step)
+        images, tokens = training_batch(recipe, tokenizer, step)
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             image = model.encode_image(images, normalize=True)
@@ -223,23 +225,27 @@ def train(
             _save(model.state_dict(), work / "first-part.pt")
     if len(recipe.parts) > 1:
         first = torch.load(work / "first-part.pt", map_location=device, weights_only=True)
-        model.load_state_dict(average(first, model.state_dict(), recipe.last_share))
+        model.load_state_dict(average_weights(first, model.state_dict(), recipe.last_share))
     return model.eval()
 
 
-def average(first: dict[str, torch.Tensor], last: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """Two models' weights, and batch statistics, averaged; `share` is what the last counts, counters are its own."""
+def average_weights(
+    first: dict[str, torch.Tensor], last: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Average the weights and batch statistics of two models; `share` is the weight of the last.
+
+    Counters are taken from the last.
+    """
     return {k: first[k].lerp(v, share) if v.is_floating_point() else v for k, v in last.items()}
 
 
 def _save(state: dict, path: Path) -> None:
-    """Replaces the file whole, so that a kill leaves the old checkpoint or the new one."""
-    torch.save(state, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
+    with atomic_write(path) as file:
+        torch.save(state, file)
 
 
 def learning_rate(recipe: ClipRecipe, step: int) -> float:
-    """In every part a linear warm-up, then half a cosine down to nothing."""
+    """Return the learning rate of a step: in each part a linear warm-up, then half a cosine down to 0."""
     part, step = recipe.part_of(step)
     warmup = min(recipe.warmup, part.steps // 4)
     if step < warmup:
@@ -252,22 +258,21 @@ def learning_rate(recipe: ClipRecipe, step: int) -> float:
 def evaluate(
     model: CLIP, recipe: ClipRecipe, *, count: int, seed: int, held_out: bool, device: str = "cpu"
 ) -> dict[str, float]:
-    """Text-to-image retrieval among `count` scenes that training never painted.
+    """Return recall@1 and recall@10 of text-to-image retrieval among `count` scenes unseen in training.
 
-    A picture is right for a caption if it shows the same things in the same setting; placement does not count.
-    Returns recall@1 and recall@10.
+    An image is relevant to a caption if it shows the same things in the same setting; placement does not count.
     """
     model.eval()
-    captions, rng = Captions(recipe), random.Random(seed)
+    tokenizer, rng = CaptionTokenizer(recipe), random.Random(seed)
     sample = list(islice(scenes(10_000_019 * (seed + 1), held_out=held_out), count))
     texts = [caption(scene, rng) for scene in sample]
     image = torch.cat(
         [
-            model.encode_image(pixels(sample[i : i + 100], recipe.image_size).to(device), normalize=True)
+            model.encode_image(paint_batch(sample[i : i + 100], recipe.image_size).to(device), normalize=True)
             for i in range(0, count, 100)
         ]
     )
-    text = model.encode_text(captions.tokens(texts).to(device), normalize=True)
+    text = model.encode_text(tokenizer.encode(texts).to(device), normalize=True)
     best = (text @ image.T).topk(10).indices.tolist()
     hits = [[sample[j].content == scene.content for j in row] for scene, row in zip(sample, best, strict=True)]
     return {"recall@1": float(np.mean([h[0] for h in hits])), "recall@10": float(np.mean([any(h) for h in hits]))}
@@ -275,12 +280,12 @@ def evaluate(
 
 @torch.inference_mode()
 def placement_accuracy(model: CLIP, recipe: ClipRecipe, *, count: int, seed: int, device: str = "cpu") -> float:
-    """How often a scene of two things side by side is nearer to its caption than to that with the sides swapped."""
+    """Return the share of scenes of two things side by side that prefer their caption to the one with sides swapped."""
     model.eval()
-    captions = Captions(recipe)
+    tokenizer = CaptionTokenizer(recipe)
     pairs = (s for s in scenes(10_000_019 * (seed + 1)) if len(s.placed) == 2 and s.relation in ("left", "right"))
     sample = list(islice(pairs, count))
-    image = model.encode_image(pixels(sample, recipe.image_size).to(device), normalize=True)
+    image = model.encode_image(paint_batch(sample, recipe.image_size).to(device), normalize=True)
     scores = []
     for swapped in (False, True):
         texts = []
@@ -288,43 +293,6 @@ def placement_accuracy(model: CLIP, recipe: ClipRecipe, *, count: int, seed: int
             first, second = (p.thing.name for p in scene.placed)
             side = {"left": "right", "right": "left"}[scene.relation] if swapped else scene.relation
             texts.append(f"{first} to the {side} of {second} {scene.setting.phrases[0]}")
-        text = model.encode_text(captions.tokens(texts).to(device), normalize=True)
+        text = model.encode_text(tokenizer.encode(texts).to(device), normalize=True)
         scores.append((image * text).sum(1))
     return float((scores[0] > scores[1]).float().mean())
-
-
-def export(model: CLIP, recipe: ClipRecipe, folder: Path) -> int:
-    """Writes `open_clip_config.json` and `open_clip_model.safetensors` (fp16); returns the number of token rows.
-
-    Of the token table only the trained rows are written, with their ids and the row of all unknown tokens;
-    `clipkit.models.checkpoint` spreads them over the full table when it loads.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    table = state.pop("token_embedding.weight")
-    known = torch.from_numpy(known_tokens(SimpleTokenizer()))
-    state["token_embedding.ids"] = known.to(torch.int32)
-    state["token_embedding.rows"] = table[known]
-    state["token_embedding.unknown"] = table[UNKNOWN_TOKEN]
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    config = {
-        "model_cfg": recipe.model_config,
-        "preprocess_cfg": {
-            "mean": list(MEAN),
-            "std": list(STD),
-            "interpolation": "bicubic",
-            "resize_mode": "squash",
-        },
-        "clipkit": {"vocabulary": sorted(vocabulary()), "concepts": concepts(), "recipe": asdict(recipe)},
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    return len(known)
-
-
-def add_to_config(folder: Path, **fields: object) -> None:
-    """Adds to what an exported `open_clip_config.json` says of clipkit's own."""
-    path = folder / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["clipkit"].update(fields)
-    path.write_text(json.dumps(config, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Find which sprite a picture shows by correlation alone: a measure of generated pictures with no network in it."""
+"""Recognise sprites by correlation alone: a measure of generated images without a neural network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import torch.nn.functional as F
 
 from clipkit.samples.painting import paint_setting, sprite_of
 from clipkit.samples.world import settings, things
-from clipkit.training.cache import as_input
+from clipkit.training.tensors import to_tensor
 
 SIZES = (27, 29, 32, 36, 40, 44)
-"""Widths of sprites in pictures of 64 px; in calm poses they are 29 or 40 px wide."""
+"""Widths of sprites in images of 64 px; in canonical poses they are 29 or 40 px wide."""
 
 
 @cache
 def _templates(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return, of all sprites and their mirror images, the outlines (2t, 1, size, size) and the drawings within them
-    (2t, 3, size, size), each of norm 1, the drawings orthogonal to the outlines."""
+    """Return templates of all t sprites and their mirror images, of norm 1.
+
+    Outlines are (2t, 1, size, size); the drawings within them, orthogonal to the outlines, are (2t, 3, size, size).
+    """
     sprites = np.stack([np.asarray(sprite_of(thing.index, size), np.float32) for thing in things()])
     pixels = torch.from_numpy(sprites).permute(0, 3, 1, 2)
     pixels = torch.cat([pixels, pixels.flip(3)])
@@ -35,25 +37,26 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _surroundings(index: int) -> torch.Tensor:
-    """Return the mean picture (3, 64, 64) of a setting without things."""
-    pictures = [np.asarray(paint_setting(settings()[index], seed, 64)) for seed in range(64)]
-    return as_input(np.stack(pictures)).mean(0)
+def _mean_background(index: int) -> torch.Tensor:
+    """Return the mean image (3, 64, 64) of a setting without things."""
+    images = [np.asarray(paint_setting(settings()[index], seed, 64)) for seed in range(64)]
+    return to_tensor(np.stack(images)).mean(0)
 
 
 @torch.inference_mode()
-def best_correlations(squares: np.ndarray, setting: Sequence[int], sizes: Sequence[int] = SIZES) -> np.ndarray:
-    """Return how well each thing's sprite fits each picture at its best place, size and mirroring, float32 (n, t).
+def best_correlations(images: np.ndarray, setting: Sequence[int], sizes: Sequence[int] = SIZES) -> np.ndarray:
+    """Return the correlation of each image with each sprite at its best place, size and mirroring, float32 (n, t).
 
-    `squares` are uint8 (n, 64, 64, 3), `setting` the index of the setting that each is to have. A fit is the multiple
-    correlation of what differs from the mean picture of that setting with the sprite's outline in any colour and the
-    drawing within it: the root of the share of the energy that these explain. It is normalised cross-correlation
-    (Lewis, "Fast normalized cross-correlation", 1995) for a sprite that covers part of a known background; a drawing in
-    inverted colours does not count.
+    `images` are uint8 (n, 64, 64, 3); `setting` holds the index of the requested setting of each.
+
+    The image minus the mean background of its setting is correlated with the sprite's outline in any colour and with
+    the drawing within it. The result is the multiple correlation: the square root of the share of energy that both
+    explain. This is normalised cross-correlation (Lewis, "Fast normalized cross-correlation", 1995) for a sprite that
+    covers part of a known background; a drawing in inverted colours does not count.
     """
     out = []
-    for square, index in zip(squares, setting, strict=True):
-        x = as_input(square[None])[0] - _surroundings(index)
+    for image, index in zip(images, setting, strict=True):
+        x = to_tensor(image[None])[0] - _mean_background(index)
         best = torch.zeros(len(things()))
         for size in sizes:
             outline, drawing = _templates(size)

@@ -1,4 +1,4 @@
-"""Train the diffusion decoder: from an image embedding and its sketch to a picture, for KandinskyV22Pipeline."""
+"""Train the diffusion decoder: from an image embedding and its sketch to an image, for KandinskyV22Pipeline."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from clipkit.generation.codec import PatchCodec
 from clipkit.generation.decoder import quiet_diffusers
 from clipkit.generation.sketch import Sketch
 from clipkit.generation.sketch_unet import NOISE_SCHEDULE, SketchUNet
-from clipkit.training.cache import as_input, draw
-from clipkit.training.conditioning import Conditions, Scale, chances
+from clipkit.training.conditioning_data import ConditioningEmbeddings, Standardiser, sampling_weights
 from clipkit.training.loop import Schedule, fit
+from clipkit.training.precomputed import take_rows
+from clipkit.training.tensors import to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderRecipe(Schedule):
     """The hyperparameters.
 
-    The sketch is frozen. The network predicts, at unit variance, what the linear estimate around it misses
-    (`SketchUNet`). `unconditional` of the pictures come without their embedding, for classifier-free guidance (Ho &
-    Salimans, 2022); `from_text` come with the embedding that a linear prior makes of the caption; `noise` is added to
-    embeddings as in the sketch's training, and the sketch of `softened` of the pictures is blurred, so that the network
-    does not take all of the sketch's detail for granted.
-
-    Timesteps are drawn logit-normally with mean `timestep_mean` and deviation `timestep_spread` (Esser et al., "Scaling
-    rectified flow transformers", ICML 2024). Pictures of two things are drawn `crowded` times as often as others.
+    The sketch is frozen. The network predicts the error of the linear estimate around the sketch, scaled to unit
+    variance (`SketchUNet`).
+    `unconditional`: the share of images without an embedding, for classifier-free guidance (Ho & Salimans, 2022).
+    `from_text`: the share of embeddings that the linear prior predicts from a caption.
+    `noise`: the standard deviation of noise added to the embeddings, relative to theirs.
+    `softened`: the share of sketches that are blurred, so that the network does not rely on all of their detail.
+    `timestep_mean`, `timestep_spread`: the logit-normal distribution of timesteps (Esser et al., "Scaling rectified
+    flow transformers", ICML 2024).
+    `crowded`: the sampling weight of images of two things.
     """
 
     steps: int = 2000
@@ -54,12 +56,12 @@ class DecoderRecipe(Schedule):
     timestep_spread: float = 1.2
     crowded: float = 1.5
 
-    def build(self, sketch: Sketch, scale: Scale) -> SketchUNet:
-        """Return an untrained UNet around a sketch of embeddings of that scale."""
+    def build(self, sketch: Sketch, standardiser: Standardiser) -> SketchUNet:
+        """Return an untrained UNet around a trained sketch; it standardises embeddings as `standardiser` does."""
         torch.manual_seed(self.seed)
         features, cells, _ = sketch.grid
         unet = SketchUNet(
-            encoder_hid_dim=len(scale.mean),
+            encoder_hid_dim=len(standardiser.mean),
             in_channels=3 * sketch.patch**2,
             sample_size=cells,
             latent_scale=self.latent_scale,
@@ -73,27 +75,27 @@ class DecoderRecipe(Schedule):
         )
         unet.sketch.load_state_dict(sketch.state_dict())
         unet.sketch.requires_grad_(False)
-        unet.embedding_mean.copy_(scale.mean)
-        unet.embedding_std.copy_(scale.std)
+        unet.embedding_mean.copy_(standardiser.mean)
+        unet.embedding_std.copy_(standardiser.std)
         return unet
 
     @property
     def sampler(self) -> DPMSolverMultistepScheduler:
-        """The sampler that ships with the decoder: DPM-Solver++ of second order (Lu et al., 2022)."""
+        """The sampler that ships with the decoder: second-order DPM-Solver++ (Lu et al., 2022)."""
         return DPMSolverMultistepScheduler(**NOISE_SCHEDULE)
 
 
-def codec_of(unet: SketchUNet) -> PatchCodec:
-    """The codec of the latents that the UNet takes."""
+def build_codec(unet: SketchUNet) -> PatchCodec:
+    """Return the codec for the UNet's latents."""
     codec = PatchCodec(latent_scale=unet.config.latent_scale, sample_size=unet.config.sample_size * unet.patch)
     codec.basis.copy_(unet.basis)
     return codec.to(unet.device)
 
 
-def pipeline(unet: SketchUNet, recipe: DecoderRecipe) -> KandinskyV22Pipeline:
-    """The stock pipeline around the parts."""
-    diffusers_logging.set_verbosity_error()  # it remarks that UNet and codec are not its own classes
-    return KandinskyV22Pipeline(unet=unet, scheduler=recipe.sampler, movq=codec_of(unet))
+def build_pipeline(unet: SketchUNet, recipe: DecoderRecipe) -> KandinskyV22Pipeline:
+    """Return the stock pipeline with the UNet, its codec and the recipe's sampler."""
+    diffusers_logging.set_verbosity_error()  # it warns that UNet and codec are not its own classes
+    return KandinskyV22Pipeline(unet=unet, scheduler=recipe.sampler, movq=build_codec(unet))
 
 
 def load_pipeline(folder: Path) -> KandinskyV22Pipeline:
@@ -103,29 +105,29 @@ def load_pipeline(folder: Path) -> KandinskyV22Pipeline:
 
 
 @torch.no_grad()
-def fit_residual(unet: SketchUNet, squares: np.ndarray, embeddings: torch.Tensor) -> None:
-    """Set the UNet's basis to the principal components of what the sketch leaves open of patches, and its deviations.
+def fit_residual(unet: SketchUNet, images: np.ndarray, embeddings: torch.Tensor) -> None:
+    """Set the UNet's basis to the principal components of the sketch's residual, and its standard deviations.
 
-    `squares` are pictures, uint8 (n, side, side, 3), with their embeddings (n, d).
+    The residual is measured on the patches of images, uint8 (n, side, side, 3), with embeddings (n, d).
     """
 
     def patches(latents: torch.Tensor) -> torch.Tensor:
         return latents.permute(0, 2, 3, 1).flatten(0, 2).double()
 
-    clean = codec_of(unet).encode(as_input(squares), return_dict=False)[0]
-    open_part = patches(clean - unet.sketched(embeddings))
-    _, directions = torch.linalg.eigh(open_part.T @ open_part / len(open_part))
-    directions = directions.flip(1)  # the largest first
+    clean = build_codec(unet).encode(to_tensor(images), return_dict=False)[0]
+    residual = patches(clean - unet.sketched(embeddings))
+    _, directions = torch.linalg.eigh(residual.T @ residual / len(residual))
+    directions = directions.flip(1)  # by descending variance
     unet.basis.copy_(directions.T.float() @ unet.basis)
-    unet.deviation.copy_((open_part @ directions).square().mean(0).sqrt().clamp_min(1e-2).float())
+    unet.deviation.copy_((residual @ directions).square().mean(0).sqrt().clamp_min(1e-2).float())
     unet.unconditional_deviation.copy_((patches(clean) @ directions).square().mean(0).sqrt().clamp_min(1e-2).float())
 
 
 def train(
     recipe: DecoderRecipe,
     sketch: Sketch,
-    squares: np.ndarray,
-    conditions: Conditions,
+    images: np.ndarray,
+    conditions: ConditioningEmbeddings,
     work: Path,
     *,
     parts: np.ndarray | None = None,
@@ -134,33 +136,37 @@ def train(
     evaluate: Callable[[SketchUNet], dict] | None = None,
     stop_at: int | None = None,
 ) -> SketchUNet:
-    """Train on pictures, uint8 (n, side, side, 3), with their conditions and `parts` (n, 3); resume from `work`."""
-    scale = conditions.scale
-    weights = torch.ones(len(squares)) if parts is None else chances(parts, recipe.crowded)
+    """Train on images, uint8 (n, side, side, 3), and their embeddings; resume from the checkpoint in `work`.
 
-    def drawn(count: int, rng: torch.Generator) -> tuple[np.ndarray, torch.Tensor]:
-        """Pictures, and their embeddings with noise."""
+    `parts` (n, 3): part ids padded with -1, for the sampling weights; uniform sampling if None.
+    """
+    std = conditions.standardiser.std
+    weights = torch.ones(len(images)) if parts is None else sampling_weights(parts, recipe.crowded)
+
+    def sample_batch(count: int, rng: torch.Generator) -> tuple[np.ndarray, torch.Tensor]:
+        """Return images and their embeddings with noise."""
         rows = torch.multinomial(weights, count, replacement=True, generator=rng)
-        embeddings = conditions.draw(rows, recipe.from_text, rng)
-        return draw(squares, rows), embeddings + recipe.noise * scale.std * torch.randn(embeddings.shape, generator=rng)
+        embeddings = conditions.sample(rows, recipe.from_text, rng)
+        noise = torch.randn(embeddings.shape, generator=rng)
+        return take_rows(images, rows), embeddings + recipe.noise * std * noise
 
-    unet = recipe.build(sketch, scale)
-    fit_residual(unet, *drawn(1024, torch.Generator().manual_seed(recipe.seed)))
-    codec = codec_of(unet)
-    # An error counts by its size in pixels, less steeply than its square: what is fine is seen, too.
+    unet = recipe.build(sketch, conditions.standardiser)
+    fit_residual(unet, *sample_batch(1024, torch.Generator().manual_seed(recipe.seed)))
+    codec = build_codec(unet)
+    # Weight errors by their size in pixels, not by its square, so that fine detail counts too.
     importance = (unet.deviation / unet.deviation.mean()).view(1, -1, 1, 1).to(device)
 
     def loss_of(model: SketchUNet, rng: torch.Generator) -> torch.Tensor:
-        pictures, embeddings = drawn(recipe.batch, rng)
-        clean = codec.encode(as_input(pictures), return_dict=False)[0].to(device)
-        chance = torch.rand(recipe.batch, 2, generator=rng).to(device)
-        embeddings = torch.where(chance[:, :1] < recipe.unconditional, 0.0, embeddings.to(device))
-        place = recipe.timestep_mean + recipe.timestep_spread * torch.randn(recipe.batch, generator=rng)
-        t = (place.sigmoid() * len(model.alphas_cumprod)).long().to(device)
+        batch, embeddings = sample_batch(recipe.batch, rng)
+        clean = codec.encode(to_tensor(batch), return_dict=False)[0].to(device)
+        uniform = torch.rand(recipe.batch, 2, generator=rng).to(device)
+        embeddings = torch.where(uniform[:, :1] < recipe.unconditional, 0.0, embeddings.to(device))
+        logits = recipe.timestep_mean + recipe.timestep_spread * torch.randn(recipe.batch, generator=rng)
+        t = (logits.sigmoid() * len(model.alphas_cumprod)).long().to(device)
         with torch.no_grad():
             mean, known, condition = model.condition(embeddings, clean.dtype)
             blurred = F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            mean = torch.where((chance[:, 1] < recipe.softened)[:, None, None, None], blurred, mean)
+            mean = torch.where((uniform[:, 1] < recipe.softened)[:, None, None, None], blurred, mean)
             signal, sigma = model.levels(t)
             noise = torch.randn(clean.shape, generator=rng).to(device)
             noisy, velocity = signal * clean + sigma * noise, signal * noise - sigma * clean

@@ -1,8 +1,8 @@
-"""Judge generated scenes by shape: which things a picture shows, where, and in what setting, or nothing recognisable.
+"""Classify generated scenes by shape: which things an image shows, where, and in which setting, or nothing at all.
 
-The judge shares nothing with the CLIP model that conditions the decoder. It sees things in grey, through random mixes
-of the colour channels, inverted and at changed contrast, so that colour cannot decide. About half of the sprites that
-it trains on have their shape destroyed (`scrambling.py`) and count as nothing, so that texture cannot decide either.
+The judge shares nothing with the CLIP model that conditions the decoder. It sees things in grey, through random
+mixtures of the colour channels, inverted and at random contrast, so that it cannot rely on colour. About half of its
+training sprites have their shape destroyed (`scrambling.py`) and are negatives, so that it cannot rely on texture.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from clipkit.samples.painting import paint, sprite_of
-from clipkit.samples.world import Scene, calmed, random_scene, settings, things
-from clipkit.training.cache import as_input
+from clipkit.samples.world import Scene, random_scene, settings, things
 from clipkit.training.loop import Schedule, fit
-from clipkit.training.scrambling import scrambled
+from clipkit.training.poses import in_canonical_poses
+from clipkit.training.scrambling import scramble
+from clipkit.training.tensors import to_tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRecipe(Schedule):
-    """The hyperparameters; every picture is painted for its step and seen once.
+    """The hyperparameters. Every training image is freshly painted and seen once.
 
-    `scrambled`: the share of scenes in which each sprite is scrambled with probability one half or, in half of those
-    scenes, always. `calm`: the share of scenes in calm poses. `unfinished` pictures of each batch are drawn from
-    pictures that show nothing, such as a barely trained decoder's, if there are any.
+    `scrambled`: the share of scenes with scrambled sprites; in half of these scenes all sprites are, in the others each
+    with probability one half.
+    `canonical`: the share of scenes in canonical poses.
+    `undertrained`: how many images of a batch are replaced by outputs of an undertrained decoder, if there are any.
     """
 
     steps: int = 2600
@@ -45,18 +47,19 @@ class JudgeRecipe(Schedule):
     ema: float = 0.99
     size: int = 64
     scrambled: float = 0.6
-    calm: float = 0.3
-    unfinished: int = 6
+    canonical: float = 0.3
+    undertrained: int = 6
     seed: int = 7777
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge sees in n pictures.
+    """The judge's predictions for n images, float32.
 
-    `things` float32 (n, number of things): the probability that each is there, recognisably. `places` float32 (n,
-    number of things, 2): where it would be, x and y as fractions of the side. `settings` float32 (n, number of
-    settings): logits. `features` float32 (n, d): the pooled features of both trunks, for Frechet distances.
+    `things` (n, number of things): the probability that each is recognisably present.
+    `places` (n, number of things, 2): where it would be, x and y as fractions of the side.
+    `settings` (n, number of settings): logits.
+    `features` (n, d): the pooled features of both trunks, for Frechet distances.
     """
 
     things: np.ndarray
@@ -69,7 +72,7 @@ class Verdict:
 
     @property
     def nothing(self) -> np.ndarray:
-        """Whether each picture shows nothing recognisable, bool (n,)."""
+        """Whether each image shows nothing recognisable, bool (n,)."""
         return self.things.max(1) < self.THRESHOLD
 
 
@@ -80,9 +83,9 @@ def _block(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Two plain convolutional networks: one sees shapes in grey, the other the setting in colour.
+    """Two plain convolutional networks: one recognises shapes in grey, the other the setting in colour.
 
-    The last map of the first, 8 x 8 cells, says of each thing whether and where it is.
+    The last feature map of the first, 8 x 8 cells, localises each thing.
     """
 
     def __init__(self) -> None:
@@ -105,9 +108,9 @@ class Judge(nn.Module):
     def forward(
         self, grey: torch.Tensor, colour: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return logits of things, places, settings and features as in `Verdict`.
+        """Return logits of things, places, logits of settings and features, shaped as in `Verdict`.
 
-        `grey` (n, 1, 64, 64) has mean 0 and deviation 1 in each picture; `colour` (n, 3, 64, 64) is in [-1, 1].
+        `grey` (n, 1, 64, 64) has mean 0 and standard deviation 1 per image; `colour` (n, 3, 64, 64) is in [-1, 1].
         """
         features = self.shape(grey)
         cells = self.cells(features)
@@ -120,15 +123,15 @@ class Judge(nn.Module):
         return cells.flatten(2).logsumexp(-1), places, self.setting(around), pooled
 
     @torch.inference_mode()
-    def look(self, squares: np.ndarray) -> Verdict:
-        """uint8 (n, 64, 64, 3) to what they show."""
+    def predict(self, images: np.ndarray) -> Verdict:
+        """Classify images, uint8 (n, 64, 64, 3)."""
         device = self.setting.weight.device
         parts = []
-        for i in range(0, len(squares), 250):
-            x = as_input(squares[i : i + 250]).to(device)
-            grey = standardised((x * torch.tensor(LUMINANCE, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True))
-            seen, places, setting, features = self(grey, x)
-            parts.append([out.cpu().numpy() for out in (seen.sigmoid(), places, setting, features)])
+        for i in range(0, len(images), 250):
+            x = to_tensor(images[i : i + 250]).to(device)
+            grey = standardise((x * torch.tensor(LUMINANCE, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True))
+            logits, places, setting, features = self(grey, x)
+            parts.append([out.cpu().numpy() for out in (logits.sigmoid(), places, setting, features)])
         return Verdict(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -136,102 +139,104 @@ def train(
     recipe: JudgeRecipe,
     work: Path,
     *,
-    unfinished: np.ndarray | None = None,
+    undertrained: np.ndarray | None = None,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
     stop_at: int | None = None,
 ) -> Judge:
-    """Train on freshly painted scenes; resume from `work`.
+    """Train on freshly painted scenes; resume from the checkpoint in `work`.
 
-    `unfinished`: pictures that show nothing recognisable, uint8 (n, 64, 64, 3).
+    `undertrained`: images that show nothing recognisable, uint8 (n, 64, 64, 3).
     """
     torch.manual_seed(recipe.seed)
     judge = Judge()
-    # A thing is rarely there: starting from that saves the first hundreds of steps.
+    # Each thing is rarely present: a low initial bias saves the first hundreds of steps.
     assert judge.cells.bias is not None
     nn.init.constant_(judge.cells.bias, -8.0)
 
     def loss_of(model: nn.Module, rng: torch.Generator) -> torch.Tensor:
         scenes_rng = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        batch = [examined(scenes_rng, recipe) for _ in range(recipe.batch)]
-        x = as_input(np.stack([square for square, _, _ in batch]))
-        present, places, setting = (t.to(device) for t in targets([(scene, whole) for _, scene, whole in batch]))
+        batch = [training_example(scenes_rng, recipe) for _ in range(recipe.batch)]
+        x = to_tensor(np.stack([image for image, _, _ in batch]))
+        present, places, setting = (t.to(device) for t in targets([(scene, intact) for _, scene, intact in batch]))
         known = torch.ones(len(batch), device=device)
-        if unfinished is not None and len(unfinished):
-            rows = torch.randint(len(unfinished), (recipe.unfinished,), generator=rng)
-            x[: len(rows)] = as_input(unfinished[rows.numpy()])
+        if undertrained is not None and len(undertrained):
+            rows = torch.randint(len(undertrained), (recipe.undertrained,), generator=rng)
+            x[: len(rows)] = to_tensor(undertrained[rows.numpy()])
             present[: len(rows)], known[: len(rows)] = 0, 0
-        logits, found, setting_logits, _ = model(grey_of(x, rng).to(device), degraded(x, rng).to(device))
-        seen = F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(1).mean()
-        distance = ((found - places).abs().sum(-1) * present).sum() / present.sum()
-        surroundings = F.cross_entropy(setting_logits, setting, reduction="none")
-        return seen + 2 * distance + (surroundings * known).sum() / known.sum()
+        logits, predicted, setting_logits, _ = model(augment_grey(x, rng).to(device), augment_colour(x, rng).to(device))
+        presence_loss = F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(1).mean()
+        place_loss = ((predicted - places).abs().sum(-1) * present).sum() / present.sum()
+        setting_loss = F.cross_entropy(setting_logits, setting, reduction="none")
+        return presence_loss + 2 * place_loss + (setting_loss * known).sum() / known.sum()
 
     fit(judge, recipe, loss_of, work / "judge.pt", device=device, report=report, stop_at=stop_at)
     return judge
 
 
-def examined(rng: random.Random, recipe: JudgeRecipe) -> tuple[np.ndarray, Scene, list[bool]]:
-    """Return a picture, uint8 (size, size, 3), its scene, and which of its things are whole."""
+def training_example(rng: random.Random, recipe: JudgeRecipe) -> tuple[np.ndarray, Scene, list[bool]]:
+    """Return an image, uint8 (size, size, 3), its scene, and which of its things are intact."""
     scene = random_scene(rng)
-    if rng.random() < recipe.calm:
-        scene = calmed(scene)
-    chance = 0.0
+    if rng.random() < recipe.canonical:
+        scene = in_canonical_poses(scene)
+    probability = 0.0
     if rng.random() < recipe.scrambled:
-        chance = rng.choice((0.5, 1.0))
-    whole = [rng.random() >= chance for _ in scene.placed]
+        probability = rng.choice((0.5, 1.0))
+    intact = [rng.random() >= probability for _ in scene.placed]
 
     def alter(number: int, sprite: Image.Image) -> Image.Image:
-        if whole[number]:
+        if intact[number]:
             return sprite
         other = sprite_of(rng.randrange(len(things())), sprite.width)
-        return scrambled(sprite, other, rng)
+        return scramble(sprite, other, rng)
 
-    return np.asarray(paint(scene, recipe.size, alter)), scene, whole
+    return np.asarray(paint(scene, recipe.size, alter)), scene, intact
 
 
 def targets(batch: list[tuple[Scene, list[bool]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What is true of scenes: whole things (n, t) 0 or 1, their places (n, t, 2), settings (n,)."""
+    """Return the labels of scenes: intact things, 0 or 1 (n, t), their places (n, t, 2), and settings (n,)."""
     present, places = torch.zeros(len(batch), len(things())), torch.zeros(len(batch), len(things()), 2)
-    for i, (scene, whole) in enumerate(batch):
-        for placed, there in zip(scene.placed, whole, strict=True):
-            present[i, placed.thing.index] = float(there)
+    for i, (scene, intact) in enumerate(batch):
+        for placed, is_intact in zip(scene.placed, intact, strict=True):
+            present[i, placed.thing.index] = float(is_intact)
             places[i, placed.thing.index] = torch.tensor([placed.x, placed.y])
     return present, places, torch.tensor([scene.setting.index for scene, _ in batch])
 
 
-def standardised(grey: torch.Tensor) -> torch.Tensor:
-    """Scale each picture (n, 1, h, w) to mean 0 and deviation 1."""
+def standardise(grey: torch.Tensor) -> torch.Tensor:
+    """Scale each image of (n, 1, h, w) to mean 0 and standard deviation 1."""
     mean, std = grey.mean((1, 2, 3), keepdim=True), grey.std((1, 2, 3), keepdim=True)
     return (grey - mean) / std.clamp_min(0.02)
 
 
-def grey_of(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Pictures (n, 3, h, w) in [-1, 1] to grey (n, 1, h, w): luminance or a random mix of the channels, some inverted,
-    at changed contrast, some blurred a little or noisy."""
+def augment_grey(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Convert images (n, 3, h, w) in [-1, 1] to augmented grey (n, 1, h, w).
+
+    Luminance or a random mixture of the channels; random gamma, inversion, blur and noise.
+    """
     n = len(x)
     mix = torch.rand(n, 3, 1, 1, generator=rng)
     mix = mix / mix.sum(1, keepdim=True)
-    plain = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
-    grey = (x * torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 0.5, plain, mix)).sum(1, keepdim=True)
+    luminance = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
+    grey = (x * torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 0.5, luminance, mix)).sum(1, keepdim=True)
     gamma = (0.5 * torch.randn(n, 1, 1, 1, generator=rng)).exp()
     grey = ((grey + 1) / 2).clamp(1e-4, 1) ** gamma * 2 - 1
     grey = torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 0.25, -grey, grey)
-    grey = standardised(_softened(grey, rng))
+    grey = standardise(_blur_some(grey, rng))
     return grey + torch.randn(grey.shape, generator=rng) * 0.3 * torch.rand(n, 1, 1, 1, generator=rng)
 
 
-def degraded(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Pictures tinted, some blurred, some noisy: (n, 3, h, w) in [-1, 1]."""
+def augment_colour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Augment images (n, 3, h, w) in [-1, 1] with random contrast, tint, blur and noise."""
     n = len(x)
     contrast = 1 + 0.3 * (torch.rand(n, 1, 1, 1, generator=rng) - 0.5)
     tint = 0.2 * (torch.rand(n, 3, 1, 1, generator=rng) - 0.5)
     noise = torch.randn(x.shape, generator=rng) * 0.12 * torch.rand(n, 1, 1, 1, generator=rng)
-    return (_softened(x, rng) * contrast + tint + noise).clamp(-1, 1)
+    return (_blur_some(x, rng) * contrast + tint + noise).clamp(-1, 1)
 
 
-def _softened(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Six in ten pictures blurred by a 3 x 3 mean, more or less."""
+def _blur_some(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Blend 60% of the images with their 3 x 3 mean, by a random amount."""
     n = len(x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     share = torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.6)
@@ -239,14 +244,14 @@ def _softened(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def save(judge: Judge, path: Path) -> None:
-    """Writes the weights as fp16 safetensors."""
+    """Write the weights as fp16 safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, path)
 
 
 def load(path: Path) -> Judge:
-    """The judge from its weights, in evaluation mode."""
+    """Load a judge from its weights, in evaluation mode."""
     judge = Judge()
     judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
     return judge.eval()

@@ -1,9 +1,10 @@
-"""The training loop that sketch, decoder, prior, upsampler and judge share: seeded, resumable, with an EMA."""
+"""The training loop of sketch, decoder, prior, upsampler and judge: seeded, resumable, with an EMA of the weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,17 +13,21 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from clipkit.atomic import atomic_write
+
 Model = TypeVar("Model", bound=nn.Module)
 
-SLOW = 0.4
-"""What `slow` parameters of `fit` learn at, as a share of the learning rate."""
+SLOW_FACTOR = 0.4
+"""The learning rate of `slow_parameters` in `fit`, relative to that of all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast. The learning rate warms up over `warmup` steps, stays, and falls to nothing over the
-    last `decay` share of the steps: a run can be made longer as long as that has not begun. `ema`: the decay of the
-    exponential moving average of the weights, which is what is evaluated and shipped; 0 for none.
+    """The hyperparameters that all recipes share.
+
+    The learning rate warms up over `warmup` steps, stays constant, and decays linearly to 0 over the last `decay` share
+    of the steps: a run can be extended until the decay begins. `ema` is the decay of the exponential moving average of
+    the weights, which is what is evaluated and shipped; 0 disables it.
     """
 
     steps: int
@@ -35,14 +40,14 @@ class Schedule:
     ema: float = 0.999
     seed: int = 0
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.learning_rate * min(1.0, (step + 1) / min(self.warmup, max(1, self.steps // 4)), falling)
 
 
 def generator(seed: int, step: int) -> torch.Generator:
-    """What a step's batch and noise are drawn from: the same in a resumed run as in an undisturbed one."""
+    """Return the generator of a step's batch and noise: the same in a resumed run as in an uninterrupted one."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
@@ -58,23 +63,25 @@ def fit(
     evaluate_every_s: float = 240,
     save_every_s: float = 60,
     stop_at: int | None = None,
-    slow: Iterable[nn.Parameter] = (),
+    slow_parameters: Iterable[nn.Parameter] = (),
 ) -> Model:
-    """Train `model`, or go on from `checkpoint`; return it in evaluation mode with the averaged weights.
+    """Train `model`, resuming from `checkpoint` if it exists; return it in evaluation mode with the averaged weights.
 
-    `loss_of(model, generator)` draws a batch and returns its loss, a scalar. `report` gets a dict a step: step, steps,
-    loss, seconds (of all sessions together), and what `evaluate` returned when it ran. `stop_at` ends this session
-    early, as a kill would, after saving. `slow` parameters learn at `SLOW` of the rate.
+    `loss_of(model, generator)` samples a batch and returns its scalar loss.
+    `report` is called after each step with a dict: step, steps, loss, seconds (over all sessions), and the result of
+    `evaluate` when it ran.
+    `stop_at` saves and ends the session after that many steps, as an interruption would.
+    `slow_parameters` are trained at `SLOW_FACTOR` times the learning rate.
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     model.to(device).to(memory_format=torch.channels_last)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    slower = {id(p) for p in slow}
+    slow = {id(p) for p in slow_parameters}
     groups = [
         {"params": group, "factor": factor}
         for factor, group in (
-            (1.0, [p for p in parameters if id(p) not in slower]),
-            (SLOW, [p for p in parameters if id(p) in slower]),
+            (1.0, [p for p in parameters if id(p) not in slow]),
+            (SLOW_FACTOR, [p for p in parameters if id(p) in slow]),
         )
         if group
     ]
@@ -95,9 +102,8 @@ def fit(
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
         if average is not None:
             state["average"] = average.state_dict()
-        # Replaced whole, so that a kill leaves the old checkpoint or the new one.
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
+        with atomic_write(checkpoint) as file:
+            torch.save(state, file)
 
     model.train()
     saved = evaluated = time.monotonic()
@@ -107,7 +113,7 @@ def fit(
     while step < end:
         started = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step) * group["factor"]
+            group["lr"] = schedule.learning_rate_at(step) * group["factor"]
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = loss_of(model, generator(schedule.seed, step))
         optimizer.zero_grad()
@@ -120,7 +126,7 @@ def fit(
         seconds += time.perf_counter() - started
         line = {"step": step, "steps": schedule.steps, "loss": loss.item(), "seconds": round(seconds, 1)}
         if evaluate is not None and time.monotonic() - evaluated > evaluate_every_s:
-            with averaged(model, average):
+            with averaged_weights(model, average):
                 line |= evaluate(model)
             evaluated = time.monotonic()
         report(line)
@@ -132,20 +138,17 @@ def fit(
     return model.eval()
 
 
-class averaged:
-    """For the length of a `with`, the model is in evaluation mode and has the averaged weights."""
-
-    def __init__(self, model: nn.Module, average: EMAModel | None) -> None:
-        self.model, self.average = model, average
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        self.model.eval()
-        if self.average is not None:
-            self.average.store(self.parameters)
-            self.average.copy_to(self.parameters)
-
-    def __exit__(self, *_: object) -> None:
-        if self.average is not None:
-            self.average.restore(self.parameters)
-        self.model.train()
+@contextmanager
+def averaged_weights(model: nn.Module, average: EMAModel | None) -> Iterator[None]:
+    """Put the model into evaluation mode with its averaged weights, and restore training afterwards."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+    if average is not None:
+        average.store(parameters)
+        average.copy_to(parameters)
+    try:
+        yield
+    finally:
+        if average is not None:
+            average.restore(parameters)
+        model.train()

@@ -1,9 +1,9 @@
-"""How good generated scenes are, in the eyes of the judge."""
+"""Score generated scenes with the judge, on captions and seeds that training never uses."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count as numbers
 from itertools import islice
 
@@ -12,19 +12,20 @@ import torch
 from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
+from clipkit.samples.captions import caption
 from clipkit.samples.painting import paint, sprite_of
-from clipkit.samples.world import Scene, caption, random_scene, things
+from clipkit.samples.world import Scene, random_scene, things
 from clipkit.training.judge import Judge, Verdict
-from clipkit.training.scrambling import scrambled
+from clipkit.training.scrambling import scramble
 from clipkit.vectors.unit import unit
 
 BATCH = 50
 
 
-def scenes_to_judge(count: int, *, things: int, held_out: bool, seed: int = 0) -> list[Scene]:
-    """Scenes of one or two things that no training ever painted."""
+def evaluation_scenes(count: int, *, things: int, held_out: bool, seed: int = 0) -> list[Scene]:
+    """Return scenes of one or two things that training never paints."""
 
-    def endless():
+    def endless() -> Iterator[Scene]:
         for number in numbers():
             scene = random_scene(random.Random(f"judged {seed} {number}"))
             if len(scene.placed) == things and scene.held_out == held_out:
@@ -33,24 +34,24 @@ def scenes_to_judge(count: int, *, things: int, held_out: bool, seed: int = 0) -
     return list(islice(endless(), count))
 
 
-def captions_of(scenes: Sequence[Scene], seed: int = 0) -> list[str]:
-    """A caption for each that names all things and the setting; for two things also where they are."""
+def evaluation_captions(scenes: Sequence[Scene], seed: int = 0) -> list[str]:
+    """Return a complete caption for each scene; for two things it also says where they are."""
     return [caption(s, random.Random(f"judged {seed} {i}"), place=len(s.placed) == 2) for i, s in enumerate(scenes)]
 
 
-def painted(scenes: Sequence[Scene], size: int = 64) -> np.ndarray:
-    """The true pictures, uint8 (n, size, size, 3)."""
+def paint_scenes(scenes: Sequence[Scene], size: int = 64) -> np.ndarray:
+    """Render scenes as uint8 (n, size, size, 3)."""
     return np.stack([np.asarray(paint(scene, size)) for scene in scenes])
 
 
-def scrambled_scenes(count: int, seed: int = 0) -> np.ndarray:
-    """Pictures, uint8 (n, 64, 64, 3), of scenes whose things all have their shape destroyed."""
+def paint_scrambled_scenes(count: int, seed: int = 0) -> np.ndarray:
+    """Render random scenes in which the shape of every thing is destroyed, uint8 (n, 64, 64, 3)."""
     out = []
     for number in range(count):
         rng = random.Random(f"scrambled {seed} {number}")
 
         def alter(_: int, sprite: Image.Image, rng: random.Random = rng) -> Image.Image:
-            return scrambled(sprite, sprite_of(rng.randrange(len(things())), sprite.width), rng)
+            return scramble(sprite, sprite_of(rng.randrange(len(things())), sprite.width), rng)
 
         out.append(np.asarray(paint(random_scene(rng), 64, alter)))
     return np.stack(out)
@@ -65,7 +66,7 @@ def sample(
     steps: int = 20,
     guidance: float = 1.0,
 ) -> np.ndarray:
-    """A picture for each embedding (n, d) from the seed beside it; uint8 (n, size, size, 3)."""
+    """Decode each embedding of (n, d) with its own seed; return uint8 (n, size, size, 3)."""
     pipeline.set_progress_bar_config(disable=True)
     out = []
     for i in range(0, len(embeddings), BATCH):
@@ -84,30 +85,33 @@ def sample(
     return np.concatenate(out)
 
 
-def judged(verdict: Verdict, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Shares of pictures that show what their scenes have.
+def score_verdict(verdict: Verdict, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Return the shares of images that show what their scenes contain.
 
-    For one thing: `object`, it is recognised, and surest of all. For two: `both` are recognised, and surest of all, and
-    `placed`, of those the share with the two on the right sides of each other. `background`: the setting is right.
+    `object` (one thing): it is recognised and the most probable.
+    `both` (two things): both are recognised and the two most probable.
+    `placed` (two things): among those, the two are on the correct sides of each other.
+    `background`: the setting is correct.
     `nothing`: nothing is recognised.
     """
     background = [v.argmax() == s.setting.index for v, s in zip(verdict.settings, scenes, strict=True)]
     scores = {"background": float(np.mean(background)), "nothing": float(verdict.nothing.mean())}
-    shown, placed = [], []
-    for likely, places, scene in zip(verdict.things, verdict.places, scenes, strict=True):
-        there = [p.thing.index for p in scene.placed]
-        surest = likely.argsort()[-len(there) :]
-        shown.append(set(surest) == set(there) and likely[surest].min() >= Verdict.THRESHOLD)
-        if shown[-1] and len(there) == 2:
+    recognised, placed = [], []
+    for probabilities, places, scene in zip(verdict.things, verdict.places, scenes, strict=True):
+        expected = [p.thing.index for p in scene.placed]
+        top = probabilities.argsort()[-len(expected) :]
+        recognised.append(set(top) == set(expected) and probabilities[top].min() >= Verdict.THRESHOLD)
+        if recognised[-1] and len(expected) == 2:
             axis, sign = {"left": (0, 1), "right": (0, -1), "above": (1, 1), "below": (1, -1)}[scene.relation]
-            placed.append(sign * (places[there[1]] - places[there[0]])[axis] > 0)
+            placed.append(sign * (places[expected[1]] - places[expected[0]])[axis] > 0)
+    share = float(np.mean(recognised))
     if len(scenes[0].placed) == 1:
-        return {"object": float(np.mean(shown))} | scores
-    return {"both": float(np.mean(shown)), "placed": float(np.mean(placed)) if placed else float("nan")} | scores
+        return {"object": share} | scores
+    return {"both": share, "placed": float(np.mean(placed)) if placed else float("nan")} | scores
 
 
-def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets of features (n, d) and (m, d), as normal distributions (Heusel et al., 2017)."""
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Frechet distance of features (n, d) and (m, d), assumed to be normal (Heusel et al., 2017)."""
     (mean_a, mean_b), (cov_a, cov_b) = (a.mean(0), b.mean(0)), (np.cov(a.T), np.cov(b.T))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
@@ -115,25 +119,25 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
 
 
-def spread(features: np.ndarray) -> float:
-    """Mean cosine distance between the features (n, d) of pictures: how much they differ."""
+def diversity(features: np.ndarray) -> float:
+    """Return the mean pairwise cosine distance of image features (n, d)."""
     directions = unit(features)
     similarity = directions @ directions.T
     return float(1 - similarity[np.triu_indices(len(features), 1)].mean())
 
 
-def grid(squares: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
-    """Pictures (n, size, size, 3) in rows, enlarged."""
-    n, size = squares.shape[:2]
+def image_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
+    """Lay images (n, size, size, 3) out in rows, enlarged by `scale`."""
+    n, size = images.shape[:2]
     rows = -(-n // columns)
     sheet = np.full((rows * (size + 2), columns * (size + 2), 3), 255, np.uint8)
-    for i, square in enumerate(squares):
+    for i, image in enumerate(images):
         y, x = (i // columns) * (size + 2), (i % columns) * (size + 2)
-        sheet[y : y + size, x : x + size] = square
-    image = Image.fromarray(sheet)
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
+        sheet[y : y + size, x : x + size] = image
+    grid = Image.fromarray(sheet)
+    return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.LANCZOS)
 
 
-def look(judge: Judge, squares: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
-    """`judged` of pictures (n, 64, 64, 3)."""
-    return judged(judge.look(squares), scenes)
+def score_images(judge: Judge, images: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Return `score_verdict` of the judge's verdict on images, uint8 (n, 64, 64, 3)."""
+    return score_verdict(judge.predict(images), scenes)

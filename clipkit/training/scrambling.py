@@ -1,4 +1,4 @@
-"""Destroy a sprite's shape and keep its colours and textures: what the judge must call nothing recognisable."""
+"""Destroy a sprite's shape but keep its colours and textures, as negatives for the judge."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from PIL import Image, ImageFilter
 Scramble = Callable[[Image.Image, Image.Image, random.Random], Image.Image]
 
 
-def scrambled(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Return the sprite with its shape destroyed in one of five ways, or in two of them one after the other.
+def scramble(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
+    """Destroy the sprite's shape by one of five transforms, or by two in sequence (30%).
 
-    `sprite` and `other`, another thing's sprite, are square RGBA pictures of one size.
+    `sprite` and `other`, the sprite of another thing, are square RGBA images of the same size.
     """
-    first, second = rng.sample(_WAYS, 2)
+    first, second = rng.sample(_SCRAMBLES, 2)
     sprite = first(sprite, other, rng)
     return second(sprite, other, rng) if rng.random() < 0.3 else sprite
 
 
 def _shuffle(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Cut it into 9 to 36 patches and exchange them; half of the time, fill the gaps and give it a random outline."""
+    """Cut into 9 to 36 patches and permute them; half of the time, fill the gaps and cut out a random outline."""
     pixels = np.array(sprite)
-    cuts = _cuts(sprite.width, rng.choice((3, 4, 5, 6)))
+    cuts = _grid_cells(sprite.width, rng.choice((3, 4, 5, 6)))
     order = cuts.copy()
     rng.shuffle(order)
     out = pixels.copy()
@@ -39,10 +39,10 @@ def _shuffle(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Ima
 
 
 def _swap(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Patch it together from its own and another thing's patches, each from anywhere."""
+    """Replace each patch by a random patch of this sprite or of the other."""
     sources = [np.array(sprite), np.array(other)]
     out = sources[0].copy()
-    for y, x, h, w in _cuts(sprite.width, rng.choice((3, 4, 5))):
+    for y, x, h, w in _grid_cells(sprite.width, rng.choice((3, 4, 5))):
         source = rng.choice(sources)
         v, u = (rng.randrange(sprite.width - k + 1) for k in (h, w))
         out[y : y + h, x : x + w] = source[v : v + h, u : u + w]
@@ -50,7 +50,7 @@ def _swap(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.
 
 
 def _warp(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Displace its pixels elastically, by up to half of its side."""
+    """Displace pixels elastically, by up to half of the side."""
     cells, strength = rng.choice((4, 5, 6)), rng.uniform(0.5, 0.9)
     generator = torch.Generator().manual_seed(rng.getrandbits(31))
     field = strength * torch.randn(1, 2, cells, cells, generator=generator)
@@ -62,12 +62,12 @@ def _warp(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.
 
 
 def _blur(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Blur it beyond recognition."""
+    """Blur beyond recognition."""
     return _premultiplied(sprite, ImageFilter.GaussianBlur(sprite.width * rng.uniform(0.11, 0.25)))
 
 
 def _patches(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """Leave only patches of its colours, with edges that are not its own, as an untrained decoder does."""
+    """Keep only colour patches, with the edges of the other sprite, like an undertrained decoder."""
     rough = _premultiplied(sprite, ImageFilter.GaussianBlur(sprite.width * rng.uniform(0.07, 0.12)))
     texture = np.array(other.convert("L"), np.float32)
     grain = np.array(rough, np.float32)
@@ -75,11 +75,11 @@ def _patches(sprite: Image.Image, other: Image.Image, rng: random.Random) -> Ima
     return _warp(Image.fromarray(grain.clip(0, 255).astype(np.uint8), "RGBA"), other, rng)
 
 
-_WAYS: list[Scramble] = [_shuffle, _swap, _warp, _blur, _patches]
+_SCRAMBLES: list[Scramble] = [_shuffle, _swap, _warp, _blur, _patches]
 
 
 def _premultiplied(sprite: Image.Image, image_filter: ImageFilter.Filter) -> Image.Image:
-    """Filter with colours weighted by opacity, so that what lies under transparent pixels does not bleed in."""
+    """Filter with premultiplied alpha, so that the colours of transparent pixels do not bleed in."""
     pixels = np.array(sprite, np.float32)
     alpha = pixels[..., 3:] / 255
     weighted = Image.fromarray(np.dstack([pixels[..., :3] * alpha, pixels[..., 3:]]).astype(np.uint8), "RGBA")
@@ -88,14 +88,14 @@ def _premultiplied(sprite: Image.Image, image_filter: ImageFilter.Filter) -> Ima
     return Image.fromarray(out.astype(np.uint8), "RGBA")
 
 
-def _cuts(side: int, parts: int) -> list[tuple[int, int, int, int]]:
-    """Equal patches (y, x, height, width) of a square."""
+def _grid_cells(side: int, parts: int) -> list[tuple[int, int, int, int]]:
+    """Return `parts` x `parts` equal patches of a square as (y, x, height, width)."""
     step = side // parts
     return [(y * step, x * step, step, step) for y in range(parts) for x in range(parts)]
 
 
 def _blob(side: int, rng: random.Random) -> np.ndarray:
-    """The opacity (side, side) of a smooth random patch."""
+    """Return a smooth random opacity mask, uint8 (side, side)."""
     generator = torch.Generator().manual_seed(rng.getrandbits(31))
     rough = torch.randn(1, 1, 4, 4, generator=generator) + 0.6
     smooth = F.interpolate(rough, size=(side, side), mode="bicubic", align_corners=True)[0, 0]

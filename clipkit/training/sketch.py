@@ -1,7 +1,7 @@
-"""Train the sketch: a perceptron from an image embedding to a small picture.
+"""Train the sketch: an MLP from an image embedding to a small image.
 
-Which thing is where is most of what it has to learn, and pixels teach that slowly. Where the parts of the pictures are
-known, its body learns to name them, and its drawing layers learn to draw what is named.
+Most of what it has to learn is which thing is where, and a pixel loss teaches that slowly. Where the parts of the
+images are annotated, its body is trained to classify them, and its drawing layers to draw the annotated parts.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipkit.generation.sketch import Sketch
-from clipkit.training.cache import as_input, draw
-from clipkit.training.conditioning import Conditions, chances
+from clipkit.training.conditioning_data import ConditioningEmbeddings, sampling_weights
 from clipkit.training.loop import Schedule, fit
+from clipkit.training.precomputed import take_rows
+from clipkit.training.tensors import to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class SketchRecipe(Schedule):
     """The hyperparameters.
 
-    Of each batch, `batch` pictures are drawn, and they and `named` more embeddings are named, half of these guesses
-    from captions without a picture. `crowded`: how often pictures of two things are drawn. `noise`: the deviation of
-    the noise added to embeddings, in units of theirs, against learning them by heart.
+    The drawing loss is computed on `batch` images; the classification loss on these and on `named` more embeddings,
+    half of them predicted from captions without an image.
+    `from_text`: the share of embeddings that are predicted from a caption.
+    `crowded`: the sampling weight of images of two things.
+    `noise`: the standard deviation of noise added to the standardised embeddings, against overfitting.
     """
 
     steps: int = 4500
@@ -45,7 +48,7 @@ class SketchRecipe(Schedule):
     features: int = 32
 
     def build(self, embedding_dim: int, side: int, groups: tuple[int, ...]) -> Sketch:
-        """Return an untrained sketch; its foreground starts mostly transparent, and its parts unlikely."""
+        """Return an untrained sketch whose foreground starts mostly transparent and whose parts start improbable."""
         torch.manual_seed(self.seed)
         details = self.details if groups else self.width
         sketch = Sketch(embedding_dim, side, groups=groups, width=self.width, details=details, features=self.features)
@@ -60,58 +63,60 @@ class SketchRecipe(Schedule):
 
 def train(
     recipe: SketchRecipe,
-    squares: np.ndarray,
-    conditions: Conditions,
+    images: np.ndarray,
+    conditions: ConditioningEmbeddings,
     parts: np.ndarray,
     groups: tuple[int, ...],
     work: Path,
     *,
-    more: tuple[np.ndarray, np.ndarray] | None = None,
+    extra: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
     report: Callable[[dict], None] = lambda line: None,
     stop_at: int | None = None,
 ) -> Sketch:
-    """Train on pictures, uint8 (n, side, side, 3), with their conditions; resume from `work`.
+    """Train on images, uint8 (n, side, side, 3), and their embeddings; resume from the checkpoint in `work`.
 
-    `parts` (n, 3): what each shows, numbers filled up with -1; `groups`: the sizes of their groups, none for unknown.
-    `more`: guessed embeddings (m, d) of captions without pictures, and their parts (m, 3). The sketch takes embeddings
-    that are scaled by `conditions.scale`.
+    `parts` (n, 3): the part ids of each image, padded with -1.
+    `groups`: the sizes of the groups of parts; empty if parts are not annotated.
+    `extra`: embeddings (m, d) predicted from captions without images, and their part ids (m, 3).
+    The sketch takes embeddings standardised by `conditions.standardiser`.
     """
-    sketch = recipe.build(conditions.own.shape[1], squares.shape[1], groups)
-    scale, weights, part_count = conditions.scale, chances(parts, recipe.crowded), sum(groups)
+    sketch = recipe.build(conditions.of_images.shape[1], images.shape[1], groups)
+    standardise, part_count = conditions.standardiser, sum(groups)
+    weights = sampling_weights(parts, recipe.crowded)
 
-    def pictured(count: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows, and their embeddings."""
+    def sample_images(count: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows and their standardised embeddings."""
         rows = torch.multinomial(weights, count, replacement=True, generator=rng)
-        return rows, scale(conditions.draw(rows, recipe.from_text, rng))
+        return rows, standardise(conditions.sample(rows, recipe.from_text, rng))
 
-    def to_name(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings and their parts: of pictures, and of captions without pictures where there are any."""
-        rows, x = pictured(recipe.named if more is None else recipe.named // 2, rng)
-        there = multi_hot(parts[rows.numpy()], part_count)
-        if more is None:
-            return x, there
-        picked = torch.randint(len(more[0]), (recipe.named // 2,), generator=rng)
-        x = torch.cat([x, scale(torch.from_numpy(draw(more[0], picked)).float())])
-        return x, torch.cat([there, multi_hot(draw(more[1], picked), part_count)])
+    def sample_labelled(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return embeddings and their labels for the classification loss alone."""
+        rows, x = sample_images(recipe.named if extra is None else recipe.named // 2, rng)
+        labels = multi_hot(parts[rows.numpy()], part_count)
+        if extra is None:
+            return x, labels
+        picked = torch.randint(len(extra[0]), (recipe.named // 2,), generator=rng)
+        x = torch.cat([x, standardise(torch.from_numpy(take_rows(extra[0], picked)).float())])
+        return x, torch.cat([labels, multi_hot(take_rows(extra[1], picked), part_count)])
 
     def loss_of(model: Sketch, rng: torch.Generator) -> torch.Tensor:
-        rows, x = pictured(recipe.batch, rng)
-        there = multi_hot(parts[rows.numpy()], part_count)
+        rows, x = sample_images(recipe.batch, rng)
+        labels = multi_hot(parts[rows.numpy()], part_count)
         if groups:
-            more_x, more_there = to_name(rng)
-            x, there = torch.cat([x, more_x]), torch.cat([there, more_there])
-        there = there.to(device)
+            more_x, more_labels = sample_labelled(rng)
+            x, labels = torch.cat([x, more_x]), torch.cat([labels, more_labels])
+        labels = labels.to(device)
         hidden = model.body((x + recipe.noise * torch.randn(x.shape, generator=rng)).to(device))
-        # The true parts are drawn: what is named wrongly must not be drawn as something else.
-        drawn = model.drawn(there[: len(rows)], model.details(hidden[: len(rows)]))
-        error = F.mse_loss(drawn, as_input(draw(squares, rows)).to(device))
+        # Draw the true parts: drawing the predicted ones would teach misclassified parts to look like others.
+        drawn = model.drawn(labels[: len(rows)], model.details(hidden[: len(rows)]))
+        error = F.mse_loss(drawn, to_tensor(take_rows(images, rows)).to(device))
         if model.names is None:
             return error
-        naming = F.binary_cross_entropy_with_logits(model.names(hidden), there, reduction="none").sum(1).mean()
-        return 10 * error + 0.3 * naming
+        classification = F.binary_cross_entropy_with_logits(model.names(hidden), labels, reduction="none")
+        return 10 * error + 0.3 * classification.sum(1).mean()
 
-    naming_layers = [*sketch.body.parameters(), *sketch.names.parameters()] if sketch.names is not None else []
+    classifier = [*sketch.body.parameters(), *sketch.names.parameters()] if sketch.names is not None else []
     fit(
         sketch,
         recipe,
@@ -120,13 +125,13 @@ def train(
         device=device,
         report=report,
         stop_at=stop_at,
-        slow=naming_layers,
+        slow_parameters=classifier,
     )
     return sketch
 
 
 def multi_hot(parts: np.ndarray, part_count: int) -> torch.Tensor:
-    """Return parts (n, k), filled up with -1, as zeros and ones (n, part_count)."""
+    """Convert part ids (n, k), padded with -1, to multi-hot float32 (n, part_count)."""
     out = torch.zeros(len(parts), part_count + 1)
     out.scatter_(1, torch.from_numpy(np.where(parts < 0, part_count, parts).astype(np.int64)), 1.0)
     return out[:, :-1]

@@ -1,4 +1,4 @@
-"""Train the upsampler on first stages as the decoder makes them, with the true pictures at 256 px."""
+"""Train the upsampler on 64 px outputs of the decoder, with the true images at 256 px as targets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
 from clipkit.generation.upsampler import Upsampler
-from clipkit.training.cache import as_input, draw
 from clipkit.training.loop import Schedule, fit
+from clipkit.training.precomputed import take_rows
+from clipkit.training.tensors import to_images, to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplerRecipe(Schedule):
-    """The hyperparameters. The loss is the absolute error of cuts of `cut` px of the small picture.
+    """The hyperparameters.
 
-    In half of the samples the small picture is the decoder's, in the others the true one, blurred and noisy to a random
-    degree, at most `degraded`. `unknown` of the embeddings are blanked.
+    The loss is the L1 error on random crops of `cut` x `cut` pixels of the small image. Half of the inputs are decoder
+    outputs, the others true images with random blur and noise of a standard deviation up to `degraded`. A share of
+    `unknown` embeddings are zeroed.
     """
 
     steps: int = 1500
@@ -42,7 +44,7 @@ class UpsamplerRecipe(Schedule):
 def train(
     recipe: UpsamplerRecipe,
     small: np.ndarray,
-    redrawn: np.ndarray,
+    decoded: np.ndarray,
     large: np.ndarray,
     embeddings: np.ndarray,
     work: Path,
@@ -51,10 +53,11 @@ def train(
     report: Callable[[dict], None] = lambda line: None,
     stop_at: int | None = None,
 ) -> Upsampler:
-    """Train on pictures and their embeddings (n, d); resume from `work`.
+    """Train on images and their embeddings (n, d); resume from the checkpoint in `work`.
 
-    `small` are the true pictures, uint8 (n, s, s, 3), `redrawn` the same as the decoder makes them, `large` the true
-    ones at (n, factor * s, factor * s, 3).
+    `small`: the true images, uint8 (n, s, s, 3).
+    `decoded`: the same images as the decoder renders them (`sdedit`).
+    `large`: the true images, uint8 (n, factor * s, factor * s, 3).
     """
     torch.manual_seed(recipe.seed)
     model = Upsampler(embeddings.shape[1], recipe.width, recipe.middle, recipe.blocks, recipe.factor)
@@ -66,36 +69,38 @@ def train(
     def loss_of(model: torch.nn.Module, rng: torch.Generator) -> torch.Tensor:
         rows = torch.randint(len(small), (recipe.batch,), generator=rng)
         y, x = (2 * torch.randint((small.shape[1] - side) // 2 + 1, (2,), generator=rng)).tolist()
-        true, made = (as_input(draw(a, rows)[:, y : y + side, x : x + side]) for a in (small, redrawn))
-        chance = torch.rand(len(rows), 2, generator=rng)
-        cut = torch.where((chance[:, 0] < 0.5)[:, None, None, None], made, _degraded(true, recipe.degraded, rng))
-        condition = torch.from_numpy(draw(embeddings, rows)).float()
-        condition = torch.where(chance[:, 1:] < recipe.unknown, 0.0, condition)
-        y, x, wide = y * factor, x * factor, side * factor
-        target = as_input(draw(large, rows)[:, y : y + wide, x : x + wide])
-        return F.l1_loss(model(cut.to(device), condition.to(device)), target.to(device))
+        true, output = (to_tensor(take_rows(a, rows)[:, y : y + side, x : x + side]) for a in (small, decoded))
+        uniform = torch.rand(len(rows), 2, generator=rng)
+        crop = torch.where((uniform[:, 0] < 0.5)[:, None, None, None], output, _degrade(true, recipe.degraded, rng))
+        condition = torch.from_numpy(take_rows(embeddings, rows)).float()
+        condition = torch.where(uniform[:, 1:] < recipe.unknown, 0.0, condition)
+        y, x, large_side = y * factor, x * factor, side * factor
+        target = to_tensor(take_rows(large, rows)[:, y : y + large_side, x : x + large_side])
+        return F.l1_loss(model(crop.to(device), condition.to(device)), target.to(device))
 
     fit(model, recipe, loss_of, work / "upsampler.pt", device=device, report=report, stop_at=stop_at)
     return model
 
 
-def _degraded(x: torch.Tensor, most: float, rng: torch.Generator) -> torch.Tensor:
+def _degrade(x: torch.Tensor, max_noise: float, rng: torch.Generator) -> torch.Tensor:
     n = len(x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = torch.lerp(x, blurred, 0.7 * torch.rand(n, 1, 1, 1, generator=rng))
-    return x + most * torch.rand(n, 1, 1, 1, generator=rng) * torch.randn(x.shape, generator=rng)
+    return x + max_noise * torch.rand(n, 1, 1, 1, generator=rng) * torch.randn(x.shape, generator=rng)
 
 
 @torch.inference_mode()
-def redraw(
-    pipeline: KandinskyV22Pipeline, squares: np.ndarray, embeddings: np.ndarray, *, steps: int = 20, last: int = 6
+def sdedit(
+    pipeline: KandinskyV22Pipeline, images: np.ndarray, embeddings: np.ndarray, *, steps: int = 20, last: int = 6
 ) -> np.ndarray:
-    """Return pictures, uint8 (n, s, s, 3), as the decoder would make them: noised part of the way, and denoised by the
-    last `last` of its `steps` steps (Meng et al., "SDEdit", ICLR 2022)."""
+    """Return images, uint8 (n, s, s, 3), as the decoder would render them.
+
+    They are noised part of the way and denoised by the last `last` of `steps` steps (Meng et al., "SDEdit", ICLR 2022).
+    """
     scheduler, unet, codec = pipeline.scheduler, pipeline.unet, pipeline.movq
     rng, out = torch.Generator().manual_seed(0), []
-    for i in range(0, len(squares), 50):
-        clean = codec.encode(as_input(squares[i : i + 50]).to(pipeline.device), return_dict=False)[0]
+    for i in range(0, len(images), 50):
+        clean = codec.encode(to_tensor(images[i : i + 50]).to(pipeline.device), return_dict=False)[0]
         condition = torch.from_numpy(embeddings[i : i + 50].astype(np.float32)).to(pipeline.device)
         scheduler.set_timesteps(steps)
         scheduler.set_begin_index(steps - last)
@@ -103,32 +108,27 @@ def redraw(
         latents = scheduler.add_noise(clean, torch.randn(clean.shape, generator=rng).to(clean), first[None])
         for t in scheduler.timesteps[steps - last :]:
             latents = scheduler.step(unet.velocity(latents, t, condition), t, latents).prev_sample
-        out.append(as_pixels(codec.decode(latents, return_dict=False)[0]))
+        out.append(to_images(codec.decode(latents, return_dict=False)[0]))
     return np.concatenate(out)
 
 
 @torch.inference_mode()
-def enlarge(model: Upsampler, squares: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    """uint8 (n, s, s, 3) with embeddings (n, d) to uint8 (n, factor * s, factor * s, 3)."""
+def upsample(model: Upsampler, images: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Upsample uint8 (n, s, s, 3) with embeddings (n, d) to uint8 (n, factor * s, factor * s, 3)."""
     parts = []
-    for i in range(0, len(squares), 25):
+    for i in range(0, len(images), 25):
         condition = torch.from_numpy(embeddings[i : i + 25].astype(np.float32))
-        parts.append(as_pixels(model(as_input(squares[i : i + 25]), condition)))
+        parts.append(to_images(model(to_tensor(images[i : i + 25]), condition)))
     return np.concatenate(parts)
 
 
-def lanczos(squares: np.ndarray, factor: int = 4) -> np.ndarray:
-    """What the upsampler is compared with: Lanczos resampling."""
-    size = squares.shape[1] * factor
-    return np.stack([np.asarray(Image.fromarray(s).resize((size, size), Image.Resampling.LANCZOS)) for s in squares])
+def upsample_lanczos(images: np.ndarray, factor: int = 4) -> np.ndarray:
+    """Upsample by Lanczos resampling, the baseline for the upsampler."""
+    size = images.shape[1] * factor
+    return np.stack([np.asarray(Image.fromarray(s).resize((size, size), Image.Resampling.LANCZOS)) for s in images])
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean peak signal-to-noise ratio in dB of pictures, uint8 (n, h, w, 3)."""
+    """Return the mean peak signal-to-noise ratio in dB of images, uint8 (n, h, w, 3)."""
     error = ((a.astype(np.float32) - b.astype(np.float32)) / 255) ** 2
     return float((-10 * np.log10(error.mean((1, 2, 3)).clip(1e-10))).mean())
-
-
-def as_pixels(x: torch.Tensor) -> np.ndarray:
-    """Pixels in [-1, 1], (n, 3, h, w), to uint8 (n, h, w, 3)."""
-    return x.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -170,7 +170,7 @@ def test_two_indexers_do_not_get_into_each_others_way(clipkit, scene_folder, tmp
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tmp_path):
-    from clipkit.samples.library import write_samples
+    from clipkit.samples.photos import write_samples
 
     write_samples(tmp_path / "many", 2000, size=32)
     command = [

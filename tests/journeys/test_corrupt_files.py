@@ -9,8 +9,8 @@ from pathlib import Path
 
 from images.make_files import bombs, encoded
 
-from clipkit.samples.library import sample_scenes
 from clipkit.samples.painting import paint
+from clipkit.samples.photos import sample_scenes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
 

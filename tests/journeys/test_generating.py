@@ -23,7 +23,7 @@ from clipkit.marks.reading import read_marks
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     """A library of 120 scenes without whales; tests work on copies of its folder."""
-    from clipkit.samples.library import write_samples
+    from clipkit.samples.photos import write_samples
 
     folder = tmp_path_factory.mktemp("generating")
     write_samples(folder / "photos", 120, size=96)

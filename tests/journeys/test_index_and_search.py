@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from clipkit.matching import Matcher
-from clipkit.samples.library import MISSING, sample_scenes
+from clipkit.samples.captions import caption
 from clipkit.samples.painting import paint
-from clipkit.samples.world import caption, scenes
+from clipkit.samples.photos import ABSENT_THINGS, sample_scenes
+from clipkit.samples.world import scenes
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_what_the_library_has_matches_and_what_it_lacks_does_not(clipkit, librar
     ]
     found = [clipkit("search", text).code == 0 for text in present]
     assert sum(found) >= 9
-    absent = [f"a {thing} {where}" for thing in MISSING for where in ("on the beach", "at night", "in the desert")]
+    absent = [
+        f"a {thing} {where}" for thing in ABSENT_THINGS for where in ("on the beach", "at night", "in the desert")
+    ]
     refused = [clipkit("search", text, "--generate", "never") for text in absent]
     assert sum(output.code == 1 for output in refused) >= 9
     for output in refused:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from clipkit import Library
-from clipkit.samples.library import write_samples
+from clipkit.samples.photos import write_samples
 
 KILLS = 22
 BATCH = 8

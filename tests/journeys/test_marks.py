@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from clipkit import Provenance, save_marked
-from clipkit.samples.library import sample_scenes
 from clipkit.samples.painting import paint
+from clipkit.samples.photos import sample_scenes
 from clipkit.samples.world import scenes
 
 

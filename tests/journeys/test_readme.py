@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipkit.samples.library import write_samples
+from clipkit.samples.photos import write_samples
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

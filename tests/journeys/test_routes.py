@@ -31,7 +31,7 @@ def spaces(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory, spaces) -> Path:
     """Indexes `small` and `turned` over 260 scenes; tests copy them."""
-    from clipkit.samples.library import write_samples
+    from clipkit.samples.photos import write_samples
 
     folder = tmp_path_factory.mktemp("routes")
     write_samples(folder / "photos", 260, size=64)

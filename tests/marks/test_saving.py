@@ -16,8 +16,8 @@ import clipkit
 from clipkit import ClipkitError, Provenance, save_marked, verify
 from clipkit.marks.reading import made_by
 from clipkit.marks.sourcetype import TRAINED
-from clipkit.samples.library import sample_scenes
 from clipkit.samples.painting import paint
+from clipkit.samples.photos import sample_scenes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG")
 HOW = Provenance('a "<cät>" & a 🚀\nin the snow', "tiny", 7, 20, 4.0, created_at="2026-01-02T03:04:05+00:00")

@@ -17,8 +17,9 @@ from clipkit.models.concepts import concept_vectors
 from clipkit.models.loading import load_encoder
 from clipkit.models.reference import ModelRef
 from clipkit.models.registry import BUNDLED
+from clipkit.samples.captions import caption
 from clipkit.samples.painting import paint
-from clipkit.samples.world import caption, scenes
+from clipkit.samples.world import scenes
 from clipkit.vectors.unit import unit
 
 

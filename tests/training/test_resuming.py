@@ -1,4 +1,4 @@
-"""Every stage that is killed and resumed has the loss curve of an undisturbed run."""
+"""Every training stage, interrupted and resumed, has the loss curve of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from clipkit.training import decoder, judge, prior, sketch, upsampler
-from clipkit.training.conditioning import Conditions
-from clipkit.training.pictures import EmojiWorld
+from clipkit.training.conditioning_data import ConditioningEmbeddings
+from clipkit.training.data_sources import PaintedScenes
 
 STEPS = 6
 
 
 @pytest.fixture(scope="module")
-def squares() -> np.ndarray:
-    world = EmojiWorld(40)
-    return np.stack([np.asarray(world.picture(i, 64)) for i in range(len(world))])
+def images() -> np.ndarray:
+    world = PaintedScenes(40)
+    return np.stack([np.asarray(world.image(i, 64)) for i in range(len(world))])
 
 
 @pytest.fixture(scope="module")
@@ -24,46 +24,46 @@ def embeddings() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(40, 32)).astype(np.float16)
 
 
-def run_sketch(work, squares, embeddings, **options):
+def run_sketch(work, images, embeddings, **options):
     recipe = sketch.SketchRecipe(steps=STEPS, batch=4, named=4, width=16, details=4, features=4)
     parts = np.array([[i % 5, 5 + i % 3, -1] for i in range(40)], np.int16)
-    more = (embeddings[:20], parts[:20])
-    return sketch.train(recipe, squares, conditions(embeddings), parts, (5, 3), work, more=more, **options)
+    extra = (embeddings[:20], parts[:20])
+    return sketch.train(recipe, images, conditions(embeddings), parts, (5, 3), work, extra=extra, **options)
 
 
-def run_sketch_without_parts(work, squares, embeddings, **options):
+def run_sketch_without_parts(work, images, embeddings, **options):
     recipe = sketch.SketchRecipe(steps=STEPS, batch=4, width=16, features=4)
-    return sketch.train(recipe, squares, conditions(embeddings), np.full((40, 3), -1, np.int16), (), work, **options)
+    return sketch.train(recipe, images, conditions(embeddings), np.full((40, 3), -1, np.int16), (), work, **options)
 
 
-def run_decoder(work, squares, embeddings, **options):
+def run_decoder(work, images, embeddings, **options):
     drawn = sketch.SketchRecipe(width=16, features=4).build(32, 64, ())
     recipe = decoder.DecoderRecipe(steps=STEPS, batch=4, channels=(32, 32))
-    return decoder.train(recipe, drawn, squares, conditions(embeddings), work, **options)
+    return decoder.train(recipe, drawn, images, conditions(embeddings), work, **options)
 
 
-def conditions(embeddings) -> Conditions:
-    return Conditions(embeddings, np.stack([embeddings[::-1], embeddings + 1], 1))
+def conditions(embeddings) -> ConditioningEmbeddings:
+    return ConditioningEmbeddings(embeddings, np.stack([embeddings[::-1], embeddings + 1], 1))
 
 
-def run_perceptron(work, squares, embeddings, **options):
+def run_perceptron(work, images, embeddings, **options):
     recipe = prior.MlpPriorRecipe(steps=STEPS, batch=8, width=32)
     return prior.train_mlp(recipe, embeddings[::-1].copy(), embeddings, work, **options)
 
 
-def run_diffusion_prior(work, squares, embeddings, **options):
+def run_diffusion_prior(work, images, embeddings, **options):
     recipe = prior.DiffusionPriorRecipe(steps=STEPS, batch=8, heads=1, layers=1)
     return prior.train_diffusion(recipe, embeddings[::-1].copy(), embeddings, work, **options)
 
 
-def run_upsampler(work, squares, embeddings, **options):
+def run_upsampler(work, images, embeddings, **options):
     recipe = upsampler.UpsamplerRecipe(steps=STEPS, batch=2, width=8, middle=8, blocks=1, factor=2, cut=24)
-    small = squares[:, ::2, ::2]
-    return upsampler.train(recipe, small, small[..., ::-1], squares, embeddings, work, **options)
+    small = images[:, ::2, ::2]
+    return upsampler.train(recipe, small, small[..., ::-1], images, embeddings, work, **options)
 
 
-def run_judge(work, squares, embeddings, **options):
-    return judge.train(judge.JudgeRecipe(steps=STEPS, batch=8), work, unfinished=squares[:9], **options)
+def run_judge(work, images, embeddings, **options):
+    return judge.train(judge.JudgeRecipe(steps=STEPS, batch=8), work, undertrained=images[:9], **options)
 
 
 RUNS = [
@@ -78,23 +78,23 @@ RUNS = [
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_killed_and_resumed_it_learns_the_same(run, tmp_path, squares, embeddings):
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path, images, embeddings):
     whole, first, second = [], [], []
-    undisturbed = run(tmp_path / "whole", squares, embeddings, report=whole.append)
-    run(tmp_path / "torn", squares, embeddings, report=first.append, stop_at=3)
-    resumed = run(tmp_path / "torn", squares, embeddings, report=second.append)
+    uninterrupted = run(tmp_path / "whole", images, embeddings, report=whole.append)
+    run(tmp_path / "interrupted", images, embeddings, report=first.append, stop_at=3)
+    resumed = run(tmp_path / "interrupted", images, embeddings, report=second.append)
     losses = [line["loss"] for line in whole]
     assert len(losses) == STEPS and len(first) == 3
     assert [line["loss"] for line in first + second] == pytest.approx(losses, rel=1e-5)
     assert len(set(losses)) == STEPS
-    for key, value in undisturbed.state_dict().items():
+    for key, value in uninterrupted.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
     assert second[-1]["seconds"] >= first[-1]["seconds"]
 
 
-def test_a_finished_run_says_what_it_took(tmp_path, squares, embeddings):
+def test_a_finished_run_reports_its_seconds_again(tmp_path, images, embeddings):
     lines: list[dict] = []
-    run_judge(tmp_path, squares, embeddings, report=lines.append)
+    run_judge(tmp_path, images, embeddings, report=lines.append)
     again: list[dict] = []
-    run_judge(tmp_path, squares, embeddings, report=again.append)
+    run_judge(tmp_path, images, embeddings, report=again.append)
     assert again[0]["step"] == STEPS and again[0]["seconds"] == lines[-1]["seconds"]

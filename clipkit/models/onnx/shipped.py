@@ -95,7 +95,7 @@ def _weights(folder: Path, vocab_size: int) -> dict[str, np.ndarray]:
 def write_graphs(folder: Path) -> float:
     """Write both graphs beside a checkpoint that `clipkit.training.clip` saved; return their agreement with torch.
 
-    Raises ClipkitError if the agreement is too low.
+    `folder` holds a model as `clipkit.training.clip_export` saves it. Raises ClipkitError if the vectors do not agree.
     """
     from clipkit.models.onnx.export import MINIMUM_COSINE, compare
     from clipkit.models.onnx.graphs import compact_tokens
