@@ -26,7 +26,7 @@ class ModelCoverage:
         return self.embedded / self.pictures if self.pictures else 1.0
 
     def to_json(self) -> dict:
-        """Plain data, as `clipkit spaces list --json` prints it."""
+        """Plain data, as `clipkit models list --json` has it."""
         return asdict(self)
 
 

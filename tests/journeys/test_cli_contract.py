@@ -12,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HEAVY = {"torch", "open_clip", "diffusers", "faiss", "onnxruntime", "transformers", "pyarrow"}
+HEAVY = {
+    "torch",
+    "open_clip",
+    "diffusers",
+    "faiss",
+    "onnxruntime",
+    "transformers",
+    "pyarrow",
+    "numpy",
+    "sqlite3",
+    "PIL",
+    "rich",
+}
 
 
 @pytest.mark.parametrize("code", ["import clipkit", "from clipkit.cli.main import main; main(['--help'])"])
@@ -20,6 +32,36 @@ def test_importing_and_helping_load_nothing_heavy(code):
     script = f"import sys; {code}; print('LOADED', sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+SECTIONS = {
+    "Library": ["index", "info", "failures", "check", "remove", "export"],
+    "Search": ["search", "demo"],
+    "Pictures": ["generate", "generated", "verify"],
+    "Models": ["models", "decoders", "bridge"],
+}
+
+
+def test_help_lists_every_command_under_a_heading(clipkit):
+    from clipkit.cli.main import commands
+
+    listed: dict[str, list[str]] = {}
+    for line in clipkit("--help").out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = listed.setdefault(line[:-1], [])
+        elif line.startswith("  ") and not line.startswith("   ") and listed:
+            names.append(line.split()[0])
+    del listed["Options"]
+    assert listed == SECTIONS
+    assert sorted(name for names in listed.values() for name in names) == sorted(commands.commands)
+
+
+@pytest.mark.parametrize("group", [(), ("models",), ("decoders",), ("bridge",), ("generated",)], ids=str)
+def test_the_short_help_of_every_command_fits_on_its_line(clipkit, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    usage, *lines = clipkit(*group, "--help").out.splitlines()
+    assert usage.startswith("Usage: ")
+    assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
 
 
 BAD = {

@@ -51,7 +51,7 @@ def test_verify_reports_each_mark_and_exits_as_grep_does(clipkit, made, scene_fo
     output = clipkit("verify", made, photo)
     assert output.code == 0 and output.err == ""
     lines = output.out.splitlines()
-    assert lines[0] == f"made by a model  {made}" and lines[-1] == f"no such mark     {photo}"
+    assert lines[0] == f"AI-generated {made}" and lines[-1] == f"no mark      {photo}"
     assert any("trainedAlgorithmicMedia" in line for line in lines) and any("watermark" in line for line in lines)
     row = json.loads(clipkit("verify", made, "--json").out)[0]
     assert row["provenance"]["seed"] == 1 and row["watermark"]["found"] and row["c2pa"] is None

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.cli.printing import as_line, shown
+from clipkit.cli.printing import path_line, printable
 
 NAMES = [
     "a\x1b]0;owned\x07\x1b[2J.jpg",
@@ -146,7 +146,7 @@ def test_a_dangling_link_is_no_root(clipkit, tmp_path):
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec=None), max_size=20))
 def test_what_is_shown_is_one_line_without_control_characters(text):
-    line = shown(text)
+    line = printable(text)
     line.encode()  # no surrogate is left
     assert line.splitlines() in ([line], [])
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in line)
@@ -156,4 +156,4 @@ def test_what_is_shown_is_one_line_without_control_characters(text):
 
 def test_bytes_that_are_no_text_stay_in_a_list_for_programs():
     path = Path(os.fsdecode(b"/p/\xff\x1b.jpg"))
-    assert as_line(path) == b"/p/\xff\\x1b.jpg\n" and shown(path) == r"/p/\udcff\x1b.jpg"
+    assert path_line(path) == b"/p/\xff\\x1b.jpg\n" and printable(path) == r"/p/\udcff\x1b.jpg"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models.hub_server import Hub
 from real_models import RealModels
-from spaces.hub_server import Hub
 
 from clipkit import Library
 from clipkit.models.concepts import CHUNK

@@ -54,7 +54,7 @@ def test_a_picture_and_something_to_avoid(library: Path, scene_folder: Path):
 def test_words_in_a_real_architecture(tmp_path: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """ViT-B-32 with QuickGELU as open_clip saves it, made small, from the first search in a process on."""
     import open_clip
-    from spaces.test_onnx import make_checkpoint
+    from models.test_onnx import make_checkpoint
 
     config = open_clip.get_model_config("ViT-B-32-quickgelu")
     config["embed_dim"] = 64

@@ -263,7 +263,7 @@ def test_the_hub_goes_by_its_variables(monkeypatch, tmp_path):
 
 def test_the_command(hub, clipkit, monkeypatch):
     shown = clipkit("models", "pull")
-    assert shown.code == 0 and "hashes right" in shown.out and RECOMMENDED in shown.out
+    assert shown.code == 0 and "checksums match" in shown.out and RECOMMENDED in shown.out
     assert "on disk" in clipkit("models", "show", RECOMMENDED).out
     hub.broken = True
     failed = clipkit("models", "pull", SIGLIP2)

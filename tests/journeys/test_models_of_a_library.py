@@ -1,4 +1,4 @@
-"""Several spaces in one library: added, filled, searched, chosen, removed, and killed in between."""
+"""Several models in one library: added, brought up to date, searched, made the default, removed, killed meanwhile."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def answer(output) -> dict:
     return json.loads(output.out)
 
 
+def held(clipkit) -> dict[str, tuple]:
+    """Model -> dimension, embedded, pictures, default: the models of the library, as `models list --json` has them."""
+    keys = ("dimension", "embedded", "pictures", "default")
+    listed = answer(clipkit("models", "list", "--json"))
+    return {row["id"]: tuple(row["library"][key] for key in keys) for row in listed if row["library"]}
+
+
 def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, library, other):
     before = rows(library, "tiny")
     alone = answer(clipkit("search", "a cat on the beach", "--json"))
@@ -73,7 +80,7 @@ def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, l
     assert all(a[2] != b[2] for a, b in zip(rows(library, other), before, strict=True))
     again = answer(clipkit("search", "a cat on the beach", "--json"))
     assert (again["space"], again["hits"]) == ("tiny", alone["hits"])
-    there = answer(clipkit("search", "a cat on the beach", "--space", other, "--json"))
+    there = answer(clipkit("search", "a cat on the beach", "--model", other, "--json"))
     assert there["space"] == other and there["hits"][0]["score"] != alone["hits"][0]["score"]
     info = answer(clipkit("info", "--json"))
     assert info["spaces"] == {"tiny": 120, other: 120} and info["pictures"] == 120
@@ -98,9 +105,9 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
     searched = answer(clipkit("search", "a dog", "--json", "-k", "500"))
     assert len(searched["hits"]) == 121 and "searched 121 of 122 pictures (99%)" in searched["notes"][0]
     assert "searched 121 of 122" in clipkit("search", "a dog").err
-    assert "searched" not in "".join(answer(clipkit("search", "a dog", "--space", other, "--json"))["notes"])
+    assert "searched" not in "".join(answer(clipkit("search", "a dog", "--model", other, "--json"))["notes"])
     shutil.copytree(tmp_path / "indexes", tmp_path / "copy")
-    assert clipkit("spaces", "remove", other, "--indexes", tmp_path / "copy").code == 0
+    assert clipkit("models", "remove", other, "--indexes", tmp_path / "copy").code == 0
     left = answer(clipkit("search", "a dog", "--json", "--indexes", tmp_path / "copy"))
     assert "searched 121 of 122" in left["notes"][0], "also where it is the only space again"
     assert "Embedded in tiny, " in clipkit("index").out
@@ -109,15 +116,16 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
 
 def test_the_default_can_be_another(clipkit, library, other):
     clipkit("index", "--model", other)
-    listed = answer(clipkit("spaces", "list", "--json"))
-    assert [(s["space"], s["embedded"], s["pictures"], s["default"]) for s in listed] == [
-        ("tiny", 120, 120, True),
-        (other, 120, 120, False),
-    ]
-    assert clipkit("spaces", "default", other).code == 0
+    assert held(clipkit) == {"tiny": (256, 120, 120, True), other: (256, 120, 120, False)}
+    assert clipkit("models", "use", other).code == 0
     assert answer(clipkit("search", "a dog", "--json"))["space"] == other
-    assert clipkit("spaces", "list").out.splitlines()[0].startswith(other)
-    assert answer(clipkit("export", library.parent / "out", "--space", "tiny", "--json"))["space"] == "tiny"
+    assert held(clipkit) == {"tiny": (256, 120, 120, False), other: (256, 120, 120, True)}
+    lines = clipkit("models", "list").out.splitlines()
+    library_lines = lines[lines.index("Library 'default':") + 1 :]
+    assert [line.split()[0] for line in library_lines] == [other, "tiny"]
+    assert [line.endswith("120 of 120 pictures") for line in library_lines] == [False, True]
+    assert library_lines[0].endswith("120 of 120 pictures  default")
+    assert answer(clipkit("export", library.parent / "out", "--model", "tiny", "--json"))["space"] == "tiny"
 
 
 def test_removing_a_space(clipkit, library, other):
@@ -126,24 +134,24 @@ def test_removing_a_space(clipkit, library, other):
     with Library.open(library) as opened:
         folder = opened.vectors_folder(other)
     assert folder.is_dir()
-    output = clipkit("spaces", "remove", other)
+    output = clipkit("models", "remove", other)
     assert output.code == 0 and output.out.startswith("120 embeddings")
     assert not folder.exists() and rows(library, other) == [] and rows(library, "tiny") == before
     assert list(answer(clipkit("info", "--json"))["spaces"]) == ["tiny"]
     assert clipkit("check").code == 0
     back = answer(clipkit("index", "--model", other, "--json"))
     assert back["embedded"] == 120
-    assert clipkit("spaces", "remove", "tiny").code == 0, "the first may go, the next takes its place"
+    assert clipkit("models", "remove", "tiny").code == 0, "the first may go, the next takes its place"
     assert answer(clipkit("search", "a dog", "--json"))["space"] == other
 
 
 def test_what_cannot_be_done_is_one_line(clipkit, library, other):
     for arguments, hint in (
-        (("spaces", "remove", "tiny"), "only space"),
-        (("spaces", "remove", other), "has no space"),
-        (("spaces", "default", other), f"clipkit index --model {other}"),
-        (("search", "a dog", "--space", "ViT-L-14/openai"), "it has tiny"),
-        (("export", library.parent / "out", "--space", other), "has no space"),
+        (("models", "remove", "tiny"), "only space"),
+        (("models", "remove", other), "has no space"),
+        (("models", "use", other), f"clipkit index --model {other}"),
+        (("search", "a dog", "--model", "ViT-L-14/openai"), "it has tiny"),
+        (("export", library.parent / "out", "--model", other), "has no space"),
     ):
         output = clipkit(*arguments)
         assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, arguments
@@ -156,10 +164,10 @@ def test_what_a_removal_that_was_cut_short_left_is_no_index(clipkit, library, ot
     with Library.open(library) as opened:
         folder = opened.vectors_folder(other)
     shutil.copytree(folder, library.parent / "kept")
-    clipkit("spaces", "remove", other)
+    clipkit("models", "remove", other)
     shutil.copytree(library.parent / "kept", folder)
     clipkit("index", "--model", other)
-    found = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    found = answer(clipkit("search", "a dog", "--model", other, "--json", "-k", "500"))
     assert len(found["hits"]) == 120 and clipkit("check").code == 0
 
 
@@ -174,8 +182,8 @@ def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, librar
     output = clipkit("index", "--json")
     assert output.code == 0 and answer(output)["spaces"] == ["tiny"] and str(model) in answer(output)["notes"][0]
     assert output.err.count("\n") == 1 and str(model) in output.err
-    assert clipkit("search", "a dog", "--space", model).code == 2
-    assert clipkit("spaces", "remove", model).code == 0
+    assert clipkit("search", "a dog", "--model", model).code == 2
+    assert clipkit("models", "remove", model).code == 0
 
 
 def test_a_file_that_one_space_cannot_read_stays_in_the_other(clipkit, library, other, scene_folder, tmp_path):
@@ -212,7 +220,7 @@ def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, sc
             time.sleep(0.005)
     process.kill()
     process.wait()
-    half = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    half = answer(clipkit("search", "a dog", "--model", other, "--json", "-k", "500"))
     built = len(half["hits"])
     assert 2 <= built < 120 and f"searched {built} of 120 pictures" in half["notes"][0]
     assert rows(library, "tiny") == before
