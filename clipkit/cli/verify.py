@@ -41,9 +41,9 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
                 rows.append(marks.to_json())
                 if not as_json:
                     print_marks(marks)
-            except UnreadableImage as error:
-                unreadable.append(error)
-                rows.append({"path": str(file), "error": error.reason, "kind": error.kind})
+            except UnreadableImage as failure:
+                unreadable.append(failure)
+                rows.append({"path": str(file), "error": failure.reason, "kind": failure.kind})
             if progress and len(files) > 1:
                 progress(Progress("verifying", number, len(files)))
     if as_json:
