@@ -8,18 +8,7 @@ import traceback
 
 import click
 
-from clipkit.cli import (
-    bridge,
-    decoders,
-    demo,
-    generate,
-    generated,
-    index,
-    library,
-    models,
-    search,
-    verify,
-)
+from clipkit.cli import bridge, decoders, demo, generate, generated, index, library, models, search, verify
 from clipkit.cli.printing import discard_output, notify, open_streams
 from clipkit.cli.sections import SectionedGroup
 from clipkit.errors import ClipkitError

@@ -58,7 +58,8 @@ def list_models(library_path: Path, as_json: bool) -> int:
         return 0
     say(f"{'':2}{'model':54} {'dim':>5} {'download':>10} {'ImageNet':>9} {'COCO R@1':>9}  licence")
     for row in rows:
-        _print_model(row)
+        if "summary" in row or "imported" in row:  # others are only in the library
+            _print_model(row)
     say("* is on this machine. ImageNet: zero-shot top-1; COCO: text-to-image recall@1; both in %, as published.")
     if held:
         library_models.print_coverage(library_path.name, held)
@@ -152,8 +153,8 @@ for command in (export, library_models.use, library_models.remove):
 
 def _print_model(row: dict[str, Any]) -> None:
     mark = "*" if row["on_disk"] else " "
-    if "summary" not in row:
-        say(f"{mark:2}{row['id']}")
+    if "imported" in row:
+        say(f"{mark:2}{row['id']:54} imported")
         return
     size = f"{row['megabytes']:,} MB" if row["megabytes"] else "bundled"
     accuracy = " ".join(f"{_percent(row[key]):>9}" for key in ("imagenet_zero_shot", "coco_text_to_image_r1"))

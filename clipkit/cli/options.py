@@ -46,9 +46,9 @@ library_model_option = click.option(
 
 
 def library_options(command: Command) -> Command:
-    """Add --name and --indexes, and pass the folder that they name as `library_path`.
+    """Add --name and --indexes, and pass the folder of the library as `library_path`; it need not exist.
 
-    The command raises ClipkitError if the name cannot be a folder's; the folder need not exist.
+    The command raises ClipkitError if the name is not valid as a folder's name.
     """
 
     @click.option(
@@ -77,7 +77,7 @@ def open_library(library_path: Path) -> Library:
 def query_options(command: Command) -> Command:
     """Add TEXT, --like, --not and --weight, and pass the query that they describe as `query`.
 
-    The command raises BadQuery if they make no query.
+    The command raises BadQuery if the query is empty or has wrong weights.
     """
 
     @click.argument("text", required=False, default="")
@@ -85,7 +85,7 @@ def query_options(command: Command) -> Command:
         "--like",
         multiple=True,
         metavar="IMAGE|URL",
-        help="A picture that hits should resemble: a file, or an http(s) address; repeatable.",
+        help="A picture to resemble: a file, or an http(s) URL; repeatable.",
     )
     @click.option(
         "--not",
@@ -115,7 +115,7 @@ def query_options(command: Command) -> Command:
         from clipkit.searching.query import Query, is_url
 
         pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
-        query: Query = Query(text=text, like=pictures, not_=not_, weights=weights)
+        query = Query(text=text, like=pictures, not_=not_, weights=weights)
         return command(*arguments, query=query, **options)
 
     return with_query

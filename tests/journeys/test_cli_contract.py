@@ -183,6 +183,7 @@ def test_models_list(clipkit):
     rows = json.loads(clipkit("models", "list", "--json").out)
     assert rows[0]["id"] == "tiny" and all(row["licence"] for row in rows)
     assert rows[0]["on_disk"] and not rows[1]["on_disk"]
+    assert all(row["library"] is None for row in rows), "there is no library yet"
     shown = clipkit("models", "list").out
     assert "* tiny" in shown and "(recommended)" in shown and "605 MB" in shown
     one = json.loads(clipkit("models", "show", "ViT-L-14/openai", "--json").out)

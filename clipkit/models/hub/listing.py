@@ -14,12 +14,15 @@ from clipkit.models.registry import canonical_id, entries, entry
 def known_models(also: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Return the models of the registry, then imported ones, then those in `also`, each once.
 
-    Every row has "id" and "on_disk"; those of the registry have the fields of `ModelEntry` as well.
+    Every row has "id" and "on_disk"; those of the registry have the fields of `ModelEntry` as well, imported
+    ones have "imported".
     """
     rows: dict[str, dict[str, Any]] = {
         known.id: {**known.to_json(), "on_disk": is_here(known.id)} for known in entries()
     }
-    for other in (*imported(), *also):
+    for other in imported():
+        rows.setdefault(other, {"id": other, "on_disk": True, "imported": True})
+    for other in also:
         rows.setdefault(other, {"id": other, "on_disk": is_here(other)})
     return list(rows.values())
 
