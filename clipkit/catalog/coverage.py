@@ -1,4 +1,4 @@
-"""The spaces of a library: how much of it each covers, which one is searched by default, and taking one out."""
+"""The models of a library: how many of its pictures each covers, and which one is the default."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelCoverage:
         return self.embedded / self.pictures if self.pictures else 1.0
 
     def to_json(self) -> dict:
-        """Plain data, as `clipkit spaces list --json` prints it."""
+        """Plain data, as `clipkit models list --json` has it."""
         return asdict(self)
 
 

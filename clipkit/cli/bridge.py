@@ -1,43 +1,63 @@
-"""`clipkit bridge`: linear maps from a library's space to that of a decoder."""
+"""`clipkit bridge`: linear maps from a library's embeddings to those that a decoder takes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from clipkit.cli.options import json_option, library_options, open_library
-from clipkit.cli.printing import say
+from clipkit.cli.options import device_option, json_option, library_options, open_library
+from clipkit.cli.printing import say, say_json
 from clipkit.cli.progress import progress_bar
 
 
 @click.group()
 def bridge() -> None:
-    """Bridges from a library's space to a decoder's, for pictures where its image tower is not at hand."""
+    """Fit linear maps from a library's embeddings to a decoder's.
+
+    With a bridge, a decoder generates from pictures although its image tower is not on this machine.
+    """
 
 
 @bridge.command()
-@click.option("--to", required=True, metavar="SPACE|DECODER|FOLDER", help="The space, or the decoder that takes it.")
-@click.option("--from", "space", metavar="SPACE", help="The library's space to start from. [default: its first]")
 @click.option(
-    "--sample", type=click.IntRange(50), default=5000, show_default=True, help="Pictures to fit on, at the most."
+    "--to",
+    required=True,
+    metavar="MODEL|DECODER|FOLDER",
+    help="Model whose embeddings the bridge leads to, or a decoder that takes them.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--from",
+    "model",
+    metavar="MODEL",
+    help="Model of the library that the bridge starts from. [default: the library's default model]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(50),
+    default=5000,
+    show_default=True,
+    help="Most pictures to fit on; a fifth of them is held out to measure the fit.",
+)
+@device_option
 @json_option
 @library_options
-def fit(to: str, space: str | None, sample: int, device: str, as_json: bool, name: str, indexes: Path | None) -> int:
-    """Fit a bridge on pictures of the library embedded in both spaces, and say how good it is on those held out."""
-    with open_library(name, indexes) as library, progress_bar() as progress:
-        fitted = library.fit_bridge(to, model=space, sample=sample, device=device, progress=progress)
+def fit(to: str, model: str | None, sample: int, device: str, as_json: bool, library_path: Path) -> int:
+    """Fit a bridge on pictures of the library.
+
+    They are embedded by both models. Prints how well it does on held-out pictures: mean cosine similarity to the true
+    embedding, recall@1, recall@10, and the relative error of the norm.
+    """
+    with open_library(library_path) as library, progress_bar() as progress:
+        fitted = library.fit_bridge(to, model=model, sample=sample, device=device, progress=progress)
     if as_json:
-        click.echo(json.dumps(fitted.to_json()))
+        say_json(fitted.to_json())
         return 0
     report = fitted.report
     say(f"{fitted.source} to {fitted.target}, fitted on {report.pictures:,} pictures")
     say(
-        f"of {report.held_out:,} held out: cosine {report.cosine:.3f}, recall@1 {report.recall_1:.3f}, "
-        f"recall@10 {report.recall_10:.3f}, norms off by {report.norm_error:.1%}"
+        f"on {report.held_out:,} held-out pictures: cosine {report.cosine:.3f}, recall@1 {report.recall_1:.3f}, "
+        f"recall@10 {report.recall_10:.3f}, norm error {report.norm_error:.1%}"
     )
     return 0
 
@@ -45,30 +65,30 @@ def fit(to: str, space: str | None, sample: int, device: str, as_json: bool, nam
 @bridge.command("list")
 @json_option
 @library_options
-def list_(as_json: bool, name: str, indexes: Path | None) -> int:
-    """List a library's bridges with their scores on held-out pictures."""
-    with open_library(name, indexes) as library:
-        rows = library.bridges()
+def list_(as_json: bool, library_path: Path) -> int:
+    """List the bridges of a library, with their scores."""
+    with open_library(library_path) as library:
+        bridges = library.bridges()
     if as_json:
-        click.echo(json.dumps([row.to_json() for row in rows]))
-    for row in rows if not as_json else ():
-        r = row.report
-        scores = (
-            f"cosine {r.cosine:.3f}\trecall@1 {r.recall_1:.3f}\trecall@10 {r.recall_10:.3f}\t{r.pictures:,} pictures"
+        say_json([fitted.to_json() for fitted in bridges])
+    for fitted in bridges if not as_json else ():
+        report = fitted.report
+        say(
+            f"{fitted.source}\t{fitted.target}\tcosine {report.cosine:.3f}\trecall@1 {report.recall_1:.3f}"
+            f"\trecall@10 {report.recall_10:.3f}\t{report.pictures:,} pictures"
         )
-        say(f"{row.source}\t{row.target}\t{scores}")
     return 0
 
 
 @bridge.command()
-@click.option("--to", metavar="SPACE|DECODER|FOLDER", help="Those that lead there.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--to", metavar="MODEL|DECODER|FOLDER", help="Delete the bridges that lead to this model or decoder.")
+@click.option("--all", "everything", is_flag=True, help="Delete all bridges of the library.")
 @library_options
-def remove(to: str | None, everything: bool, name: str, indexes: Path | None) -> int:
-    """Delete bridges."""
+def remove(to: str | None, everything: bool, library_path: Path) -> int:
+    """Delete bridges of a library."""
     if bool(to) == everything:
-        raise click.UsageError("say which with --to, or --all")
-    with open_library(name, indexes) as library:
-        gone = library.remove_bridges(to)
-    say(f"removed {gone} bridge{'' if gone == 1 else 's'}")
+        raise click.UsageError("say which bridges with --to, or --all")
+    with open_library(library_path) as library:
+        removed = library.remove_bridges(to)
+    say(f"removed {removed} bridge{'' if removed == 1 else 's'}")
     return 0

@@ -1,56 +1,57 @@
-"""`clipkit decoders`: the models that make pictures."""
+"""`clipkit decoders`: the models that turn embeddings into pictures."""
 
 from __future__ import annotations
-
-import json
 
 import click
 
 from clipkit.cli.options import json_option
-from clipkit.cli.printing import say
+from clipkit.cli.printing import notify, say, say_json
 from clipkit.cli.progress import progress_bar
 
 
 @click.group()
 def decoders() -> None:
-    """The models that turn vectors and words into pictures."""
+    """List and download decoders, which generate pictures.
+
+    A decoder turns image embeddings, its own or those of a prior, into pixels.
+    """
 
 
 @decoders.command("list")
 @json_option
 def list_(as_json: bool) -> int:
-    """List the decoders that clipkit knows by name; a FOLDER of a decoder's files works too."""
+    """List the decoders that clipkit knows.
+
+    Shows the size of the download, the GPU memory needed in half precision, the model whose embeddings a decoder
+    takes, and the licence. Other decoders are named by their FOLDER, as diffusers saves it.
+    """
     from clipkit.generation.registry import entries
 
     rows = [entry.to_json() for entry in entries()]
     if as_json:
-        click.echo(json.dumps(rows))
+        say_json(rows)
         return 0
+    say(f"  {'decoder':20} {'download':>8} {'memory':>6}  {'model':30} licence")
     for row in rows:
         size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
         memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
         mark = "*" if row["on_disk"] else " "
         say(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:30} {row['licence']}")
         say(f"    {row['note']}")
-    say("* is on this machine. Then: download, memory of a GPU (half precision), the space that it takes, licence.")
+    say("* is on this machine. Memory: of a GPU, in half precision.")
     return 0
 
 
 @decoders.command()
 @click.argument("decoder", metavar="ID")
 def pull(decoder: str) -> int:
-    """Download a decoder with its image tower. A download that broke off goes on; hashes are checked."""
-    from clipkit.generation import decoder_files
-    from clipkit.generation.registry import find
-    from clipkit.models.hub.cache import is_offline
+    """Download a decoder and its image tower.
 
-    entry = find(decoder)
-    if not decoder_files.missing(entry) and (entry.folder or decoder_files.tower_folder(entry)):
-        say(f"{entry.id} is on this machine; there is nothing to download")
-        return 0
-    if not is_offline():
-        say(f"clipkit: {entry.id} takes about {entry.download(tower=True)}", err=True)
+    An interrupted download resumes where it stopped; checksums are verified.
+    """
+    from clipkit.generation.pulling import pull_decoder
+
     with progress_bar() as progress:
-        decoder_files.fetch(entry, progress=progress)
-    say(f"{entry.id} is on this machine")
+        downloaded = pull_decoder(decoder, say=notify, progress=progress)
+    say(f"{decoder} is on this machine{'' if downloaded else '; there is nothing to download'}")
     return 0

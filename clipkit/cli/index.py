@@ -1,45 +1,68 @@
-"""`clipkit index`: folders into a library."""
+"""`clipkit index`: add pictures to a library and bring it up to date."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from clipkit.catalog.layout import library_folder
 from clipkit.cli.model_choice import ensure_model
-from clipkit.cli.options import json_option, library_options
-from clipkit.cli.printing import say, shown
+from clipkit.cli.options import device_option, json_option, library_options
+from clipkit.cli.printing import notify, say, say_json
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import ClipkitError
-from clipkit.indexing.report import IndexReport
-from clipkit.indexing.roots import check_paths
-from clipkit.library import Library
+
+if TYPE_CHECKING:
+    from clipkit.indexing.report import IndexReport
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--model", metavar="ID",
-    help="The model, see `clipkit models list`; one that the library lacks is added to it. "
-    "[default: all that the library has; for a new one the recommended model]",
-)  # fmt: skip
+    "--model",
+    metavar="ID",
+    help="Model to embed the pictures with, see `clipkit models list`; one that is new to the library is added to it. "
+    "[default: all models of the library; for a new library, the recommended model]",
+)
 @click.option("--yes", is_flag=True, help="Download the model without asking if it is not on this machine.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures a step.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that decode. [default: the cores, at most 8]")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders; repeatable.")
+@device_option
 @click.option(
-    "--include-generated/--no-include-generated", default=None,
-    help="Let searches show pictures marked as made by a model. [default: as before for a folder, at first no]",
-)  # fmt: skip
-@click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures. [default: 300 million]")
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Pictures to encode, and to commit, at a time.",
+)
 @click.option(
-    "--remove-missing", is_flag=True,
-    help="Take out the pictures of folders that are not there, empty, or on another drive than before; they are kept "
-    "otherwise, because a drive may be away.",
-)  # fmt: skip
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that decode pictures. [default: one per CPU core, at most 8]",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Skip files and folders whose name, or path below the folder, matches: * and ? stop at /, ** does not. "
+    "Remembered with the folders; repeatable.",
+)
+@click.option(
+    "--include-generated/--no-include-generated",
+    default=None,
+    help="Whether searches show pictures in PATHS that are marked as AI-generated; remembered with the folders. "
+    "[default: as before; no for new folders]",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    help="Reject pictures with more pixels (width times height). [default: 300 million]",
+)
+@click.option(
+    "--remove-missing",
+    is_flag=True,
+    help="Also remove the pictures of folders that are missing, empty, or on another drive than before. By default "
+    "they are kept, because the drive may only be disconnected.",
+)
 @library_options
 @json_option
 def index(
@@ -53,54 +76,68 @@ def index(
     include_generated: bool | None,
     max_pixels: int | None,
     remove_missing: bool,
-    name: str,
-    indexes: Path | None,
+    library_path: Path,
     as_json: bool,
 ) -> int:
-    """Index the pictures below PATHS; without PATHS, look again at all folders of the library.
+    """Index the pictures in folders, or bring a library up to date.
 
-    Only new and changed pictures are embedded. It can be stopped at any time and goes on from there.
-    A library that has several models is brought up to date in all of them, unless --model names one.
+    PATHS are folders or single files; without them, all folders of the library are scanned again. Only new and changed
+    pictures are embedded. Indexing can be interrupted at any time: run the command again to resume.
+
+    A library with several models is brought up to date in all of them, unless --model names one.
     """
+    from clipkit.indexing.roots import check_paths
+    from clipkit.library import Library
+
     if not remove_missing:
-        check_paths([path.expanduser() for path in paths])  # before a library is made
-    folder = library_folder(name, indexes)
-    is_new = not (folder / "catalog.db").exists()
+        check_paths([path.expanduser() for path in paths])  # before a library is created
+    is_new = not (library_path / "catalog.db").exists()
     if is_new and not paths:
-        raise ClipkitError(f"there is no library {name!r} yet: name some folders, as in `clipkit index ~/Pictures`")
+        raise ClipkitError(
+            f"there is no library {library_path.name!r} yet: name some folders, as in `clipkit index ~/Pictures`"
+        )
     if model or is_new:
         model = ensure_model(model, yes=yes)
-    with Library.open_or_create(folder, model=model) as library, progress_bar() as progress:
+    with Library.open_or_create(library_path, model=model) as library, progress_bar() as progress:
         report = library.index(
-            paths, model=model, exclude=exclude, include_generated=include_generated, device=device,
-            batch_size=batch_size, workers=workers, max_pixels=max_pixels,
-            remove_missing=remove_missing, progress=progress,
-        )  # fmt: skip
+            paths,
+            model=model,
+            exclude=exclude,
+            include_generated=include_generated,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+            remove_missing=remove_missing,
+            progress=progress,
+        )
     for note in report.notes:
-        say(f"clipkit: {shown(note)}", err=True)
+        notify(note)
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        say_json(report.to_json())
     else:
         say(summary(report))
     return 0
 
 
 def summary(report: IndexReport) -> str:
-    """A line or two for people."""
-    parts = [
-        f"{number:,} {word}"
-        for number, word in (
-            (report.added, "added"), (report.changed, "changed"), (report.moved, "moved"),
-            (report.unchanged, "unchanged"), (report.removed, "removed"), (report.failed, "failed"),
-        )
-        if number
-    ]  # fmt: skip
-    line = f"{report.images:,} pictures in library {report.library!r}: {', '.join(parts) or 'nothing to do'}"
-    line += f" ({report.seconds:.1f} s)"
+    """Return what a run did, as one to four lines for people."""
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "moved": report.moved,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "failed": report.failed,
+    }
+    done = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+    lines = [
+        f"{report.images:,} pictures in library {report.library!r}: {done or 'nothing to do'} ({report.seconds:.1f} s)"
+    ]
     if report.generated:
-        line += f"\n{report.generated:,} files are marked as made by a model: see `clipkit info`."
+        lines.append(f"{report.generated:,} files are marked as AI-generated: see `clipkit info`.")
     if len(report.models) > 1:
-        line += f"\nEmbedded in {', '.join(report.models)}: {report.embedded:,} embeddings."
+        lines.append(f"Embedded in {', '.join(report.models)}: {report.embedded:,} embeddings.")
     if report.failed:
-        line += "\n`clipkit failures` names the files that gave no picture, and why."
-    return line
+        lines.append("Run `clipkit failures` to list the files that could not be read, and why.")
+    return "\n".join(lines)

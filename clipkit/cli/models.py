@@ -1,54 +1,68 @@
-"""`clipkit models`: the models that clipkit knows, has, and can get."""
+"""`clipkit models`: the models that clipkit knows, those on this machine, and those of a library."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from clipkit.cli.export_model import export
-from clipkit.cli.options import json_option
-from clipkit.cli.printing import say
+from clipkit.cli import library_models
+from clipkit.cli.model_export import export
+from clipkit.cli.options import json_option, library_options
+from clipkit.cli.printing import print_facts, say, say_json
 from clipkit.cli.progress import progress_bar
+from clipkit.errors import ModelNotAvailable
 
 pickle_option = click.option(
-    "--allow-pickle", is_flag=True, help="Read pickled weights too, tensors only, and keep them as safetensors."
+    "--allow-pickle",
+    is_flag=True,
+    help="Also accept pickled weights; only tensors are read, and kept as safetensors.",
 )
 
 
 @click.group()
 def models() -> None:
-    """The models that turn pictures and words into vectors."""
+    """List, download, import and choose models.
 
-
-models.add_command(export)
+    A model turns pictures and words into embeddings. Its ID is a name from `clipkit models list`, any open_clip
+    NAME/TAG, hf-hub:OWNER/REPOSITORY, or a folder with open_clip_config.json and weights.
+    """
 
 
 @models.command(name="list")
+@library_options
 @json_option
-def list_models(as_json: bool) -> int:
-    """List the models that clipkit knows by name; any other open_clip NAME/TAG, hf-hub:ID or folder works too."""
-    from clipkit.models.hub.importing import imported
-    from clipkit.models.hub.locating import on_disk
-    from clipkit.models.reference import ModelRef
-    from clipkit.models.registry import entries
+def list_models(library_path: Path, as_json: bool) -> int:
+    """List known and imported models, and those of a library.
 
-    known = [{**entry.to_json(), "on_disk": on_disk(ModelRef.of(entry.id))} for entry in entries()]
-    others = [space for space in imported() if all(row["id"] != space for row in known)]
+    Shows the dimension of the embeddings, the size of the download, published accuracy and the licence, then the
+    models of the library with the number of pictures that each covers, the default one first. In JSON, "on_disk" says
+    whether the model is on this machine, and "library" holds its coverage, or null if the library lacks it.
+    """
+    from clipkit.models.hub.listing import known_models
+
+    held = library_models.coverage_of(library_path)
+    rows = known_models(also=[model.model for model in held])
     if as_json:
-        click.echo(json.dumps([*known, *({"id": space, "on_disk": True} for space in others)]))
+        library = {
+            model.model: {
+                "dimension": model.dimension,
+                "embedded": model.embedded,
+                "pictures": model.pictures,
+                "default": model.default,
+            }
+            for model in held
+        }
+        say_json([{**row, "library": library.get(row["id"])} for row in rows])
         return 0
     say(f"{'':2}{'model':54} {'dim':>5} {'download':>10} {'ImageNet':>9} {'COCO R@1':>9}  licence")
-    for row in known:
-        size = f"{row['megabytes']:,} MB" if row["megabytes"] else "bundled"
-        figures = " ".join(f"{_percent(row[key]):>9}" for key in ("imagenet_zero_shot", "coco_text_to_image_r1"))
-        mark = "*" if row["on_disk"] else " "
-        say(f"{mark:2}{row['id']:54} {row['dimension']:5} {size:>10} {figures}  {row['licence']}")
-        say(f"{'':4}{row['summary']}{' (recommended)' if row['recommended'] else ''}")
-    for space in others:
-        say(f"{'*':2}{space:54} imported")
+    for row in rows:
+        if "summary" in row or "imported" in row:  # others are only in the library
+            _print_model(row)
     say("* is on this machine. ImageNet: zero-shot top-1; COCO: text-to-image recall@1; both in %, as published.")
+    if held:
+        library_models.print_coverage(library_path.name, held)
     return 0
 
 
@@ -57,24 +71,13 @@ def list_models(as_json: bool) -> int:
 @json_option
 def show(model: str, as_json: bool) -> int:
     """Show what is known of a model, and where its files are."""
-    from clipkit.errors import ModelNotAvailable
-    from clipkit.models.hub.locating import locate, require_known
-    from clipkit.models.reference import ModelRef
+    from clipkit.models.hub.listing import describe
 
-    ref = ModelRef.resolve(model)
-    require_known(ref)
-    facts: dict = ref.entry.to_json() if ref.entry else {"id": ref.id}
-    try:
-        facts |= {"on_disk": True, "weights": str(locate(ref).weights)}
-    except ModelNotAvailable as error:
-        facts |= {"on_disk": False, "weights": None, "note": str(error)}
+    facts = describe(model)
     if as_json:
-        click.echo(json.dumps(facts))
-        return 0
-    for name, value in facts.items():
-        if value not in (None, "", []) or name == "on_disk":
-            shown = ", ".join(value) if isinstance(value, list) else {True: "yes", False: "no"}.get(value, value)  # type: ignore[call-overload]
-            say(f"{name.replace('_', ' '):24} {shown}")
+        say_json(facts)
+    else:
+        print_facts(facts)
     return 0
 
 
@@ -83,16 +86,19 @@ def show(model: str, as_json: bool) -> int:
 @pickle_option
 @json_option
 def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
-    """Download a model, the recommended one by default. A download that broke off goes on; hashes are checked."""
+    """Download a model, by default the recommended one.
+
+    An interrupted download resumes where it stopped; checksums are verified, also of files that are here already.
+    """
     from clipkit.models.hub.pulling import pull_model
 
     with progress_bar() as progress:
         report = pull_model(model, allow_pickle=allow_pickle, progress=progress)
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        say_json(report.to_json())
     elif report.files:
         megabytes = sum(report.files.values()) / 1e6
-        say(f"{report.model} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, hashes right")
+        say(f"{report.model} is on this machine: {len(report.files)} files, {megabytes:,.1f} MB, checksums match")
     else:
         say(f"{report.model} is on this machine; there is nothing to download")
     return 0
@@ -101,30 +107,59 @@ def pull(model: str, allow_pickle: bool, as_json: bool) -> int:
 @models.command(name="import")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--as", "model", metavar="ID", default="", help="Its id. [default: by the name of the repository or folder]"
+    "--as",
+    "model",
+    metavar="ID",
+    default="",
+    help="ID to import it under; open_clip's NAME/TAG if PATH has no open_clip_config.json. [default: the name of the "
+    "repository or folder]",
 )
 @pickle_option
 @json_option
 def import_(path: Path, model: str, allow_pickle: bool, as_json: bool) -> int:
-    """Take a model from PATH: a folder, a repository of the hub's cache, or a file of weights. Needs no network."""
+    """Import a model from files on this machine.
+
+    PATH is a folder with open_clip_config.json and weights, a models--OWNER--NAME folder of a Hugging Face cache, or a
+    file of weights. The files are copied to $CLIPKIT_MODELS, or your user data folder.
+    """
     from clipkit.models.hub.importing import import_model
 
-    space = import_model(path, model, allow_pickle=allow_pickle)
-    say(json.dumps({"space": space}) if as_json else f"{space} is imported: use it with --model {space}")
+    imported = import_model(path, model, allow_pickle=allow_pickle)
+    if as_json:
+        say_json({"model": imported})
+    else:
+        say(f"imported {imported}: use it with --model {imported}")
     return 0
 
 
 @models.command()
 @click.argument("model", metavar="ID")
 def forget(model: str) -> int:
-    """Delete an imported model; libraries, and the hub's cache, stay as they are."""
-    from clipkit.errors import ModelNotAvailable
+    """Delete an imported model from this machine.
+
+    Deletes its ONNX export too. Libraries keep their embeddings, and the Hugging Face cache keeps its downloads.
+    """
     from clipkit.models.hub.importing import remove_import
 
     if not remove_import(model):
-        raise ModelNotAvailable(f"{model} was not imported: `clipkit models list` tells what is here")
-    say(f"{model} is forgotten")
+        raise ModelNotAvailable(f"{model} is not an imported model: `clipkit models list` shows the models here")
+    say(f"deleted the imported model {model}")
     return 0
+
+
+for command in (export, library_models.use, library_models.remove):
+    models.add_command(command)
+
+
+def _print_model(row: dict[str, Any]) -> None:
+    mark = "*" if row["on_disk"] else " "
+    if "imported" in row:
+        say(f"{mark:2}{row['id']:54} imported")
+        return
+    size = f"{row['megabytes']:,} MB" if row["megabytes"] else "bundled"
+    accuracy = " ".join(f"{_percent(row[key]):>9}" for key in ("imagenet_zero_shot", "coco_text_to_image_r1"))
+    say(f"{mark:2}{row['id']:54} {row['dimension']:5} {size:>10} {accuracy}  {row['licence']}")
+    say(f"{'':4}{row['summary']}{' (recommended)' if row['recommended'] else ''}")
 
 
 def _percent(value: float | None) -> str:

@@ -1,64 +1,89 @@
-"""`clipkit search`: words and pictures in, hits out."""
+"""`clipkit search`: find pictures by words and by other pictures."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from clipkit.catalog.filters import Filters, parse_day, parse_near
-from clipkit.cli.options import NumberRange, json_option, library_options, open_library, query_of, query_options
-from clipkit.cli.printing import as_line, say, shown
+from clipkit.cli.options import (
+    NumberRange,
+    device_option,
+    json_option,
+    library_model_option,
+    library_options,
+    open_library,
+    query_options,
+)
+from clipkit.cli.printing import notify, say_json
 from clipkit.cli.progress import progress_bar
-from clipkit.searching.result import SearchResult
+from clipkit.cli.search_output import print_csv, print_hits, print_paths
+
+if TYPE_CHECKING:
+    from clipkit.searching.query import Query
 
 
 @click.command()
 @query_options
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Number of hits.")
 @click.option(
     "--under",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Only pictures below it, by any of its names; repeatable.",
+    help="Only pictures in this folder, or this file, under any path that leads there; repeatable.",
 )
 @click.option(
-    "--after", metavar="DATE",
-    help="Only pictures taken at or after it: 2024-06-01 or 2024-06-01T12:30 by the local time of each picture; "
-    "2024-06-01T12:30+02:00 is an instant, in whatever zone a picture was taken.",
-)  # fmt: skip
-@click.option("--before", metavar="DATE", help="Only pictures taken before it; read as for --after.")
-@click.option("--camera", metavar="NAME", help="Only pictures of cameras whose name contains it.")
-@click.option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM of the place.")
-@click.option("--where", metavar="SQL", help="Only pictures for which the expression over `images` holds.")
-@click.option("--min-confidence", type=NumberRange(0, 1), help="Confidence that counts as a match.")
-@click.option(
-    "--generate", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
-    help="Make the missing picture: auto when nothing matches, a decoder on this machine can do so at once, and the "
-    "output shows it (not --csv, --paths, -0).",
-)  # fmt: skip
-@click.option("--fresh", is_flag=True, help="Make a new picture even if this query got one before.")
-@click.option(
-    "--space", metavar="ID", help="Which of the library's spaces, see `clipkit spaces list`. [default: its first]"
+    "--after",
+    metavar="DATE",
+    help="Only pictures taken at or after DATE: 2024, 2024-06, 2024-06-01 or 2024-06-01T12:30. A DATE without a UTC "
+    "offset is compared with the local time at which each picture was taken, wherever that was. With an offset, as in "
+    "2024-06-01T12:30+02:00, it is one instant everywhere; a picture whose own offset is not known is taken to have "
+    "the one in DATE. Pictures without a date are left out.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write the hits as one picture.")
+@click.option("--before", metavar="DATE", help="Only pictures taken before DATE; read as for --after.")
+@click.option("--camera", metavar="NAME", help="Only pictures of cameras whose make or model contains NAME.")
+@click.option(
+    "--near",
+    metavar="LAT,LON,KM",
+    help="Only pictures taken within KM kilometres of a place; LAT and LON in decimal degrees.",
+)
+@click.option(
+    "--where",
+    metavar="SQL",
+    help="Only pictures for which an SQL expression over the columns of the table `images` holds, as in "
+    "'width > height'; an unknown column gets the list of columns.",
+)
+@click.option(
+    "--min-confidence",
+    type=NumberRange(0, 1),
+    metavar="P",
+    help="Confidence, from 0 to 1, from which a hit counts as a match. Confidence is the estimated probability that "
+    "a picture shows what the query asks for. [default: the calibrated threshold of the model]",
+)
+@click.option(
+    "--generate",
+    type=click.Choice(["auto", "never", "always"]),
+    default="auto",
+    show_default=True,
+    help="Whether to generate a picture of the query. auto does so if nothing matches and a decoder on this machine "
+    "can do it at once, but not with --csv, --paths or -0, which list hits only.",
+)
+@click.option("--fresh", is_flag=True, help="Generate a new picture even if this query already has one.")
+@library_model_option
+@device_option
+@click.option(
+    "--contact-sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the hits as one labelled picture, in the format that the file name ends with.",
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matching hits only, one a line.")
-@click.option("-0", "as_null", is_flag=True, help="As --paths, byte for byte and ended by NUL, for xargs -0.")
+@click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matches only, one a line.")
+@click.option("-0", "as_null", is_flag=True, help="Like --paths, but exact bytes that end with NUL, for xargs -0.")
 @library_options
 def search(
-    text: str,
-    like: tuple[str, ...],
-    not_: tuple[str, ...],
-    weights: tuple[float, ...],
+    query: Query,
     k: int,
     under: tuple[Path, ...],
     after: str | None,
@@ -69,23 +94,26 @@ def search(
     min_confidence: float | None,
     generate: Literal["auto", "never", "always"],
     fresh: bool,
-    space: str | None,
+    model: str | None,
     device: str,
     contact_sheet: Path | None,
     as_json: bool,
     as_csv: bool,
     as_paths: bool,
     as_null: bool,
-    name: str,
-    indexes: Path | None,
+    library_path: Path,
 ) -> int:
-    """Search a library by TEXT, by pictures, or both.
+    """Search a library by words, by pictures, or both.
 
-    Exits with 0 if something matches or was made, with 1 if nothing does; the nearest pictures are shown in any case.
+    TEXT says what a picture should show. The nearest pictures are listed whether they match or not, each with the
+    cosine similarity to the query and a confidence.
+
+    Exits with 0 if something matched or was generated, 1 if nothing did, 2 on an error.
     """
+    from clipkit.catalog.filters import Filters, parse_day, parse_near
+
     if sum((as_json, as_csv, as_paths, as_null)) > 1:
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
-    query = query_of(text, like, not_, weights)
     filters = Filters(
         under=under,
         after=parse_day(after) if after else None,
@@ -95,85 +123,32 @@ def search(
         where=where,
     )
     if generate == "auto" and (as_csv or as_paths or as_null):
-        generate = "never"  # these list what was found: a picture that was made would go unseen
-    with open_library(name, indexes) as library:
+        generate = "never"  # these list hits only: a generated picture would go unseen
+    with open_library(library_path) as library:
         with progress_bar() as progress:
             result = library.search(
-                query, k=k, filters=filters, min_confidence=min_confidence, generate=generate, fresh=fresh,
-                model=space, device=device, progress=progress,
-            )  # fmt: skip
+                query,
+                k=k,
+                filters=filters,
+                min_confidence=min_confidence,
+                generate=generate,
+                fresh=fresh,
+                model=model,
+                device=device,
+                progress=progress,
+            )
         if contact_sheet:
             library.contact_sheet(result, contact_sheet)
     if as_json:
-        click.echo(json.dumps(result.to_json()))
+        say_json(result.to_json())
     elif as_csv:
-        say(_csv(result))
+        print_csv(result)
     elif as_paths or as_null:
-        _write_paths(result, end_with_null=as_null)
+        print_paths(result, end_with_null=as_null)
     else:
-        render(result)
-    if not as_json:
-        for note in result.notes:
-            say(f"clipkit: {shown(note)}", err=True)
+        print_hits(result)
+    for note in () if as_json else result.notes:
+        notify(note)
     if contact_sheet:
-        say(f"clipkit: contact sheet in {shown(contact_sheet)}", err=True)
+        notify(f"wrote the contact sheet {contact_sheet}")
     return 0 if result.matched or result.generated else 1
-
-
-def _csv(result: SearchResult) -> str:
-    out = io.StringIO()
-    columns = ("rank", "path", "score", "confidence", "matched", "id")
-    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**hit.to_json(), "path": shown(hit.path)} for hit in result)
-    return out.getvalue().removesuffix("\n")
-
-
-def _write_paths(result: SearchResult, *, end_with_null: bool) -> None:
-    """Write the paths of matches: byte for byte where each ends with NUL, else one a line.
-
-    Files that are away are left out, because nothing could open them.
-    """
-    stream = sys.stdout.buffer
-    for hit in result:
-        if not hit.matched or hit.away:
-            continue
-        if end_with_null:
-            stream.write(os.fsencode(hit.path) + b"\0")
-        elif sys.stdout.isatty():
-            say(shown(hit.path))
-        else:
-            stream.write(as_line(hit.path))
-    stream.flush()
-
-
-def render(result: SearchResult) -> None:
-    """A table with clickable paths on a terminal; plain columns, one hit a line, elsewhere."""
-    if not sys.stdout.isatty():
-        for made in result.generated:
-            say(f"made\t-\t-\tmade\t{shown(made.path)}")
-        for hit in result:
-            state = "away" if hit.away else "match" if hit.matched else "-"
-            say(f"{hit.rank}\t{hit.score:.3f}\t{hit.confidence:.2f}\t{state}\t{shown(hit.path)}")
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("", "cosine", "confidence"):
-        table.add_column(heading, justify="right")
-    table.add_column("picture", overflow="fold")
-    for made in result.generated:
-        row = Text("made, not found: ", style="bold magenta")
-        row.append(shown(made.path), style=f"link {made.path.as_uri()}")
-        table.add_row("", "", Text("made", style="magenta"), row)
-    for hit in result:
-        row = Text(shown(hit.path), style=f"link {hit.path.as_uri()}" + ("" if hit.matched else " dim"))
-        if hit.away:
-            row.append("  (away)", style="yellow")
-        if hit.copies:
-            row.append(f"  (+{len(hit.copies)} copies)", style="dim")
-        confidence = Text(f"{hit.confidence:.2f}", style="green" if hit.matched else "dim")
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", confidence, row)
-    Console().print(table)

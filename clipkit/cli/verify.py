@@ -1,15 +1,14 @@
-"""`clipkit verify`: was this picture made by a model? Every mark that says something about it."""
+"""`clipkit verify`: read the marks of AI-generated pictures."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipkit.cli.options import json_option
-from clipkit.cli.printing import say, shown
+from clipkit.cli.printing import notify, printable, say, say_json
 from clipkit.cli.progress import progress_bar
 from clipkit.errors import UnreadableImage
 from clipkit.progress import Progress
@@ -22,40 +21,42 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @json_option
 def verify(files: tuple[Path, ...], as_json: bool) -> int:
-    """Report the marks of pictures that say that a model made them, clipkit's and those of other tools.
+    """Tell whether pictures are marked as AI-generated.
 
-    Exits with 0 if a mark says so of any of the files, with 1 if none does, with 2 if a file cannot be read; the others
-    are reported all the same.
+    Reads the marks of clipkit and of other tools: XMP and other metadata, C2PA, the invisible watermark. A picture
+    without marks may still be generated, because marks can be removed.
+
+    Exits with 0 if a file is marked, 1 if none is, 2 if a file cannot be read; the others are reported all the same.
     """
     from clipkit.marks.reading import read_marks
 
-    found: list[Marks] = []
+    rows: list[dict[str, Any]] = []
     unreadable: list[UnreadableImage] = []
-    rows: list[dict] = []
+    any_marked = False
     with progress_bar() as progress:
-        for number, file in enumerate(files):
+        for number, file in enumerate(files, start=1):
             try:
                 marks = read_marks(file)
-                found.append(marks)
+                any_marked |= marks.made
                 rows.append(marks.to_json())
                 if not as_json:
-                    render(marks)
-            except UnreadableImage as error:
-                unreadable.append(error)
-                rows.append({"path": str(file), "error": error.reason, "kind": error.kind})
+                    print_marks(marks)
+            except UnreadableImage as failure:
+                unreadable.append(failure)
+                rows.append({"path": str(file), "error": failure.reason, "kind": failure.kind})
             if progress and len(files) > 1:
-                progress(Progress("verifying", number + 1, len(files)))
+                progress(Progress("verifying", number, len(files)))
     if as_json:
-        click.echo(json.dumps(rows))
-    for failure in unreadable:
-        say(f"clipkit: {shown(failure)}", err=True)
+        say_json(rows)
+    for error in unreadable:
+        notify(error)
     if unreadable:
         return 2
-    return 0 if any(marks.made for marks in found) else 1
+    return 0 if any_marked else 1
 
 
-def render(marks: Marks) -> None:
-    """The verdict and the path on a line, then a line a mark."""
-    say(f"{'made by a model' if marks.made else 'no such mark':16} {shown(marks.path)}")
+def print_marks(marks: Marks) -> None:
+    """Print the verdict and the path, then one line a mark."""
+    say(f"{'AI-generated' if marks.made else 'no mark':12} {printable(marks.path)}")
     for mark in marks.found:
-        say(f"    {mark.kind:20} {mark.where:9} {shown(mark.value)}")
+        say(f"    {mark.kind:20} {mark.where:9} {printable(mark.value)}")

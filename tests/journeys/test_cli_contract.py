@@ -1,4 +1,4 @@
-"""Exit codes, one-line errors, and what starts quickly."""
+"""The contract of the command line: exit codes, one-line errors, formats, and a quick start."""
 
 from __future__ import annotations
 
@@ -12,14 +12,56 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HEAVY = {"torch", "open_clip", "diffusers", "faiss", "onnxruntime", "transformers", "pyarrow"}
+HEAVY = {
+    "torch",
+    "open_clip",
+    "diffusers",
+    "faiss",
+    "onnxruntime",
+    "transformers",
+    "pyarrow",
+    "numpy",
+    "sqlite3",
+    "PIL",
+    "rich",
+}
 
 
 @pytest.mark.parametrize("code", ["import clipkit", "from clipkit.cli.main import main; main(['--help'])"])
-def test_importing_and_helping_load_nothing_heavy(code):
+def test_import_and_help_load_nothing_heavy(code):
     script = f"import sys; {code}; print('LOADED', sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+SECTIONS = {
+    "Library": ["index", "info", "failures", "check", "remove", "export"],
+    "Search": ["search", "demo"],
+    "Pictures": ["generate", "generated", "verify"],
+    "Models": ["models", "decoders", "bridge"],
+}
+
+
+def test_help_lists_every_command_under_a_heading(clipkit):
+    from clipkit.cli.main import commands
+
+    listed: dict[str, list[str]] = {}
+    for line in clipkit("--help").out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = listed.setdefault(line[:-1], [])
+        elif line.startswith("  ") and not line.startswith("   ") and listed:
+            names.append(line.split()[0])
+    del listed["Options"]
+    assert listed == SECTIONS
+    assert sorted(name for names in listed.values() for name in names) == sorted(commands.commands)
+
+
+@pytest.mark.parametrize("group", [(), ("models",), ("decoders",), ("bridge",), ("generated",)], ids=str)
+def test_the_short_help_of_every_command_fits_on_its_line(clipkit, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    usage, *lines = clipkit(*group, "--help").out.splitlines()
+    assert usage.startswith("Usage: ")
+    assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
 
 
 BAD = {
@@ -46,15 +88,15 @@ def test_errors_are_one_line_on_stderr_and_exit_with_2(clipkit, case):
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_one_line(clipkit, scene_folder, tmp_path, device):
+def test_a_missing_device_is_one_line(clipkit, scene_folder, tmp_path, device):
     import torch
 
     if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]:
-        pytest.skip("it is there")
-    made = tmp_path / "made.png"
+        pytest.skip("this machine has one")
+    output_file = tmp_path / "dog.png"
     for arguments in (
         ("index", scene_folder / "2023", "--model", "tiny", "--device", device),
-        ("generate", "a dog", "--decoder", "tiny", "-o", made, "--device", device),
+        ("generate", "a dog", "--decoder", "tiny", "-o", output_file, "--device", device),
     ):
         output = clipkit(*arguments)
         assert output.code == 2 and output.err.count("\n") == 1 and f"no device '{device}'" in output.err, output.err
@@ -96,7 +138,7 @@ def test_output_for_pipes(clipkit, scene_folder):
     assert (nothing.code, nothing.out) == (1, "")
 
 
-def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
+def test_upkeep_of_a_library(clipkit, scene_folder, tmp_path):
     clipkit("index", "--model", "tiny", scene_folder)
     info = json.loads(clipkit("info", "--json").out)
     assert (info["images"], info["models"]) == (120, {"tiny": 120})
@@ -120,7 +162,7 @@ def test_keeping_a_library_in_order(clipkit, scene_folder, tmp_path):
     assert clipkit("info").code == 2 and len(list(scene_folder.rglob("*.jpg"))) == 120
 
 
-def test_export_is_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
+def test_export_writes_what_clip_retrieval_reads(clipkit, scene_folder, tmp_path):
     import pyarrow.parquet
 
     clipkit("index", "--model", "tiny", scene_folder)
@@ -141,6 +183,7 @@ def test_models_list(clipkit):
     rows = json.loads(clipkit("models", "list", "--json").out)
     assert rows[0]["id"] == "tiny" and all(row["licence"] for row in rows)
     assert rows[0]["on_disk"] and not rows[1]["on_disk"]
+    assert all(row["library"] is None for row in rows), "there is no library yet"
     shown = clipkit("models", "list").out
     assert "* tiny" in shown and "(recommended)" in shown and "605 MB" in shown
     one = json.loads(clipkit("models", "show", "ViT-L-14/openai", "--json").out)
@@ -158,18 +201,18 @@ def test_contact_sheet(clipkit, scene_folder, tmp_path):
         assert sheet.format == "JPEG" and min(sheet.size) > 400
 
 
-def test_two_indexers_do_not_get_into_each_others_way(clipkit, scene_folder, tmp_path):
+def test_only_one_process_indexes_at_a_time(clipkit, scene_folder, tmp_path):
     from clipkit import Library
 
     clipkit("index", "--model", "tiny", scene_folder)
     with Library.open(tmp_path / "indexes/default") as library, library.catalog.writing():
         busy = clipkit("index", "--model", "tiny", scene_folder)
         assert busy.code == 2 and "another process is writing" in busy.err
-        assert clipkit("search", "a dog", "--json").code in (0, 1), "searching goes on meanwhile"
+        assert clipkit("search", "a dog", "--json").code in (0, 1), "searching needs no lock"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
-def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
+def test_ctrl_c_stops_cleanly_and_the_next_run_resumes(clipkit, scene_folder, tmp_path):
     from clipkit.samples.photos import write_samples
 
     write_samples(tmp_path / "many", 2000, size=32)
@@ -189,7 +232,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(clipkit, scene_folder, tm
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Where the tests run in the background of a script, children are born deaf to it.
+        # Background jobs of a shell script ignore SIGINT, and so would the child process.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""`clipkit demo`: what a newcomer sees first."""
+"""`clipkit demo`: what a new user sees first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from PIL import Image
 
 
-def test_the_demo_finds_what_is_there_and_says_what_is_not(clipkit, tmp_path):
+def test_the_demo_finds_pictures_and_generates_one_that_is_missing(clipkit, tmp_path):
     output = clipkit("demo", tmp_path / "demo", "--scenes", "200")
     assert output.code == 0 and "Traceback" not in output.err
     searches = re.findall(r"^   (?:By|Something).*?: (clipkit search .*)\n((?:   .*\n)+)", output.out, re.M)
@@ -24,7 +24,7 @@ def test_the_demo_finds_what_is_there_and_says_what_is_not(clipkit, tmp_path):
     assert again.code == 0 and "200 unchanged" in again.out
 
 
-def test_what_the_demo_says_to_try_next_works(clipkit, tmp_path, monkeypatch):
+def test_the_commands_that_the_demo_suggests_work(clipkit, tmp_path, monkeypatch):
     import shlex
 
     monkeypatch.chdir(tmp_path)

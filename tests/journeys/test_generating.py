@@ -1,4 +1,4 @@
-"""What is missing is made, marked, recorded, and never taken for a photograph."""
+"""Generated pictures: made on a miss, marked, recorded, and never taken for photographs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clipkit.marks.reading import read_marks
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
-    """A library of 120 scenes without whales; tests work on copies of its folder."""
+    """A library of 120 scenes without whales; tests work on copies of it."""
     from clipkit.samples.photos import write_samples
 
     folder = tmp_path_factory.mktemp("generating")
@@ -34,7 +34,7 @@ def scenes(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def library_of_scenes(scenes, tmp_path) -> Path:
-    """The root of the indexes."""
+    """A copy of the folder that holds the library."""
     import shutil
 
     shutil.copytree(scenes / "indexes", tmp_path / "indexes")
@@ -44,23 +44,23 @@ def library_of_scenes(scenes, tmp_path) -> Path:
 MISSING = "a helicopter in the snow"
 
 
-def test_a_search_that_misses_makes_the_picture_and_says_so(clipkit, library_of_scenes):
+def test_a_search_that_misses_generates_a_picture_and_says_so(clipkit, library_of_scenes):
     output = clipkit("search", MISSING, "--json")
     result = json.loads(output.out)
     assert output.code == 0 and not result["matched"] and len(result["hits"]) == 10
-    (made,) = result["generated"]
-    path = Path(made["path"])
-    assert path.parent == library_of_scenes / "default" / "generated" and made["decoder"] == "tiny"
-    assert any("generated, not found" in note and str(path) in note for note in result["notes"])
+    (picture,) = result["generated"]
+    path = Path(picture["path"])
+    assert path.parent == library_of_scenes / "default" / "generated" and picture["decoder"] == "tiny"
+    assert any("made, not found" in note and str(path) in note for note in result["notes"])
     with Image.open(path) as image:
         assert image.size == (256, 256)
     marks = read_marks(path)
     assert marks.made and marks.watermark.found
-    assert marks.provenance.query == MISSING and marks.provenance.seed == made["seed"]
+    assert marks.provenance.query == MISSING and marks.provenance.seed == picture["seed"]
     assert path not in [Path(hit["path"]) for hit in result["hits"]]
 
 
-def test_asking_again_returns_the_same_picture_unless_a_fresh_one_is_wanted(clipkit, library_of_scenes):
+def test_the_same_query_returns_the_same_picture_unless_fresh(clipkit, library_of_scenes):
     first, again, fresh = (
         json.loads(clipkit("search", MISSING, "--json", *more).out)["generated"][0] for more in ((), (), ("--fresh",))
     )
@@ -72,25 +72,25 @@ def test_asking_again_returns_the_same_picture_unless_a_fresh_one_is_wanted(clip
     assert json.loads(clipkit("search", MISSING, "--json").out)["generated"][0]["path"] == first["path"]
 
 
-def test_never_makes_none_and_exits_with_1(clipkit, library_of_scenes):
+def test_generate_never_generates_nothing_and_exits_with_1(clipkit, library_of_scenes):
     output = clipkit("search", MISSING, "--generate", "never")
-    assert output.code == 1 and "nothing matches" in output.err and "made" not in output.out
+    assert output.code == 1 and "nothing matches" in output.err and "generated" not in output.out
     assert not (library_of_scenes / "default" / "generated").exists()
 
 
-def test_what_is_found_is_not_made_unless_asked_for(clipkit, library_of_scenes):
+def test_a_query_that_matches_generates_nothing_unless_asked(clipkit, library_of_scenes):
     output = clipkit("search", "a cat on the beach")
-    assert output.code == 0 and "made" not in output.out
+    assert output.code == 0 and "generated" not in output.out
     always = json.loads(clipkit("search", "a cat on the beach", "--generate", "always", "--json").out)
     assert always["matched"] and len(always["generated"]) == 1
 
 
-def test_words_that_the_model_does_not_know_make_no_picture(clipkit, library_of_scenes):
+def test_unknown_words_generate_no_picture(clipkit, library_of_scenes):
     output = clipkit("search", "xylophonist")
     assert output.code == 1 and "no picture was generated" in output.err
 
 
-def test_made_pictures_never_match_though_their_folder_is_indexed(clipkit, library_of_scenes):
+def test_generated_pictures_never_match_even_if_their_folder_is_indexed(clipkit, library_of_scenes):
     generated = library_of_scenes / "default" / "generated"
     assert clipkit("generate", MISSING, "-n", "3", "--seed", "1").code == 0
     assert clipkit("index", generated).code == 0
@@ -106,13 +106,12 @@ def test_the_same_seed_gives_the_same_bytes(clipkit, tmp_path, library_of_scenes
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
 
 
-def test_generate_counts_seeds_and_takes_every_option(clipkit, tmp_path, library_of_scenes):
+def test_generate_increments_seeds_and_takes_every_option(clipkit, tmp_path, library_of_scenes):
     cat = tmp_path / "cat.png"
     Image.new("RGB", (70, 50), (240, 180, 60)).save(cat)
-    output = clipkit(
-        "generate", "a whale", "--like", cat, "--not", "at night", "--weight", "1", "--weight", "0.5", "-n", "2",
-        "--seed", "9", "--steps", "3", "--guidance", "2", "--size", "100", "-o", tmp_path / "w.jpg", "--json",
-    )  # fmt: skip
+    query = ("a whale", "--like", cat, "--not", "at night", "--weight", "1", "--weight", "0.5")
+    settings = ("-n", "2", "--seed", "9", "--steps", "3", "--guidance", "2", "--size", "100")
+    output = clipkit("generate", *query, *settings, "-o", tmp_path / "w.jpg", "--json")
     rows = json.loads(output.out)
     assert [(Path(r["path"]).name, r["seed"], r["steps"], r["guidance"]) for r in rows] == [
         ("w-1.jpg", 9, 3, 2.0),
@@ -123,22 +122,27 @@ def test_generate_counts_seeds_and_takes_every_option(clipkit, tmp_path, library
         assert image.size == (100, 100) and image.format == "JPEG"
 
 
-def test_what_a_kill_left_is_cleared_away_later(clipkit, library_of_scenes):
+def test_leftovers_of_a_kill_are_cleaned_up_later(clipkit, library_of_scenes):
     folder = library_of_scenes / "default" / "generated"
     folder.mkdir()
     old, young = folder / ".0123.clipkit-new", folder / ".4567.clipkit-new"
     for path in (old, young):
-        path.write_bytes(b"half a picture")
+        path.write_bytes(b"truncated")
     os.utime(old, (1, 1))
     assert clipkit("generate", "a whale", "--steps", "1").code == 0
     assert not old.exists() and young.exists()
 
 
-def test_generated_lists_and_removes(clipkit, library_of_scenes):
+def test_generated_lists_shows_and_removes(clipkit, library_of_scenes):
     clipkit("generate", "a whale", "-n", "3", "--steps", "2", "--seed", "1")
     rows = json.loads(clipkit("generated", "--json").out)
     assert [row["seed"] for row in rows] == [1, 2, 3]
     assert clipkit("generated").out.count("a whale") == 3
+    number = str(rows[1]["id"])
+    assert json.loads(clipkit("generated", "show", number, "--json").out) == [rows[1]]
+    shown = clipkit("generated", "show", number).out
+    assert "seed                     2\n" in shown and "text: a whale" in shown and rows[1]["path"] in shown
+    assert clipkit("generated", "show", "99999").code == 2
     assert clipkit("generated", "remove", str(rows[0]["id"])).code == 0
     assert not Path(rows[0]["path"]).exists()
     missing = clipkit("generated", "remove", "99999")
@@ -162,26 +166,26 @@ def test_mistakes_are_one_line(clipkit, library_of_scenes, wrong):
     assert output.code == 2 and output.err.startswith("clipkit: ") and output.err.count("\n") == 1, output.err
 
 
-def test_without_a_library_a_decoder_and_a_file_are_enough(clipkit, tmp_path):
+def test_generating_without_a_library_needs_a_decoder_and_a_file(clipkit, tmp_path):
     path = tmp_path / "alone.webp"
     assert clipkit("generate", "a whale", "--steps", "2").code == 2
     assert clipkit("generate", "a whale", "--steps", "2", "--decoder", "tiny", "-o", path).code == 0
     assert read_marks(path).made
 
 
-def test_python_mirrors_it(library_of_scenes, tmp_path):
+def test_the_same_in_python(library_of_scenes, tmp_path):
     with Library.open(library_of_scenes / "default") as library:
-        (made,) = library.generate(Query(text="a whale"), seed=3, steps=2)
-        assert made.path.is_file() and [g.id for g in library.generated()] == [made.id]
+        (picture,) = library.generate(Query(text="a whale"), seed=3, steps=2)
+        assert picture.path.is_file() and [g.id for g in library.generated()] == [picture.id]
         result = library.search(MISSING, generate="auto")
         assert not result.matched and result.generated[0].query["text"] == MISSING
         library.contact_sheet(result, tmp_path / "sheet.png")
         assert library.search(MISSING).generated == ()
-        assert len(library.remove_generated()) == 2 and not made.path.exists()
+        assert len(library.remove_generated()) == 2 and not picture.path.exists()
 
 
-def test_a_library_whose_decoder_is_not_here_says_how_to_go_ahead(tmp_path, clipkit, scene_folder):
-    """A space of its own, as photographs would have: nothing is downloaded, nothing is made by another decoder."""
+def test_a_library_without_a_decoder_says_how_to_get_one(tmp_path, clipkit, scene_folder):
+    """As for a model of photographs: nothing is downloaded, and no decoder of another model steps in."""
     import shutil
 
     from clipkit.models.registry import BUNDLED
@@ -195,7 +199,7 @@ def test_a_library_whose_decoder_is_not_here_says_how_to_go_ahead(tmp_path, clip
     assert refused.code == 2 and "kandinsky-2-2" in refused.err
 
 
-def test_a_kandinsky_checkpoint_makes_pictures_by_the_same_command(clipkit, kandinsky, library_of_scenes):
+def test_a_kandinsky_checkpoint_generates_by_the_same_command(clipkit, kandinsky, library_of_scenes):
     files = []
     for _ in range(2):
         output = clipkit("generate", "a dog", "--decoder", kandinsky, "--seed", "4", "--json")
@@ -205,8 +209,8 @@ def test_a_kandinsky_checkpoint_makes_pictures_by_the_same_command(clipkit, kand
     assert read_marks(files[0]).provenance.model == kandinsky.name
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_killed_while_it_makes_pictures_no_file_is_torn_and_no_row_is_without_its_file(library_of_scenes):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_kill_while_generating_leaves_no_torn_file_and_no_record_without_a_file(library_of_scenes):
     folder = library_of_scenes / "default"
     command = [sys.executable, "-m", "clipkit", "generate", "a whale", "-n", "300", "--steps", "1", "--size", "64"]
     rng = random.Random(3)

@@ -1,4 +1,4 @@
-"""Made pictures among real ones: `verify` tells them apart, and searches find photos only, unless asked."""
+"""Generated pictures among photographs: `verify` tells them apart, and searches hide them unless asked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def verdicts(output) -> dict[str, bool]:
     return {row["path"]: row["made"] for row in json.loads(output.out)}
 
 
-def test_a_hundred_made_and_a_hundred_real_pictures(clipkit, shared, tmp_path):
+def test_a_hundred_generated_pictures_and_a_hundred_photographs(clipkit, shared, tmp_path):
     real = [str(path) for path in sorted((shared / "photos").glob("*.jpg"))[:100]]
     made, again = [], []
     for number, scene in enumerate(islice(scenes(31), 100)):
@@ -28,18 +28,18 @@ def test_a_hundred_made_and_a_hundred_real_pictures(clipkit, shared, tmp_path):
         made.append(str(path))
         again.append(str(tmp_path / f"{number}-again.jpeg"))
         with Image.open(path) as image:
-            image.convert("RGB").save(again[-1], quality=75)  # without any metadata
+            image.convert("RGB").save(again[-1], quality=75)  # drops all metadata
     for files in (made, again):
         output = clipkit("verify", "--json", *files, *real)
         assert output.code == 0
         assert verdicts(output) == dict.fromkeys(files, True) | dict.fromkeys(real, False)
     rows = json.loads(clipkit("verify", "--json", *again).out)
-    assert {mark["kind"] for row in rows for mark in row["marks"]} == {"watermark"}, "only the watermark is left"
+    assert {mark["kind"] for row in rows for mark in row["marks"]} == {"watermark"}, "only the watermark survives"
 
 
 @pytest.fixture
 def made(tmp_path) -> Path:
-    """A picture that a model made, of a scene that is not among the samples."""
+    """A generated picture, of a scene that is not among the samples."""
     path = tmp_path / "pictures" / "made.png"
     path.parent.mkdir()
     save_marked(paint(next(scenes(77)), 128), path, Provenance("a scene", "tiny", 1, created_at="2026"))
@@ -51,13 +51,13 @@ def test_verify_reports_each_mark_and_exits_as_grep_does(clipkit, made, scene_fo
     output = clipkit("verify", made, photo)
     assert output.code == 0 and output.err == ""
     lines = output.out.splitlines()
-    assert lines[0] == f"made by a model  {made}" and lines[-1] == f"no such mark     {photo}"
+    assert lines[0] == f"AI-generated {made}" and lines[-1] == f"no mark      {photo}"
     assert any("trainedAlgorithmicMedia" in line for line in lines) and any("watermark" in line for line in lines)
     row = json.loads(clipkit("verify", made, "--json").out)[0]
     assert row["provenance"]["seed"] == 1 and row["watermark"]["found"] and row["c2pa"] is None
     assert {"kind", "where", "value", "made"} == set(row["marks"][0])
     assert clipkit("verify", photo).code == 1
-    (tmp_path / "no.png").write_text("no picture")
+    (tmp_path / "no.png").write_text("not a picture")
     broken = clipkit("verify", tmp_path / "no.png", made, tmp_path / "nowhere.png", "--json")
     assert broken.code == 2 and broken.err.count("\n") == 2 and "Traceback" not in broken.err
     rows = json.loads(broken.out)
@@ -69,11 +69,11 @@ def best(output) -> str:
     return json.loads(output.out)["hits"][0]["path"]
 
 
-def test_the_index_files_them_apart(clipkit, made):
+def test_searches_hide_marked_pictures_unless_included(clipkit, made):
     photos = made.parent
     for number, scene in enumerate(sample_scenes(12)):
         paint(scene, 96).save(photos / f"{number}.jpg", quality=90)
-    with Image.open(made) as image:  # its metadata are lost: only the watermark is left
+    with Image.open(made) as image:  # drops the metadata: only the watermark survives
         image.save(photos / "again.jpg", quality=75)
     first = json.loads(clipkit("index", photos, "--model", "tiny", "--json").out)
     assert (first["images"], first["generated"], first["added"], first["failed"]) == (12, 2, 14, 0)
@@ -91,7 +91,7 @@ def test_the_index_files_them_apart(clipkit, made):
     assert found["matched"] and found["hits"][0]["path"] == str(made) and len(found["hits"]) == 14
     assert len(json.loads(clipkit(*like, "--where", "made IS NOT NULL").out)["hits"]) == 2
 
-    assert json.loads(clipkit("index", "--json").out)["images"] == 14, "the choice is remembered"
+    assert json.loads(clipkit("index", "--json").out)["images"] == 14, "the setting is remembered"
     made.rename(photos / "moved.png")
     moved = json.loads(clipkit("index", "--json").out)
     assert (moved["moved"], moved["images"], moved["embedded"]) == (1, 14, 0)
@@ -100,13 +100,13 @@ def test_the_index_files_them_apart(clipkit, made):
     assert len(json.loads(clipkit("search", "--like", photos / "moved.png", "--json", "-k", "20").out)["hits"]) == 12
 
 
-def test_an_export_holds_what_searches_show(clipkit, made, tmp_path):
+def test_an_export_leaves_marked_pictures_out(clipkit, made, tmp_path):
     paint(sample_scenes(1)[0], 96).save(made.parent / "photo.jpg")
     clipkit("index", made.parent, "--model", "tiny")
     assert json.loads(clipkit("export", tmp_path / "out", "--json").out)["vectors"] == 1
 
 
-def test_from_python(made, tmp_path):
+def test_the_same_in_python(made, tmp_path):
     from clipkit import Library, verify
 
     with Library.open_or_create(tmp_path / "library", model="tiny") as library:

@@ -1,4 +1,4 @@
-"""File names with control characters, and the streams that a caller may hand to the real command."""
+"""File names with control characters, and unusual standard streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.cli.printing import as_line, shown
+from clipkit.cli.printing import path_line, printable
 
 NAMES = [
     "a\x1b]0;owned\x07\x1b[2J.jpg",
@@ -32,7 +32,7 @@ SEARCH = ("search", "a cat", "--generate", "never", "--min-confidence", "0")
 
 @pytest.fixture
 def strange(clipkit, scene_folder: Path, tmp_path: Path) -> Path:
-    """A library of pictures with such names, each of its own content, and one file that is no picture."""
+    """A folder of different pictures with such names and one broken file, indexed."""
     folder = tmp_path / "p"
     folder.mkdir()
     for name, source in zip(NAMES, sorted(scene_folder.rglob("*.jpg")), strict=False):
@@ -47,7 +47,7 @@ def command(indexes: Path, *arguments: str, **options) -> subprocess.CompletedPr
     return subprocess.run([sys.executable, "-m", "clipkit", *arguments], env=environment, **{**CAPTURED, **options})
 
 
-def test_names_are_printed_escaped_and_json_and_nul_are_exact(clipkit, strange, tmp_path):
+def test_names_are_escaped_for_people_and_exact_in_json_and_with_nul(clipkit, strange, tmp_path):
     table = clipkit(*SEARCH).out
     assert sorted(line.split("\t")[4] for line in table.splitlines()) == sorted(f"{strange}/{name}" for name in ESCAPED)
     rows = list(csv.reader(io.StringIO(clipkit(*SEARCH, "--csv").out, newline="")))
@@ -64,8 +64,8 @@ def test_names_are_printed_escaped_and_json_and_nul_are_exact(clipkit, strange, 
         assert said.count("\n") == 1 and not set(said[:-1]) & set(map(chr, (*range(32), 127))), said
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
-def test_a_terminal_gets_no_control_character_of_a_name(strange, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_no_control_character_of_a_name_reaches_a_terminal(strange, tmp_path):
     import pty
 
     for option in ((), ("--paths",), ("--csv",)):
@@ -76,31 +76,34 @@ def test_a_terminal_gets_no_control_character_of_a_name(strange, tmp_path):
         try:
             while part := os.read(master, 65536):
                 said += part
-        except OSError:  # the end, on Linux
+        except OSError:  # end of file, on Linux
             pass
         os.close(master)
         assert rb"\x1b]0;owned" in said and b"\x1b]0;owned" not in said and b"\x07" not in said and b"b\rc" not in said
 
 
-def test_an_output_that_lacks_a_character_shows_it_escaped(strange, tmp_path):
+def test_characters_that_the_output_encoding_lacks_are_escaped(strange, tmp_path):
     for encoding in ("cp1252", "ascii"):
         done = command(tmp_path / "indexes", *SEARCH, env={"PYTHONIOENCODING": encoding})
         assert done.returncode == 0 and rb"\u65e5\u672c.jpg" in done.stdout and b"Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes the streams")
-def test_closed_streams_change_nothing_but_what_is_seen(strange, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams_do_not_change_the_exit_code(strange, tmp_path):
     environment = os.environ | {"CLIPKIT_INDEXES": str(tmp_path / "indexes")}
     for closed, arguments, expected in (
-        (">&-", SEARCH, 0), ("2>&-", SEARCH, 0), ("<&- >&- 2>&-", (*SEARCH, "-0"), 0), (">&-", ("index",), 0),
+        (">&-", SEARCH, 0),
+        ("2>&-", SEARCH, 0),
+        ("<&- >&- 2>&-", (*SEARCH, "-0"), 0),
+        (">&-", ("index",), 0),
         (">&-", ("search", "?!..."), 2),
-    ):  # fmt: skip
+    ):
         shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "clipkit", *arguments]
         done = subprocess.run(shell, env=environment, **CAPTURED)
         assert (done.returncode, done.stderr.count(b"Traceback")) == (expected, 0), (closed, arguments, done.stderr)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line(strange, tmp_path):
     with open("/dev/full", "w") as full:
         done = command(tmp_path / "indexes", *SEARCH, "--json", stdout=full)
@@ -110,7 +113,7 @@ def test_a_full_disk_is_one_line(strange, tmp_path):
 NONSENSE = {
     "no word": (["search", "?!..."], "no word"),
     "no word in any script": (["search", "\u00bf\u3002\u2026"], "no word"),
-    "no word to make": (["generate", "..."], "no word"),
+    "no word to generate": (["generate", "..."], "no word"),
     "no word to avoid": (["search", "a dog", "--not", "--"], "no word"),
     "not a number": (["search", "a dog", "--min-confidence", "nan"], "nan"),
     "no guidance": (["generate", "a dog", "--guidance", "nan"], "nan"),
@@ -120,24 +123,24 @@ NONSENSE = {
 }
 
 
-def test_what_means_nothing_is_refused_in_one_line(clipkit, strange):
+def test_nonsense_is_rejected_in_one_line(clipkit, strange):
     for case, (arguments, hint) in NONSENSE.items():
         output = clipkit(*arguments)
         assert (output.code, output.out) == (2, ""), (case, output)
         assert output.err.count("\n") == 1 and hint in output.err, (case, output.err)
 
 
-def test_a_query_of_one_symbol_is_a_query_but_no_reason_to_make_a_picture_of_nothing(clipkit, strange):
+def test_an_emoji_is_a_query_but_an_unknown_one_generates_nothing(clipkit, strange):
     output = clipkit("search", "\N{CAT}", "--json")
     answer = json.loads(output.out)
     assert (output.code, answer["generated"], answer["query"]["unknown_words"]) == (1, [], ["\N{CAT}"])
 
 
-def test_any_number_of_hits_may_be_asked_for(clipkit, strange):
+def test_k_may_exceed_the_number_of_pictures(clipkit, strange):
     assert clipkit(*SEARCH, "-k", str(10**20)).out.count("\n") == len(NAMES)
 
 
-def test_a_dangling_link_is_no_root(clipkit, tmp_path):
+def test_a_dangling_link_cannot_be_indexed(clipkit, tmp_path):
     (tmp_path / "dead").symlink_to("nowhere")
     output = clipkit("index", tmp_path / "dead", "--model", "tiny")
     assert output.code == 2 and "symbolic link to nothing" in output.err and output.err.count("\n") == 1
@@ -145,15 +148,15 @@ def test_a_dangling_link_is_no_root(clipkit, tmp_path):
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec=None), max_size=20))
-def test_what_is_shown_is_one_line_without_control_characters(text):
-    line = shown(text)
-    line.encode()  # no surrogate is left
+def test_printable_text_is_one_line_without_control_characters(text):
+    line = printable(text)
+    line.encode()  # no surrogates
     assert line.splitlines() in ([line], [])
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in line)
     if text.isprintable():
         assert line == text
 
 
-def test_bytes_that_are_no_text_stay_in_a_list_for_programs():
+def test_undecodable_bytes_are_kept_in_lists_for_programs():
     path = Path(os.fsdecode(b"/p/\xff\x1b.jpg"))
-    assert as_line(path) == b"/p/\xff\\x1b.jpg\n" and shown(path) == r"/p/\udcff\x1b.jpg"
+    assert path_line(path) == b"/p/\xff\\x1b.jpg\n" and printable(path) == r"/p/\udcff\x1b.jpg"

@@ -1,4 +1,4 @@
-"""The recommended model, in its real size with random weights, on real photographs, offline and from a hub."""
+"""The recommended model at its real size, with random weights, on real photographs: offline, and from a hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def photos(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_concepts(monkeypatch):
-    """The bank of the match decision is 2,436 texts, which takes this text tower minutes on one core."""
+    """Replace the 2,436 concepts of the match decision, which take this text tower minutes on one core."""
     monkeypatch.setattr(
         "clipkit.searching.library_matcher.concepts",
         lambda: tuple(f"a thing {i}" for i in range(CONCEPTS_PER_REPORT // 2)),
@@ -40,8 +40,8 @@ def few_concepts(monkeypatch):
     forget_encoders()
 
 
-def test_offline_from_the_hubs_cache(real_models: RealModels, clipkit, photos, tmp_path, monkeypatch):
-    """No --model: the recommended one is on this disk, so it is taken, and nobody is asked."""
+def test_offline_from_the_hub_cache(real_models: RealModels, clipkit, photos, tmp_path, monkeypatch):
+    """Without --model the recommended one is used, because it is on this disk, and nothing is asked."""
     monkeypatch.setenv("HF_HOME", str(real_models.home))
     report = json.loads(clipkit("index", photos, "--json", "--batch-size", "6").out)
     assert (report["model"], report["added"], report["failed"]) == (RECOMMENDED, 6, 0)
@@ -52,16 +52,14 @@ def test_offline_from_the_hubs_cache(real_models: RealModels, clipkit, photos, t
         assert hit["path"] == str(photo) and hit["score"] > 0.999
     assert f"{RECOMMENDED}: 6 of 6 pictures (100%)" in clipkit("info").out
     again = json.loads(clipkit("index", photos, "--json").out)
-    assert (again["model"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its space"
+    assert (again["model"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its model"
     with Library.open(tmp_path / "indexes/default") as library:
         ids = library.catalog.live_ids(RECOMMENDED)
         vectors = library.catalog.vectors(ids)
     assert vectors.shape == (6, 512) and np.isfinite(vectors).all()
 
 
-def test_a_model_that_is_asked_for_with_yes_comes_from_the_hub(
-    real_models, clipkit, scene_folder, tmp_path, monkeypatch
-):
+def test_yes_downloads_a_model_from_the_hub(real_models, clipkit, scene_folder, tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     snapshot = next((real_models.hub / "models--somebody--her-own-clip" / "snapshots").iterdir())
@@ -77,10 +75,10 @@ def test_a_model_that_is_asked_for_with_yes_comes_from_the_hub(
     assert report["model"] == space and report["added"] > 10
     asked = len(hub.requests)
     assert clipkit("search", "a dog", "--json").code in (0, 1) and clipkit("index").code == 0
-    assert len(hub.requests) == asked, "what is here is used without asking the hub"
+    assert len(hub.requests) == asked, "local files are used without asking the hub"
     shutil.rmtree(tmp_path / "hf")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-exports"))  # an export would go on serving
-    forget_encoders()  # a later process
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-exports"))  # or the ONNX export would be used
+    forget_encoders()  # as in a new process
     gone = clipkit("search", "a dog")
     assert gone.code == 2 and f"`clipkit models pull {space}`" in gone.err and len(hub.requests) == asked
     hub.close()

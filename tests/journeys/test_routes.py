@@ -1,4 +1,4 @@
-"""How a query gets to a decoder of another space: as it lies in the library, encoded again, or across a bridge."""
+"""Routes from a query to a decoder of another model: the stored embedding, encoding again, or a bridge."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from clipkit import Library
 
 @pytest.fixture(scope="module")
 def spaces(tmp_path_factory) -> dict[str, Path]:
-    """Checkpoints: `small`, of random weights and the Kandinsky checkpoint's dimension; `turned`, tiny turned round by
-    an orthogonal matrix, with a little noise."""
+    """Checkpoints: `small`, with random weights and the Kandinsky checkpoint's dimension; `turned`, the bundled model
+    rotated by an orthogonal matrix, with a little noise."""
     from derived_spaces import derive, random_space, rotation
 
     from clipkit.models.registry import BUNDLED
@@ -30,7 +30,7 @@ def spaces(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory, spaces) -> Path:
-    """Indexes `small` and `turned` over 260 scenes; tests copy them."""
+    """Libraries `small` and `turned` over 260 scenes; tests copy them."""
     from clipkit.samples.photos import write_samples
 
     folder = tmp_path_factory.mktemp("routes")
@@ -53,7 +53,7 @@ def copied(libraries, tmp_path) -> Path:
 
 
 def _towerless(kandinsky: Path, folder: Path, **says: str) -> Path:
-    """A Kandinsky whose image tower is not here, and whose embedding of nothing was never computed."""
+    """Copy a Kandinsky checkpoint without its image tower; the embedding of a zero image was never cached for it."""
     shutil.copytree(kandinsky, folder)
     config = folder / "prior" / "prior" / "config.json"
     config.write_text(config.read_text() + "\n" * (1 + len(folder.name)))
@@ -67,13 +67,13 @@ def _routes(output) -> list[tuple[str, str]]:
     return [(leg["route"], leg["through"]) for leg in json.loads(output.out)[0]["route"]]
 
 
-def test_a_picture_of_the_library_in_the_decoders_space_needs_no_image_tower(
+def test_a_picture_that_the_library_holds_in_the_decoders_space_needs_no_image_tower(
     clipkit, copied, photo, kandinsky, spaces, tmp_path
 ):
     decoder = _towerless(kandinsky, tmp_path / "same", space=str(spaces["small"]))
     (decoder / "hidden").rename(decoder / "prior" / "image_encoder")
     words = clipkit("generate", "a dog", "--decoder", decoder, "--name", "small", "--json")
-    assert words.code == 0 and _routes(words)[0][0] == "same space"  # and the embedding of nothing is cached now
+    assert words.code == 0 and _routes(words)[0][0] == "same space"  # also caches the embedding of a zero image
     shutil.rmtree(decoder / "prior" / "image_encoder")
     ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--explain", "--json")
     output = clipkit(*ask)
@@ -88,9 +88,7 @@ def test_a_picture_of_the_library_in_the_decoders_space_needs_no_image_tower(
     assert output.code == 0 and _routes(output) == [("same space", f"the image tower of {spaces['small'].resolve()}")]
 
 
-def test_pictures_cross_a_bridge_where_the_decoders_image_tower_is_not_here(
-    clipkit, copied, photo, kandinsky, tmp_path
-):
+def test_without_the_decoders_image_tower_pictures_take_a_bridge(clipkit, copied, photo, kandinsky, tmp_path):
     decoder = _towerless(kandinsky, tmp_path / "bridged")
     ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--json")
     refused = clipkit(*ask)
@@ -122,32 +120,30 @@ def _forget_nothing(decoder: Path) -> None:
     load_conditions.cache_clear()
 
 
-def test_across_a_bridge_between_turned_spaces_the_pictures_stay_nearly_the_same(clipkit, copied, photo, tmp_path):
+def test_a_bridge_between_rotated_spaces_barely_changes_the_pictures(clipkit, copied, photo, tmp_path):
     fitted = clipkit("bridge", "fit", "--to", "tiny", "--name", "turned")
     assert fitted.code == 0 and "recall@10" in fitted.out
     (report,) = json.loads(clipkit("bridge", "list", "--name", "turned", "--json").out)
     assert report["cosine"] > 0.9 and report["recall_1"] > 0.8 and report["norm_error"] < 0.1
 
-    def made(*query: str | Path) -> np.ndarray:
-        path = tmp_path / "made.png"
-        output = clipkit(
-            "generate", *query, "--decoder", "tiny", "--name", "turned", "--seed", "5", "--size", "64", "-o", path,
-            "--json",
-        )  # fmt: skip
+    def generate(*query: str | Path) -> np.ndarray:
+        path = tmp_path / "generated.png"
+        settings = ("--decoder", "tiny", "--name", "turned", "--seed", "5", "--size", "64")
+        output = clipkit("generate", *query, *settings, "-o", path, "--json")
         assert output.code == 0, output.err
-        seen.append(_routes(output)[0][0])
+        routes.append(_routes(output)[0][0])
         return np.asarray(Image.open(path)).astype(float)
 
-    seen: list[str] = []
-    direct, bridged = made("--like", photo), made("--like", photo, "--route", "bridge")
-    another = made("--like", sorted(photo.parent.parent.rglob("*.jpg"))[-1])
-    assert seen == ["encoded again", "bridge", "encoded again"]
+    routes: list[str] = []
+    direct, bridged = generate("--like", photo), generate("--like", photo, "--route", "bridge")
+    another = generate("--like", sorted(photo.parent.parent.rglob("*.jpg"))[-1])
+    assert routes == ["encoded again", "bridge", "encoded again"]
     assert np.abs(direct - bridged).mean() < 0.6 * np.abs(direct - another).mean()
     assert clipkit("bridge", "remove", "--to", "tiny", "--name", "turned").out == "removed 1 bridge\n"
     assert clipkit("bridge", "list", "--name", "turned").out == ""
 
 
-def test_words_are_encoded_again_by_the_decoders_own_tower(clipkit, copied):
+def test_text_is_encoded_again_by_the_decoders_own_tower(clipkit, copied):
     output = clipkit("generate", "a whale", "--decoder", "tiny", "--name", "turned", "--steps", "2", "--json")
     assert _routes(output) == [("encoded again", "the decoder's text tower and prior")]
 
@@ -166,12 +162,12 @@ def test_words_are_encoded_again_by_the_decoders_own_tower(clipkit, copied):
     ],
 )
 def test_mistakes_are_one_line(clipkit, copied, photo, wrong):
-    words = [str(photo) if word == "PHOTO" else word for word in wrong]
-    output = clipkit(*words, *(() if "--name" in words else ("--name", "turned")))
+    arguments = [str(photo) if word == "PHOTO" else word for word in wrong]
+    output = clipkit(*arguments, *(() if "--name" in arguments else ("--name", "turned")))
     assert output.code == 2 and output.err.startswith("clipkit: ") and output.err.count("\n") == 1, output.err
 
 
-def test_a_bridge_on_too_few_pictures_is_refused(clipkit, photo):
+def test_a_bridge_needs_enough_pictures(clipkit, photo):
     from clipkit.models.registry import BUNDLED
 
     assert clipkit("index", photo.parent.parent / "2023", "--exclude", "*[0-8].jpg", "--model", "tiny").code == 0
@@ -179,14 +175,14 @@ def test_a_bridge_on_too_few_pictures_is_refused(clipkit, photo):
     assert output.code == 2 and "at least 50 pictures" in output.err and output.err.count("\n") == 1, output.err
 
 
-def test_a_library_whose_decoder_is_not_here_says_how_to_get_it(clipkit, copied):
+def test_a_library_without_its_decoder_says_how_to_get_it(clipkit, copied):
     for ask in (("generate", "a dog"), ("search", "a dog", "--generate", "always")):
         output = clipkit(*ask, "--name", "small")
         assert output.code == 2 and output.err.count("\n") == 1, output.err
         assert "clipkit generate --decoder kandinsky-2-2" in output.err and "15.9 GB" in output.err
 
 
-def test_a_bridge_that_cannot_be_fitted_or_is_not_there_says_what_to_do(clipkit, copied, photo):
+def test_a_bridge_that_cannot_be_fitted_or_is_missing_says_what_to_do(clipkit, copied, photo):
     fit = clipkit("bridge", "fit", "--to", "kandinsky-2-2", "--name", "turned")
     assert "`clipkit decoders pull kandinsky-2-2`" in fit.err and "`clipkit models pull ViT-bigG-14/" in fit.err
     ask = clipkit("generate", "--like", photo, "--decoder", "tiny", "--route", "bridge", "--name", "turned")
@@ -194,22 +190,22 @@ def test_a_bridge_that_cannot_be_fitted_or_is_not_there_says_what_to_do(clipkit,
     assert fit.code == ask.code == 2 and fit.err.count("\n") == 1
 
 
-def test_a_library_in_the_space_already_needs_no_bridge(clipkit, copied, spaces):
+def test_a_bridge_to_a_space_of_the_library_is_refused(clipkit, copied, spaces):
     output = clipkit("bridge", "fit", "--to", spaces["turned"], "--name", "turned")
     assert output.code == 2 and "already" in output.err
 
 
-def test_python_mirrors_it(copied):
+def test_the_same_in_python(copied):
     with Library.open(copied / "turned") as library:
         fitted = library.fit_bridge("tiny", sample=60)
         assert fitted.report.pictures == 60 and [b.target for b in library.bridges()] == ["tiny"]
         assert library.remove_bridges() == 1 and library.bridges() == []
 
 
-def test_the_image_tower_may_be_that_of_a_model_that_was_imported(
+def test_the_image_tower_can_come_from_an_imported_model(
     clipkit, copied, photo, kandinsky, spaces, tmp_path, monkeypatch
 ):
-    """The decoder's own is not here, nor is the library in its space; nothing is exported for it either."""
+    """If the decoder has none and the library is in another space; nothing is exported to ONNX for it."""
     from clipkit.models.onnx import exports
 
     monkeypatch.setenv("CLIPKIT_MODELS", str(tmp_path / "models"))
@@ -217,7 +213,9 @@ def test_the_image_tower_may_be_that_of_a_model_that_was_imported(
     decoder = _towerless(kandinsky, tmp_path / "imported", space="her-own")
     hidden = decoder / "hidden"
     hidden.rename(decoder / "prior" / "image_encoder")
-    assert clipkit("generate", "a dog", "--decoder", decoder, "--name", "turned").code == 0  # nothing is cached now
+    assert (
+        clipkit("generate", "a dog", "--decoder", decoder, "--name", "turned").code == 0
+    )  # caches the embedding of a zero image
     shutil.rmtree(decoder / "prior" / "image_encoder")
     output = clipkit("generate", "--like", photo, "--decoder", decoder, "--name", "turned", "--json")
     assert output.code == 0, output.err

@@ -1,4 +1,4 @@
-"""A search is a matter of a moment because it imports none of the libraries that models are made with."""
+"""A search starts fast because it imports none of the libraries that models are built with."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def run(*arguments: str | os.PathLike[str]) -> tuple[int, list[str]]:
     return tuple(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_words(library: Path):
+def test_text(library: Path):
     assert run("search", "a dog", "--indexes", library.parent, "--json") == (0, [])
 
 
-def test_words_of_any_alphabet(library: Path):
+def test_text_in_any_script(library: Path):
     code, loaded = run("search", "a café — 犬", "--indexes", library.parent)
     assert code in (0, 1) and loaded == []
 
 
-def test_a_picture_and_something_to_avoid(library: Path, scene_folder: Path):
+def test_a_picture_and_text_to_avoid(library: Path, scene_folder: Path):
     picture = next(scene_folder.rglob("*.jpg"))
     code, loaded = run("search", "--like", picture, "--not", "at night", "--indexes", library.parent)
     assert code in (0, 1) and loaded == []
 
 
-def test_words_in_a_real_architecture(tmp_path: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """ViT-B-32 with QuickGELU as open_clip saves it, made small, from the first search in a process on."""
+def test_text_with_a_real_architecture(tmp_path: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A small ViT-B-32 with QuickGELU, as open_clip saves it: even the first search of a process is free of torch."""
     import open_clip
-    from spaces.test_onnx import make_checkpoint
+    from models.test_onnx import make_checkpoint
 
     config = open_clip.get_model_config("ViT-B-32-quickgelu")
     config["embed_dim"] = 64
@@ -64,7 +64,7 @@ def test_words_in_a_real_architecture(tmp_path: Path, scene_folder: Path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     picture, library = next(scene_folder.rglob("*.jpg")), tmp_path / "indexes"
     code, loaded = run("index", picture, "--model", model, "--device", "cpu", "--indexes", library, "--workers", "1")
-    assert code == 0 and "torch" in loaded, "it is exported by torch, once"
+    assert code == 0 and "torch" in loaded, "torch exports it, once"
     for words in ("a dog", "a café — 犬"):
         code, loaded = run("search", words, "--indexes", library)
         assert code in (0, 1) and loaded == []

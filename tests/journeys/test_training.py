@@ -1,4 +1,4 @@
-"""`scripts/train_bundled.py all --quick` goes through every stage, and what it leaves makes pictures."""
+"""`scripts/train_bundled.py all --quick` runs every stage, and its models generate pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipkit.models.loading import load_encoder
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_stage_in_quick(tmp_path):
+def test_every_stage_of_a_quick_run(tmp_path):
     command = [sys.executable, str(ROOT / "scripts" / "train_bundled.py"), "all", "--quick"]
     places = ["--work", tmp_path / "work", "--output", tmp_path / "model", "--judge", tmp_path / "judge.safetensors"]
     done = subprocess.run(
@@ -35,8 +35,8 @@ def test_every_stage_in_quick(tmp_path):
     encoder = load_encoder(str(clip), "cpu")
     assert np.isfinite(encoder.encode_texts(["a dog on the beach"])).all()
     assert len(encoder.concepts) == 112 and encoder.unknown_words("a zither") == ["zither"]
-    says = folder / "clipkit.json"
-    says.write_text(says.read_text().replace('"tiny"', f'"{clip}"'))
+    config = folder / "clipkit.json"
+    config.write_text(config.read_text().replace('"tiny"', f'"{clip}"'))
     entry = registry.find(str(folder))
     chosen = settings(entry, seed=1, steps=3, guidance=None, size=None)
     ((image, _),) = make(entry, [Wish("a dog on the beach", 1.0)], chosen, 1, device="cpu")

@@ -267,7 +267,7 @@ def test_the_hubs_environment_variables_are_respected(monkeypatch, tmp_path):
 
 def test_the_pull_command(hub, clipkit, monkeypatch):
     shown = clipkit("models", "pull")
-    assert shown.code == 0 and "hashes right" in shown.out and RECOMMENDED in shown.out
+    assert shown.code == 0 and "checksums match" in shown.out and RECOMMENDED in shown.out
     assert "on disk" in clipkit("models", "show", RECOMMENDED).out
     hub.broken = True
     failed = clipkit("models", "pull", SIGLIP2)

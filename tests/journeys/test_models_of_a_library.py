@@ -1,4 +1,4 @@
-"""Several spaces in one library: added, filled, searched, chosen, removed, and killed in between."""
+"""Several models in one library: added, brought up to date, searched, made the default, removed, killed meanwhile."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clipkit.models.registry import BUNDLED
 
 @pytest.fixture(scope="session")
 def other(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The id of a second space: a folder with the bundled weights and noise."""
+    """The id of a second model: a folder with the bundled weights plus noise."""
     import torch
     from safetensors.torch import load_file, save_file
 
-    folder = tmp_path_factory.mktemp("spaces") / "other"
+    folder = tmp_path_factory.mktemp("models") / "other"
     shutil.copytree(BUNDLED / "clip", folder)
     weights, noise = folder / "open_clip_model.safetensors", torch.Generator().manual_seed(1)
     state = load_file(weights)
@@ -42,7 +42,7 @@ def library(clipkit, scene_folder, tmp_path) -> Path:
 
 @pytest.fixture
 def clipkit(clipkit):
-    """With one decoding process: these pictures are few and small."""
+    """The command line, with one decoding process: the pictures are few and small."""
 
     def run(command, *arguments):
         return clipkit(command, *arguments, *(("--workers", "1") if command == "index" else ()))
@@ -63,7 +63,14 @@ def answer(output) -> dict:
     return json.loads(output.out)
 
 
-def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, library, other):
+def held(clipkit) -> dict[str, tuple]:
+    """Model -> dimension, embedded, pictures, default: the models of the library, as `models list --json` has them."""
+    keys = ("dimension", "embedded", "pictures", "default")
+    listed = answer(clipkit("models", "list", "--json"))
+    return {row["id"]: tuple(row["library"][key] for key in keys) for row in listed if row["library"]}
+
+
+def test_adding_a_second_model_embeds_all_files_and_loses_nothing(clipkit, library, other):
     before = rows(library, "tiny")
     alone = answer(clipkit("search", "a cat on the beach", "--json"))
     report = answer(clipkit("index", "--model", other, "--json"))
@@ -73,7 +80,7 @@ def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, l
     assert all(a[2] != b[2] for a, b in zip(rows(library, other), before, strict=True))
     again = answer(clipkit("search", "a cat on the beach", "--json"))
     assert (again["model"], again["hits"]) == ("tiny", alone["hits"])
-    there = answer(clipkit("search", "a cat on the beach", "--space", other, "--json"))
+    there = answer(clipkit("search", "a cat on the beach", "--model", other, "--json"))
     assert there["model"] == other and there["hits"][0]["score"] != alone["hits"][0]["score"]
     info = answer(clipkit("info", "--json"))
     assert info["models"] == {"tiny": 120, other: 120} and info["pictures"] == 120
@@ -81,14 +88,12 @@ def test_a_second_model_adds_a_space_from_the_files_and_loses_nothing(clipkit, l
     assert clipkit("check").code == 0
 
 
-def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrows_it(
-    clipkit, library, other, scene_folder, tmp_path
-):
+def test_index_updates_all_models_unless_one_is_named(clipkit, library, other, scene_folder, tmp_path):
     photos = tmp_path / "more"
     photos.mkdir()
     pictures = sorted(scene_folder.rglob("*.jpg"))
     clipkit("index", "--model", other)
-    (photos / "a.jpg").write_bytes(pictures[0].read_bytes() + b"a")  # another hash, the same picture
+    (photos / "a.jpg").write_bytes(pictures[0].read_bytes() + b"a")  # same picture, different hash
     report = answer(clipkit("index", photos, "--json"))
     assert (report["added"], report["embedded"], report["models"]) == (1, 2, ["tiny", other])
     (photos / "b.jpg").write_bytes(pictures[1].read_bytes() + b"b")
@@ -98,94 +103,95 @@ def test_an_index_without_a_model_keeps_all_spaces_up_to_date_and_a_model_narrow
     searched = answer(clipkit("search", "a dog", "--json", "-k", "500"))
     assert len(searched["hits"]) == 121 and "searched 121 of 122 pictures (99%)" in searched["notes"][0]
     assert "searched 121 of 122" in clipkit("search", "a dog").err
-    assert "searched" not in "".join(answer(clipkit("search", "a dog", "--space", other, "--json"))["notes"])
+    assert "searched" not in "".join(answer(clipkit("search", "a dog", "--model", other, "--json"))["notes"])
     shutil.copytree(tmp_path / "indexes", tmp_path / "copy")
-    assert clipkit("spaces", "remove", other, "--indexes", tmp_path / "copy").code == 0
+    assert clipkit("models", "remove", other, "--indexes", tmp_path / "copy").code == 0
     left = answer(clipkit("search", "a dog", "--json", "--indexes", tmp_path / "copy"))
-    assert "searched 121 of 122" in left["notes"][0], "also where it is the only model again"
+    assert "searched 121 of 122" in left["notes"][0], "also if it is the only model again"
     assert "Embedded in tiny, " in clipkit("index").out
     assert answer(clipkit("info", "--json"))["models"] == {"tiny": 122, other: 122}
 
 
-def test_the_default_can_be_another(clipkit, library, other):
+def test_choosing_the_default_model(clipkit, library, other):
     clipkit("index", "--model", other)
-    listed = answer(clipkit("spaces", "list", "--json"))
-    assert [(s["model"], s["embedded"], s["pictures"], s["default"]) for s in listed] == [
-        ("tiny", 120, 120, True),
-        (other, 120, 120, False),
-    ]
-    assert clipkit("spaces", "default", other).code == 0
+    assert held(clipkit) == {"tiny": (256, 120, 120, True), other: (256, 120, 120, False)}
+    assert clipkit("models", "use", other).code == 0
     assert answer(clipkit("search", "a dog", "--json"))["model"] == other
-    assert clipkit("spaces", "list").out.splitlines()[0].startswith(other)
-    assert answer(clipkit("export", library.parent / "out", "--space", "tiny", "--json"))["model"] == "tiny"
+    assert held(clipkit) == {"tiny": (256, 120, 120, False), other: (256, 120, 120, True)}
+    lines = clipkit("models", "list").out.splitlines()
+    library_lines = lines[lines.index("Library 'default':") + 1 :]
+    assert [line.split()[0] for line in library_lines] == [other, "tiny"]
+    assert [line.endswith("120 of 120 pictures") for line in library_lines] == [False, True]
+    assert library_lines[0].endswith("120 of 120 pictures  default")
+    assert answer(clipkit("export", library.parent / "out", "--model", "tiny", "--json"))["model"] == "tiny"
 
 
-def test_removing_a_space(clipkit, library, other):
+def test_removing_a_model(clipkit, library, other):
     before = rows(library, "tiny")
     clipkit("index", "--model", other)
     with Library.open(library) as opened:
         folder = opened.layout.vectors(other)
     assert folder.is_dir()
-    output = clipkit("spaces", "remove", other)
+    output = clipkit("models", "remove", other)
     assert output.code == 0 and output.out.startswith("120 embeddings")
     assert not folder.exists() and rows(library, other) == [] and rows(library, "tiny") == before
     assert list(answer(clipkit("info", "--json"))["models"]) == ["tiny"]
     assert clipkit("check").code == 0
     back = answer(clipkit("index", "--model", other, "--json"))
     assert back["embedded"] == 120
-    assert clipkit("spaces", "remove", "tiny").code == 0, "the first may go, the next takes its place"
+    assert clipkit("models", "remove", "tiny").code == 0, "the first model can go, the next becomes the default"
     assert answer(clipkit("search", "a dog", "--json"))["model"] == other
 
 
-def test_what_cannot_be_done_is_one_line(clipkit, library, other):
+def test_mistakes_are_one_line(clipkit, library, other):
     for arguments, hint in (
-        (("spaces", "remove", "tiny"), "only model"),
-        (("spaces", "remove", other), "does not have the model"),
-        (("spaces", "default", other), f"clipkit index --model {other}"),
-        (("search", "a dog", "--space", "ViT-L-14/openai"), "only tiny"),
-        (("export", library.parent / "out", "--space", other), "does not have the model"),
+        (("models", "remove", "tiny"), "only model"),
+        (("models", "remove", other), "does not have the model"),
+        (("models", "use", other), f"clipkit index --model {other}"),
+        (("search", "a dog", "--model", "ViT-L-14/openai"), "only tiny"),
+        (("export", library.parent / "out", "--model", other), "does not have the model"),
     ):
         output = clipkit(*arguments)
         assert output.code == 2 and output.err.count("\n") == 1 and hint in output.err, arguments
     assert len(rows(library, "tiny")) == 120
 
 
-def test_what_a_removal_that_was_cut_short_left_is_no_index(clipkit, library, other):
-    """Its files, with ids of embeddings that are gone, must not be taken for those of a space that comes back."""
+def test_leftovers_of_an_interrupted_removal_are_not_used(clipkit, library, other):
+    """Its search index refers to deleted embeddings; it must not serve the same model when that is added again."""
     clipkit("index", "--model", other)
     with Library.open(library) as opened:
         folder = opened.layout.vectors(other)
     shutil.copytree(folder, library.parent / "kept")
-    clipkit("spaces", "remove", other)
+    clipkit("models", "remove", other)
     shutil.copytree(library.parent / "kept", folder)
     clipkit("index", "--model", other)
-    found = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    found = answer(clipkit("search", "a dog", "--model", other, "--json", "-k", "500"))
     assert len(found["hits"]) == 120 and clipkit("check").code == 0
 
 
-def test_a_space_whose_model_has_gone_is_passed_over_with_a_note(clipkit, library, other, scene_folder, tmp_path):
+def test_a_model_whose_files_are_gone_is_skipped_with_a_note(clipkit, library, other, scene_folder, tmp_path):
     model = tmp_path / "gone"
     shutil.copytree(other, model)
     assert clipkit("index", "--model", model).code == 0
     shutil.rmtree(model)
     from clipkit.models.loading import forget_encoders
 
-    forget_encoders()  # a later process
+    forget_encoders()  # as in a new process
     output = clipkit("index", "--json")
     assert output.code == 0 and answer(output)["models"] == ["tiny"] and str(model) in answer(output)["notes"][0]
     assert output.err.count("\n") == 1 and str(model) in output.err
-    assert clipkit("search", "a dog", "--space", model).code == 2
-    assert clipkit("spaces", "remove", model).code == 0
+    assert clipkit("search", "a dog", "--model", model).code == 2
+    assert clipkit("models", "remove", model).code == 0
 
 
-def test_a_file_that_one_space_cannot_read_stays_in_the_other(clipkit, library, other, scene_folder, tmp_path):
+def test_a_file_that_turns_unreadable_keeps_the_embedding_it_has(clipkit, library, other, scene_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(scene_folder / "2024", photos)
     assert clipkit("index", photos, "--model", "tiny", "--name", "n").code == 0
     victim = next(photos.glob("*.jpg"))
     state = victim.stat()
     content = victim.read_bytes()
-    victim.write_bytes(bytes(len(content)))  # the disk went bad under it: size and time are the same
+    victim.write_bytes(bytes(len(content)))  # as on a bad disk: size and time are unchanged
     import os
 
     os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -199,8 +205,8 @@ def test_a_file_that_one_space_cannot_read_stays_in_the_other(clipkit, library, 
     assert clipkit("failures", "--name", "n").out == ""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL to send")
-def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, scene_folder, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_kill_while_a_model_is_added_loses_nothing(clipkit, library, other, scene_folder, tmp_path):
     before = rows(library, "tiny")
     command = [sys.executable, "-m", "clipkit", "index", "--model", other, "--indexes", str(library.parent)]
     process = subprocess.Popen([*command, "--batch-size", "1"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -212,7 +218,7 @@ def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, sc
             time.sleep(0.005)
     process.kill()
     process.wait()
-    half = answer(clipkit("search", "a dog", "--space", other, "--json", "-k", "500"))
+    half = answer(clipkit("search", "a dog", "--model", other, "--json", "-k", "500"))
     built = len(half["hits"])
     assert 2 <= built < 120 and f"searched {built} of 120 pictures" in half["notes"][0]
     assert rows(library, "tiny") == before
@@ -223,7 +229,7 @@ def test_killed_while_a_space_is_built_loses_nothing(clipkit, library, other, sc
     assert clipkit("check").code == 0
 
 
-def test_the_same_from_python(library, other, scene_folder):
+def test_the_same_in_python(library, other, scene_folder):
     with Library.open(library) as lib:
         report = lib.index(model=other)
         assert report.embedded == 120 and report.models == [other]
