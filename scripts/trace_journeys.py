@@ -2,9 +2,9 @@
 
     python scripts/trace_journeys.py
 
-Runs the commands on sample scenes with the bundled model, in a temporary folder, and prints the modules of clipkit whose
-functions ran, in the order they were entered, and the steps back up: calls from a module to one on a higher floor, which
-are callbacks, since no import goes up. Pictures are decoded in this process rather than in a child, so that they count.
+Runs the commands on sample scenes with the bundled model, in a temporary folder, and prints the modules whose functions
+ran, in the order they were entered, and the steps back up: calls from a module to one on a higher floor, which are
+callbacks, since no import goes up. Pictures are decoded in this process rather than in a child, so that they count.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A block runs as it stands, unless an HTML comment in the line above it says othe
     <!-- downloads -->   what it needs must be downloaded first; without a network each line stops with one message
     <!-- not run -->     placeholders, GPUs, packages to install; commands are parsed, Python is compiled
 
-A command that ends in the comment `# exits with 1` must exit with 1, every other with 0. Blocks tagged `text` are output.
+A command that ends in the comment `# exits with 1` must exit with 1, every other with 0. Other blocks are output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^(?:<!-- (?P<mark>[a-z ]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 

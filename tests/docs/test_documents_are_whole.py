@@ -44,7 +44,9 @@ def test_the_readme_is_short_and_leads_to_every_page():
 
 def test_the_floors_are_those_that_the_code_is_held_to():
     table = ARCHITECTURE.partition("## Floors")[2].partition("## ")[0]
-    rows = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    rows = [
+        re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")
+    ]
     assert [set(row) for row in rows] == [set(floor.split()) for floor in FLOORS]
 
 

@@ -15,6 +15,7 @@ from documents import DOCUMENTS, ROOT, blocks, commands, name_of
 
 from clipkit.cli.main import commands as clipkit_commands
 from clipkit.cli.main import main
+from clipkit.samples.library import write_samples
 
 SETUP = [line for line in commands("") if line.startswith("python3 -m venv")]
 WRITES = {
@@ -30,8 +31,9 @@ WRITES = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the photos that the examples name, indexed once with `tiny`; `saved` keeps that library."""
     folder = tmp_path_factory.mktemp("documents")
-    assert main(["demo", str(folder)]) == 0
-    shutil.move(folder / "indexes", folder / "saved")
+    write_samples(folder / "photos", 400, size=96)
+    arguments = ["--model", "tiny", "--indexes", str(folder / "saved")]
+    assert main(["index", str(folder / "photos"), *arguments]) == 0
     return folder
 
 
@@ -99,11 +101,11 @@ def test_the_examples_are_many():
     assert len(runs) >= 40 and len(commands("downloads")) >= 8 and len(commands("not run")) >= 6
 
 
-def test_the_readmes_python_prints_hits(clipkit, capsys):
+def test_the_readmes_python_prints_hits(clipkit, capfdbinary):
     (block,) = [block for block in blocks(ROOT / "README.md") if block.language == "python"]
     exec(compile(block.code, "README.md", "exec"), {})
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("1 ") and first.endswith("True")
+    first = capfdbinary.readouterr().out.splitlines()[0]
+    assert first.startswith(b"1 ") and first.endswith(b"True")
 
 
 @pytest.mark.parametrize("line", commands("downloads"))
