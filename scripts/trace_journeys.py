@@ -87,12 +87,13 @@ def main() -> None:
     os.environ |= {"CLIPKIT_INDEXES": str(folder / "libraries"), "HF_HUB_OFFLINE": "1"}
     sys.path.insert(0, str(ROOT))
     from clipkit.cli.main import main as clipkit
-    from clipkit.images import worker
+    from clipkit.images.decode_pool import DecodePool
+    from clipkit.images.decode_worker import decode_file
 
-    def decode_here(self: worker.DecodePool, path: Path) -> Any:
-        return worker.decode_file(path, *self._children[0]._setup)
+    def decode_here(self: DecodePool, path: Path) -> Any:
+        return decode_file(path, *self._children[0]._setup)
 
-    worker.DecodePool._decode_one = decode_here  # type: ignore[method-assign]
+    DecodePool._decode_one = decode_here  # type: ignore[method-assign]
     clipkit(["demo", str(folder), "--scenes", "120"])
 
     def file_to_hit() -> None:

@@ -8,6 +8,7 @@ version of click.
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Iterator
 
@@ -62,13 +63,20 @@ def section(name: str, command: click.Command) -> Iterator[str]:
     if isinstance(command, click.Group):
         words.append("[COMMAND]" if command.invoke_without_command else "COMMAND")
     yield from (f"## {name}", "", "```text", *textwrap.wrap(" ".join(words), WIDTH), "```", "")
-    for paragraph in (command.help or "").replace("\b", "").split("\n\n"):
-        yield from (*textwrap.wrap(" ".join(paragraph.split()), WIDTH), "")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        yield from (*prose(paragraph), "")
     if options:
         yield from ("```text", *(line for option in options for line in described(option)), "```", "")
     if below := children(command):
         yield from (f"- [`{name} {child}`](#{name.replace(' ', '-')}-{child})" for child, _ in below)
         yield ""
+
+
+def prose(paragraph: str) -> list[str]:
+    """Return a paragraph of help; one that click is told not to wrap is a block of code."""
+    if paragraph.startswith("\b\n"):
+        return ["```text", *textwrap.dedent(paragraph.removeprefix("\b\n")).splitlines(), "```"]
+    return textwrap.wrap(" ".join(paragraph.split()), WIDTH)
 
 
 def usage(argument: click.Argument) -> str:

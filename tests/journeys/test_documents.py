@@ -15,7 +15,7 @@ from documents import DOCUMENTS, ROOT, blocks, commands, name_of
 
 from clipkit.cli.main import commands as clipkit_commands
 from clipkit.cli.main import main
-from clipkit.samples.library import write_samples
+from clipkit.samples.photos import write_samples
 
 SETUP = [line for line in commands("") if line.startswith("python3 -m venv")]
 WRITES = {
