@@ -46,7 +46,7 @@ class UnreadableImage(ClipkitError):
     """A file that yields no picture.
 
     Attributes: `path`, `kind` (one of `FailureKind`, a stable word for programs), `reason` (one line for people), and
-    `cause` where whoever raises it knows better than `clipkit.images.causes.cause_of` what it was due to.
+    `cause` where whoever raises it knows better than `clipkit.images.failure_causes.failure_cause` what it was due to.
     """
 
     def __init__(self, path: Path, kind: FailureKind, reason: str, cause: str = "") -> None:

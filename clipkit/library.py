@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import ModelCoverage, coverage, make_default, remove_space
-from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
-from clipkit.catalog.folders import own_names
-from clipkit.catalog.records import Failure
+from clipkit.catalog.info import LibraryInfo, library_info
+from clipkit.catalog.recorded_paths import recorded_paths
+from clipkit.catalog.rows import Failure
 from clipkit.errors import BadQuery, ClipkitError, LibraryNotFound
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
@@ -148,7 +148,7 @@ class Library:
 
         Raises ClipkitError for a path that is not there, LibraryBusy, ModelNotAvailable.
         """
-        from clipkit.images.decoding import Limits
+        from clipkit.images.limits import Limits
         from clipkit.indexing.models import index_spaces
         from clipkit.indexing.roots import chosen_roots
         from clipkit.models.registry import canonical_id
@@ -211,7 +211,7 @@ class Library:
             raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
         asked, filters = as_query(query), filters or Filters()
         if filters.under:
-            names = [name for path in filters.under for name in own_names(self.catalog, Path(path))]
+            names = [name for path in filters.under for name in recorded_paths(self.catalog, Path(path))]
             filters = replace(filters, under=tuple(names))
         result = self._searcher(self._own_space(space), device).search(
             asked, k, filters=filters, min_confidence=min_confidence, library=self.name
@@ -292,19 +292,19 @@ class Library:
 
     def generated(self) -> list[Generated]:
         """The pictures that were made, the oldest first."""
-        from clipkit.catalog.generated import listed
+        from clipkit.catalog.generated import list_generated
 
-        return list(listed(self.catalog))
+        return list(list_generated(self.catalog))
 
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
         """Deletes made pictures, files and records, by their ids or all; returns those that were there."""
-        from clipkit.catalog.generated import forget
+        from clipkit.catalog.generated import delete_generated
 
-        return forget(self.catalog, ids)
+        return delete_generated(self.catalog, ids)
 
-    def info(self) -> Facts:
+    def info(self) -> LibraryInfo:
         """What the library holds, in numbers."""
-        return facts(self.catalog)
+        return library_info(self.catalog)
 
     def failures(self) -> Iterator[Failure]:
         """Files that gave no picture, and why."""

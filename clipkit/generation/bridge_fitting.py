@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipkit.catalog.stored import sample_of, stored_embeddings
+from clipkit.catalog.embeddings import load_embeddings, sample_contents
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
@@ -42,17 +42,17 @@ def fit_bridge(
     target = entry.target if entry else canonical_id(to)
     if target == source or (entry and source in entry.spaces):
         raise ClipkitError(f"the library is in the space {source} already: no bridge is needed to it")
-    contents = sample_of(library.catalog, source, sample)
+    contents = sample_contents(library.catalog, source, sample)
     if len(contents) < FEWEST:
         raise ClipkitError(
             f"a bridge needs at least {FEWEST} pictures in {source}, and the library has {len(contents)}"
         )
-    there = stored_embeddings(library.catalog, [content for content, _ in contents], target)
+    there = load_embeddings(library.catalog, [content for content, _ in contents], target)
     lacking = [(content, number) for content, number in contents if content not in there]
     if lacking:
         there |= _embedded(library, lacking, _image_tower(target, entry, device), progress)
     both = [content for content, _ in contents if content in there]
-    known = stored_embeddings(library.catalog, both, source)
+    known = load_embeddings(library.catalog, both, source)
     if len(both) < FEWEST:
         raise ClipkitError(f"only {len(both)} pictures of the library could be read: a bridge needs {FEWEST}")
     fitted = fit(source, target, np.stack([known[c] for c in both]), np.stack([there[c] for c in both]))
@@ -123,7 +123,7 @@ def _embedded(
     found: dict[str, np.ndarray] = {}
     for start in range(0, len(contents), BATCH):
         part = contents[start : start + BATCH]
-        at = library.catalog.files_of([number for _, number in part])
+        at = library.catalog.files_by_embedding([number for _, number in part])
         names: list[str] = []
         pictures: list[Image] = []
         for content, number in part:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipkit.atomic import clear_unfinished
-from clipkit.catalog.generated import Generated, made_before, record
-from clipkit.catalog.records import now
+from clipkit.catalog.generated import Generated, find_generated, record_generated
+from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, ClipkitError, DecoderNotAvailable
 from clipkit.generation import registry
 from clipkit.progress import ProgressCallback
@@ -126,7 +126,7 @@ def make_missing(
         if always:
             raise DecoderNotAvailable(reason)
         return replace(result, notes=(*result.notes, reason))
-    before = None if fresh else made_before(library.catalog, result.query.to_json(), entry.id)
+    before = None if fresh else find_generated(library.catalog, result.query.to_json(), entry.id)
     if library.catalog.read_only and not before and not always:
         return replace(result, notes=(*result.notes, "no picture was made: the library may not be written to"))
     try:
@@ -190,7 +190,7 @@ def _keep(library: Library | None, made: Generated, image, settings: Settings) -
     if library is None:
         put()
         return made
-    return record(library.catalog, made, put)
+    return record_generated(library.catalog, made, put)
 
 
 def _in_words(query: dict) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.places import Places, scanned
-from clipkit.catalog.scans import held_twice, knows_any_inside, mark_vanished, saw_any_below, share_seen_below
+from clipkit.catalog.moved_files import mark_vanished, possibly_moved_files
+from clipkit.catalog.root_drives import RootDrives, record_scan
+from clipkit.catalog.scan_ledger import any_known_inside, any_seen_below, share_seen_below
 from clipkit.images.discovery import Mount, walk
 from clipkit.images.drives import drive_of
 
@@ -36,9 +37,9 @@ def settle(
     Returns how many files left, how many of those moved, and a note for every folder that kept some.
     """
     roots = list(roots)
-    places = Places(catalog)
-    absent = (place for place in places.drives if places.standing(place) in ("missing", "empty"))
-    mark_vanished(catalog, filter(places.has_gone, held_twice(catalog, absent)))
+    places = RootDrives(catalog)
+    absent = (place for place in places.drives if places.status(place) in ("missing", "empty"))
+    mark_vanished(catalog, filter(places.has_vanished, possibly_moved_files(catalog, absent)))
     notes: list[str] = []
     drives = {mount: drive for mount in mounts if (drive := _drive(mount))}
     for place in _below(places, roots):
@@ -46,7 +47,7 @@ def settle(
             kept = catalog.mark_seen_below(place)
             if kept:
                 root = next(above for above in (place, *place.parents) if above in roots)
-                notes.append(_note(place, root, _WHY[places.standing(place)], kept))
+                notes.append(_note(place, root, _WHY[places.status(place)], kept))
             before = places.drives[place]
             if before and (kept or place in roots):
                 drives[place] = before
@@ -55,29 +56,29 @@ def settle(
     if len(notes) > MOST_NOTES:
         notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES:,} more folders are away: their pictures are kept"]
     removed, moved = catalog.remove_vanished(roots)
-    scanned(catalog, roots, drives)
+    record_scan(catalog, roots, drives)
     return removed, moved, notes
 
 
-def _below(places: Places, roots: list[Path]) -> Iterator[Path]:
+def _below(places: RootDrives, roots: list[Path]) -> Iterator[Path]:
     """The roots, and the places known below them."""
     chosen = set(roots)
     return (place for place in places.drives if place in chosen or not chosen.isdisjoint(place.parents))
 
 
-def _is_away(catalog: Catalog, places: Places, place: Path) -> bool:
+def _is_away(catalog: Catalog, places: RootDrives, place: Path) -> bool:
     """Whether the pictures of a place are out of reach, rather than deleted."""
-    how = places.standing(place)
+    how = places.status(place)
     if how == "closed":
         return False  # the scan has said so, and takes all below it for there
-    if how == "missing" and not knows_any_inside(catalog, place):
+    if how == "missing" and not any_known_inside(catalog, place):
         return False  # nothing to lose; or a file that was indexed by its own name, and was deleted
     if how in ("missing", "away"):
         return True
     if how == "another":
         return share_seen_below(catalog, place) < SAME_AFTER_ALL
     # Only where nothing is there at all: what is excluded now was not lost.
-    return not saw_any_below(catalog, place) and all(isinstance(found, Mount) for found in walk([place]))
+    return not any_seen_below(catalog, place) and all(isinstance(found, Mount) for found in walk([place]))
 
 
 def _note(place: Path, root: Path, why: str, kept: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipkit.errors import ClipkitError
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.vectors.publishing import damage
+from clipkit.vectors.publishing import find_damage
 
 if TYPE_CHECKING:
     from clipkit.library import Library
@@ -48,7 +48,7 @@ class CheckReport:
 def check(library: Library, *, repair: bool, progress: ProgressCallback | None = None) -> CheckReport:
     """Checks the catalog, then every space's search index; `repair` rebuilds indexes and needs the space's model."""
     report = CheckReport(library.name)
-    torn = library.catalog.damage()
+    torn = library.catalog.find_damage()
     if torn:
         report.problems.append(f"catalog.db is damaged ({torn}): put a backup in its place, or index again")
         return report
@@ -57,7 +57,7 @@ def check(library: Library, *, repair: bool, progress: ProgressCallback | None =
     for number, space in enumerate(spaces):
         if progress:
             progress(Progress("checking", number, len(spaces)))
-        wrong = damage(library.vectors_folder(space))
+        wrong = find_damage(library.vectors_folder(space))
         if not wrong:
             report.checked.append(f"search index of {space}")
         elif repair:

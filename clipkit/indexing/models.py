@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.errors import ModelNotAvailable
-from clipkit.images.decoding import Limits
+from clipkit.images.limits import Limits
 from clipkit.indexing import run
 from clipkit.indexing.report import IndexReport
 from clipkit.models.encoder import Encoder, load_encoder

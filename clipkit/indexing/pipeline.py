@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Details, Embedding, Failure, NewImage
+from clipkit.catalog.rows import Details, Embedding, Failure, NewImage
 from clipkit.errors import ModelNotAvailable, UnreadableImage
-from clipkit.images.causes import HERE, cause_of, may_have_gone
-from clipkit.images.decoding import Limits
+from clipkit.images.decode_pool import DecodePool
+from clipkit.images.decode_worker import Decoded
 from clipkit.images.discovery import FoundFile, Mount, Problem, walk
-from clipkit.images.files import modified_ns
+from clipkit.images.failure_causes import ACCESS, failure_cause, is_worth_retrying
+from clipkit.images.file_access import modified_ns
 from clipkit.images.hashing import content_hash
-from clipkit.images.worker import Decoded, DecodePool
+from clipkit.images.limits import Limits
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
 from clipkit.models.encoder import Encoder
@@ -89,7 +90,7 @@ def diff(
 
     @cache
     def worth_a_try(cause: str) -> bool:
-        return may_have_gone(cause, limits.pixels)
+        return is_worth_retrying(cause, limits.pixels)
 
     for chunk in chunks(items, CHUNK):
         catalog.mark_seen(item.path for item in chunk)
@@ -112,7 +113,7 @@ def diff(
                 report.failed += 1
             elif same and hash_ in embedded:
                 report.unchanged += 1
-                if causes.get(item.path) == HERE:
+                if causes.get(item.path) == ACCESS:
                     reached.append(item.path)
             else:
                 item.known_hash, item.unchanged = hash_, same
@@ -161,7 +162,7 @@ def decode(items: Iterable[Item], pool: DecodePool) -> Iterator[Item]:
             item.failure = decoded
         elif decoded is not None and (decoded.size, decoded.mtime_ns) != (item.size, item.mtime_ns):
             # The hash may be that of other bytes than these pixels came from.
-            item.failure = UnreadableImage(item.path, "unreadable", "it changed while it was read", HERE)
+            item.failure = UnreadableImage(item.path, "unreadable", "it changed while it was read", ACCESS)
         else:
             item.decoded = decoded
         yield item
@@ -227,7 +228,7 @@ def commit(
         if failure and item.tries < TRIES and (fresh := _looked_at_again(item)):
             again.append(fresh)
             continue
-        if failure and item.needs_decoding and failure.cause != HERE:
+        if failure and item.needs_decoding and failure.cause != ACCESS:
             broken[_content(item)] = failure
         if not failure and item.hash not in there:  # its twin was to bring the pixels, and did not
             twin = broken.get(_content(item))
@@ -237,7 +238,7 @@ def commit(
             failure = replace(twin, path=item.path, size=item.size, mtime_ns=item.mtime_ns)
         if failure:
             report.failed += 1
-            stays = item.unchanged or (failure.cause == HERE and item.hash in ("", item.known_hash))
+            stays = item.unchanged or (failure.cause == ACCESS and item.hash in ("", item.known_hash))
             (missed if stays else failures).append(failure)
             continue
         images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, _details(item.decoded)))
@@ -256,7 +257,7 @@ def commit(
 def _failure_of(item: Item, limits: Limits) -> Failure | None:
     if not item.failure:
         return None
-    cause = cause_of(item.failure, limits.pixels)
+    cause = failure_cause(item.failure, limits.pixels)
     return Failure(item.path, item.size, item.mtime_ns, item.failure.kind, item.failure.reason, cause)
 
 

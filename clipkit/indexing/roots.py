@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipkit.errors import ClipkitError
-from clipkit.images.files import describe_os_error, why_absent
+from clipkit.images.file_access import describe_os_error, why_absent
 
 
 def check_paths(paths: Sequence[Path]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Failure
-from clipkit.images.decoding import Limits
-from clipkit.images.files import is_absent
-from clipkit.images.worker import DecodePool
+from clipkit.catalog.rows import Failure
+from clipkit.images.decode_pool import DecodePool
+from clipkit.images.file_access import is_absent
+from clipkit.images.limits import Limits
 from clipkit.indexing import pipeline
 from clipkit.indexing.absence import settle
 from clipkit.indexing.counting import Tally

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from clipkit.catalog.places import Places
+from clipkit.catalog.root_drives import RootDrives
 
 Presence = Literal["here", "away", "gone", "unreadable"]
 """away: on a drive that is not there. gone: deleted or moved. unreadable: the system refuses to say, or fails."""
@@ -16,7 +16,7 @@ class Looker:
     """Looks whether files are there, for one search. `in_vain` counts the times that it asked the system about a file
     that cannot be shown."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RootDrives) -> None:
         self._places = places
         self._missing_folders: set[Path] = set()
         self.in_vain = 0
@@ -24,8 +24,8 @@ class Looker:
 
     def look(self, path: Path) -> Presence:
         """Whether a file is there; a missing folder, or one that is away, answers for all files below it."""
-        place = self._places.place_of(path)
-        standing = self._places.standing(place) if place else "here"
+        place = self._places.nearest_root(path)
+        standing = self._places.status(place) if place else "here"
         if standing == "closed":
             self.unreadable_folder = place
             return "unreadable"

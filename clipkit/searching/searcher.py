@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.coverage import uncovered
-from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
-from clipkit.catalog.places import Places
+from clipkit.catalog.coverage import count_uncovered
+from clipkit.catalog.filters import IS_ALLOWED, Filters, allowed_embedding_ids, apply_filters
+from clipkit.catalog.root_drives import RootDrives
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.models.concepts import concept_vectors
 from clipkit.models.encoder import Encoder
@@ -21,7 +21,7 @@ from clipkit.searching.presence import Looker
 from clipkit.searching.query import Means, Query, embed
 from clipkit.searching.ranking import Candidate, files_notes, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
-from clipkit.vectors.current import CurrentVectors, is_behind, publish_current
+from clipkit.vectors.current_vectors import CurrentVectors, needs_publishing, publish_from_catalog
 
 JUDGED = 20
 """Nearest pictures that the match decision looks at, however few are asked for."""
@@ -52,7 +52,7 @@ class Searcher:
 
     def _catalog_state(self) -> tuple:
         space = self.encoder.space
-        return self.catalog.spaces().get(space), self.catalog.last_embedding(space)
+        return self.catalog.spaces().get(space), self.catalog.last_embedding_id(space)
 
     @cached_property
     def vectors(self) -> CurrentVectors:
@@ -91,16 +91,16 @@ class Searcher:
         bank = concept_vectors(self.encoder, self.concepts, report)
         none = np.zeros((0, self.encoder.dimension), np.float32)
         matcher = Matcher.fit(none, bank, keep_images=False, calibration=self._weights)
-        for _, vectors in self.catalog.live_embeddings(self.encoder.space):
+        for _, vectors in self.catalog.searchable_embeddings(self.encoder.space):
             matcher.update(vectors)
         return matcher
 
     def publish_if_needed(self, *, always: bool = False, progress: ProgressCallback | None = None) -> bool:
         """Writes the search index and the match decision anew if they have fallen behind; hold the write lock."""
         space = self.encoder.space
-        if not (always or is_behind(self.folder, space, self.catalog) or self._saved() is None):
+        if not (always or needs_publishing(self.folder, space, self.catalog) or self._saved() is None):
             return False
-        publish_current(self.folder, space, self.catalog)
+        publish_from_catalog(self.folder, space, self.catalog)
         self._matcher = self._fit(progress)
         self._matcher.save(self._file)
         return True
@@ -117,8 +117,8 @@ class Searcher:
         clock.lap("encode")
         allowed, condition = None, ""
         if filters:
-            allowed_files(self.catalog, filters)
-            allowed, condition = allowed_embeddings(self.catalog, self.encoder.space), ALLOWED
+            apply_filters(self.catalog, filters)
+            allowed, condition = allowed_embedding_ids(self.catalog, self.encoder.space), IS_ALLOWED
         clock.lap("filter")
 
         def nearest(wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +126,9 @@ class Searcher:
             found = ids[0] >= 0
             return scores[0][found], ids[0][found]
 
-        looker = Looker(Places(self.catalog))
+        looker = Looker(RootDrives(self.catalog))
         candidates, passed = nearest_existing(
-            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), looker, max(k, JUDGED)
+            nearest, lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition), looker, max(k, JUDGED)
         )
         clock.lap("search")
         found = np.zeros((0, self.encoder.dimension), np.float32)
@@ -166,7 +166,7 @@ class Searcher:
     def _notes(self) -> list[str]:
         notes = []
         covered = len(self.vectors)
-        if missing := uncovered(self.catalog, covered):
+        if missing := count_uncovered(self.catalog, covered):
             space, total = self.encoder.space, covered + missing
             notes.append(
                 f"searched {covered:,} of {total:,} pictures ({100 * covered // total}%), those that are embedded in "

@@ -51,7 +51,7 @@ def test_offline_from_the_hubs_cache(real_models: RealModels, clipkit, photos, t
     again = json.loads(clipkit("index", photos, "--json").out)
     assert (again["space"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its space"
     with Library.open(tmp_path / "indexes/default") as library:
-        ids = library.catalog.live_ids(RECOMMENDED)
+        ids = library.catalog.searchable_ids(RECOMMENDED)
         vectors = library.catalog.vectors(ids)
     assert vectors.shape == (6, 512) and np.isfinite(vectors).all()
 
