@@ -47,7 +47,7 @@ class UnreadableImage(ClipkitError):
 
     `kind`: one of `FailureKind`, stable for programs.
     `reason`: one line for people.
-    `cause`: set where the raiser knows better than `clipkit.images.causes.cause_of`.
+    `cause`: set where the raiser knows better than `clipkit.images.failure_causes.failure_cause`.
     """
 
     def __init__(self, path: Path, kind: FailureKind, reason: str, cause: str = "") -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import ModelCoverage, coverage
-from clipkit.catalog.facts import Facts, facts
 from clipkit.catalog.filters import Filters
+from clipkit.catalog.info import LibraryInfo, library_info
 from clipkit.catalog.layout import Layout
-from clipkit.catalog.records import Failure
+from clipkit.catalog.rows import Failure
 from clipkit.errors import ClipkitError
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
@@ -257,15 +257,15 @@ class Library:
 
     def generated(self) -> list[Generated]:
         """Return the generated pictures, oldest first."""
-        from clipkit.catalog.generated import listed
+        from clipkit.catalog.generated import list_generated
 
-        return list(listed(self.catalog))
+        return list(list_generated(self.catalog))
 
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
         """Delete generated pictures, files and records, by their ids or all; return those that existed."""
-        from clipkit.catalog.generated import forget
+        from clipkit.catalog.generated import delete_generated
 
-        return forget(self.catalog, ids)
+        return delete_generated(self.catalog, ids)
 
     def fit_bridge(
         self,
@@ -328,9 +328,9 @@ class Library:
 
     # --- maintenance ---
 
-    def info(self) -> Facts:
+    def info(self) -> LibraryInfo:
         """Return what the library holds, in numbers."""
-        return facts(self.catalog)
+        return library_info(self.catalog)
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, and why."""

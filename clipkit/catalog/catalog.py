@@ -6,28 +6,26 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from clipkit.catalog.connection import Opened, as_clipkit_error, connect, make
-from clipkit.catalog.paths import below, from_stored, to_stored
-from clipkit.catalog.records import Embedding, Failure, ImageRow, NewImage, now
+from clipkit.catalog.connection import OpenDatabase, as_clipkit_error, connect, create_database
+from clipkit.catalog.paths import from_stored, to_stored, where_at_or_below
+from clipkit.catalog.rows import Details, Embedding, Failure, ImageRow, NewImage, now
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
 
-_DETAILS = (
-    "width", "height", "format", "taken_at", "utc_offset", "camera", "lens", "latitude", "longitude", "description",
-    "title", "keywords", "made",
-)  # fmt: skip
+_DETAILS = tuple(field.name for field in fields(Details))
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
-PARAMETERS = 500
+MAX_PARAMETERS = 500
 """Values bound in one statement: SQLite's own limit is 999 in old builds."""
 
-HELD = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
+HAS_FILE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
 """The condition over `embeddings` that some file of the library holds the content."""
 
-LIVE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash AND images.shown)"
+IS_SEARCHABLE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash AND images.shown)"
 """The condition over `embeddings` that searches may find the content: a file that is shown holds it."""
 
 
@@ -37,7 +35,7 @@ class Catalog:
     Every method that writes is one transaction: a process killed at any moment leaves the state before or after it.
     """
 
-    def __init__(self, path: Path, opened: Opened) -> None:
+    def __init__(self, path: Path, opened: OpenDatabase) -> None:
         self.path, self.db, self._opened = path, opened.db, opened
         self.read_only, self.uri = opened.read_only, opened.uri
         self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
@@ -56,7 +54,7 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if not path.exists():
-                make(path)
+                create_database(path)
             opened = connect(path)
         except Timeout:
             raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
@@ -143,7 +141,7 @@ class Catalog:
                     (to_stored(root), json.dumps(list(exclude)), now()),
                 )
                 if include_generated is not None:
-                    where, parameters = below(root)
+                    where, parameters = where_at_or_below(root)
                     sql = f"UPDATE roots SET include_generated = ? WHERE {where}"
                     self.db.execute(sql, [include_generated, *parameters])
 
@@ -159,7 +157,7 @@ class Catalog:
         """
         includes = {from_stored(row[0]): row[1] for row in self.db.execute("SELECT path, include_generated FROM roots")}
         changed = []
-        for id_, path, shown in self.db.execute("SELECT id, path, shown FROM images WHERE made IS NOT NULL"):
+        for id_, path, shown in self.db.execute("SELECT id, path, shown FROM images WHERE generated IS NOT NULL"):
             file = from_stored(path)
             wanted = next((includes[folder] for folder in (file, *file.parents) if folder in includes), 0)
             if wanted != shown:
@@ -191,7 +189,7 @@ class Catalog:
     def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
         """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
         known: set[str] = set()
-        condition = f" AND {HELD}" if with_files else ""
+        condition = f" AND {HAS_FILE}" if with_files else ""
         for part in _parts(list(hashes)):
             sql = f"SELECT hash FROM embeddings WHERE space = ? AND hash IN ({_marks(part)}){condition}"
             known.update(row[0] for row in self.db.execute(sql, [space, *part]))
@@ -253,14 +251,16 @@ class Catalog:
         else:
             details = known or self._details_of(image.hash) or (None,) * len(_DETAILS)
         # A picture that a model made stays hidden until `show_by_roots` has looked whose folder it lies in.
-        made = details[_DETAILS.index("made")]
+        generated = details[_DETAILS.index("generated")]
         columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "shown", "indexed_at")
         updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:] if name != "shown")
-        updates += ", shown = CASE WHEN made IS NULL OR excluded.made IS NULL THEN excluded.shown ELSE shown END"
+        updates += (
+            ", shown = CASE WHEN generated IS NULL OR excluded.generated IS NULL THEN excluded.shown ELSE shown END"
+        )
         self.db.execute(
             f"INSERT INTO images ({', '.join(columns)}) VALUES ({_marks(columns)})"
             f" ON CONFLICT (path) DO UPDATE SET {updates}",
-            [path, image.size, image.mtime_ns, image.hash, *details, made is None, now()],
+            [path, image.size, image.mtime_ns, image.hash, *details, generated is None, now()],
         )
         self.db.execute("DELETE FROM failures WHERE path = ?", [path])
 
@@ -282,7 +282,7 @@ class Catalog:
 
         Returns how many pictures that adds to those seen.
         """
-        where, parameters = below(folder)
+        where, parameters = where_at_or_below(folder)
         where += " AND path NOT IN (SELECT path FROM temp.vanished)"
         with self.transaction():
             self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM failures WHERE {where}", parameters)
@@ -301,7 +301,7 @@ class Catalog:
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
         with self.transaction():
             for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
-                where, values = below(root)
+                where, values = where_at_or_below(root)
                 where += " AND path NOT IN (SELECT path FROM temp.seen)"
                 self.db.execute(f"INSERT OR IGNORE INTO temp.vanished SELECT path FROM images WHERE {where}", values)
                 self.db.execute(f"DELETE FROM failures WHERE {where}", values)
@@ -315,7 +315,7 @@ class Catalog:
         removed = 0
         with self.transaction():
             for path in paths:
-                where, parameters = below(path)
+                where, parameters = where_at_or_below(path)
                 removed += self.db.execute(f"DELETE FROM images WHERE {where}", parameters).rowcount
                 self.db.execute(f"DELETE FROM failures WHERE {where}", parameters)
                 self.db.execute(f"DELETE FROM roots WHERE {where}", parameters)
@@ -325,17 +325,17 @@ class Catalog:
     def purge_orphans(self) -> int:
         """Drops embeddings of contents that no file of the library holds any more; returns how many."""
         with self.transaction():
-            return self.db.execute(f"DELETE FROM embeddings WHERE NOT {HELD}").rowcount
+            return self.db.execute(f"DELETE FROM embeddings WHERE NOT {HAS_FILE}").rowcount
 
     # --- embeddings, out ---
 
-    def live_embeddings(
+    def searchable_embeddings(
         self, space: str, *, after_id: int = 0, chunk: int = 4096
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Embeddings that searches may find, by rising id: int64 (n,) and unit float32 (n, d), in chunks."""
         while True:
             rows = self.db.execute(
-                f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {LIVE} ORDER BY id LIMIT ?",
+                f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE} ORDER BY id LIMIT ?",
                 [space, after_id, chunk],
             ).fetchall()
             if not rows:
@@ -343,9 +343,9 @@ class Catalog:
             after_id = rows[-1][0]
             yield np.array([row[0] for row in rows], np.int64), _unpacked([row[1] for row in rows])
 
-    def live_ids(self, space: str) -> np.ndarray:
+    def searchable_ids(self, space: str) -> np.ndarray:
         """Ids of the embeddings that searches may find, int64 (n,), rising."""
-        rows = self.db.execute(f"SELECT id FROM embeddings WHERE space = ? AND {LIVE} ORDER BY id", [space])
+        rows = self.db.execute(f"SELECT id FROM embeddings WHERE space = ? AND {IS_SEARCHABLE} ORDER BY id", [space])
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
@@ -360,22 +360,24 @@ class Catalog:
             found.update(self.db.execute(f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})", part))
         return _unpacked([found[int(i)] for i in ids])
 
-    def last_embedding(self, space: str) -> int:
+    def last_embedding_id(self, space: str) -> int:
         """The largest embedding id of the space, 0 if it has none."""
         row = self.db.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
         return row[0] or 0
 
-    def last_id_given(self) -> int:
+    def last_issued_id(self) -> int:
         """The largest id that any embedding ever had in this catalog, also of those that were dropped since."""
         row = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'embeddings'").fetchone()
         return row[0] if row else 0
 
-    def live_count(self, space: str, *, after_id: int = 0) -> int:
+    def count_searchable(self, space: str, *, after_id: int = 0) -> int:
         """How many embeddings with larger ids searches may find."""
-        sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {LIVE}"
+        sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE}"
         return self.db.execute(sql, [space, after_id]).fetchone()[0]
 
-    def files_of(self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()) -> dict[int, list[ImageRow]]:
+    def files_by_embedding(
+        self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()
+    ) -> dict[int, list[ImageRow]]:
         """Embedding id -> its shown files for which the SQL condition over `images` holds, the oldest id first."""
         found: dict[int, list[ImageRow]] = {}
         for part in _parts([int(i) for i in ids]):
@@ -392,7 +394,7 @@ class Catalog:
         for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason, cause FROM failures ORDER BY path"):
             yield Failure(from_stored(row[0]), *row[1:])
 
-    def damage(self) -> str:
+    def find_damage(self) -> str:
         """What SQLite finds wrong with the file; empty if nothing is."""
         try:
             rows = [row[0] for row in self.db.execute("PRAGMA integrity_check(5)")]
@@ -402,8 +404,8 @@ class Catalog:
 
 
 def _parts(values: list) -> Iterator[list]:
-    for start in range(0, len(values), PARAMETERS):
-        yield values[start : start + PARAMETERS]
+    for start in range(0, len(values), MAX_PARAMETERS):
+        yield values[start : start + MAX_PARAMETERS]
 
 
 def _marks(values: Sequence) -> str:

@@ -15,15 +15,15 @@ from sqlite_utils import Database
 from clipkit.catalog.migrations import migrations
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryDamaged
 
-PATIENCE = 30.0
+LOCK_TIMEOUT = 30.0
 """Seconds to wait for another process that makes or upgrades the schema, or that commits."""
 
 _OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 
-def make(path: Path) -> None:
+def create_database(path: Path) -> None:
     """Makes an empty catalog beside its place and moves it there whole, so that a kill leaves none or a sound one."""
-    with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+    with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
         if path.exists():
             return
         unfinished = path.with_name(f"{path.name}.new")
@@ -41,7 +41,7 @@ def make(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenDatabase:
     """A catalog that was opened. `uri`: what another connection reads it by. `read_only`: it may not be written to.
 
     `copy`: the temporary folder of a private copy, which lives as long as this.
@@ -59,7 +59,7 @@ class Opened:
             self.copy.cleanup()
 
 
-def connect(path: Path) -> Opened:
+def connect(path: Path) -> OpenDatabase:
     """Opens a catalog that is there, and applies what migrations it lacks if it may be written to.
 
     Raises LibraryDamaged, sqlite3 errors.
@@ -69,21 +69,21 @@ def connect(path: Path) -> Opened:
     if len(header) < 20:  # SQLite would take it for a new database
         raise LibraryDamaged(f"{path} is damaged (it is empty): {_advice(path)}")
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return Opened(_connect_to_write(path, wal=header[18] == 2), _uri(path, "mode=ro"))
+        return OpenDatabase(_connect_to_write(path, wal=header[18] == 2), _uri(path, "mode=ro"))
     return _connect_to_read(path) or _connect_to_copy(path)
 
 
 def _connect_to_write(path: Path, *, wal: bool) -> Database:
-    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
         if not wal:  # a restored copy; two processes may not switch it at once
-            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+            with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         db = Database(connection)
         if _lacks_migrations(db, path):
-            with FileLock(path.with_suffix(".migrating"), timeout=PATIENCE):
+            with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
                 migrations.apply(db)
     except BaseException:
         connection.close()
@@ -91,7 +91,7 @@ def _connect_to_write(path: Path, *, wal: bool) -> Database:
     return db
 
 
-def _connect_to_read(path: Path) -> Opened | None:
+def _connect_to_read(path: Path) -> OpenDatabase | None:
     """Opens a catalog whose disk is read-only, or that belongs to somebody else; None if it must be copied for that.
 
     SQLite reads a write-ahead log beside it only together with the shared memory that another process has made.
@@ -100,11 +100,11 @@ def _connect_to_read(path: Path) -> Opened | None:
     log = path.with_name(f"{path.name}-wal")
     alone = not log.exists() or log.stat().st_size == 0
     for mode in ("mode=ro", "mode=ro&immutable=1") if alone else ("mode=ro",):
-        connection = sqlite3.connect(_uri(path, mode), timeout=PATIENCE, check_same_thread=False, uri=True)
+        connection = sqlite3.connect(_uri(path, mode), timeout=LOCK_TIMEOUT, check_same_thread=False, uri=True)
         try:
             db = Database(connection)
             if not _lacks_migrations(db, path):
-                return Opened(db, _uri(path, mode), read_only=True)
+                return OpenDatabase(db, _uri(path, mode), read_only=True)
             connection.close()
             return None
         except sqlite3.OperationalError as error:
@@ -117,7 +117,7 @@ def _connect_to_read(path: Path) -> Opened | None:
     return None
 
 
-def _connect_to_copy(path: Path) -> Opened:
+def _connect_to_copy(path: Path) -> OpenDatabase:
     """Opens a private copy: the catalog is of an older version, or has a log that can be read only by replaying it."""
     folder = TemporaryDirectory(prefix="clipkit-", ignore_cleanup_errors=True)
     try:
@@ -125,7 +125,7 @@ def _connect_to_copy(path: Path) -> Opened:
         for name in (path.name, f"{path.name}-wal"):
             if path.with_name(name).exists():
                 shutil.copyfile(path.with_name(name), own.with_name(name))
-        return Opened(_connect_to_write(own, wal=True), _uri(own, "mode=ro"), read_only=True, copy=folder)
+        return OpenDatabase(_connect_to_write(own, wal=True), _uri(own, "mode=ro"), read_only=True, copy=folder)
     except BaseException:
         folder.cleanup()
         raise

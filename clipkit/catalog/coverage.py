@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from clipkit.catalog.catalog import LIVE, Catalog
+from clipkit.catalog.catalog import IS_SEARCHABLE, Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class ModelCoverage:
         return asdict(self)
 
 
-def pictures(catalog: Catalog) -> int:
+def count_pictures(catalog: Catalog) -> int:
     """How many distinct contents the library's files hold."""
     return catalog.db.execute("SELECT COUNT(*) FROM (SELECT DISTINCT hash FROM images)").fetchone()[0]
 
 
-def uncovered(catalog: Catalog, embedded: int) -> int:
+def count_uncovered(catalog: Catalog, embedded: int) -> int:
     """How many pictures of the library a space that has `embedded` of them lacks.
 
     The only space that a library ever had lacks none, for files are recorded together with their embeddings; counting
@@ -44,13 +44,15 @@ def uncovered(catalog: Catalog, embedded: int) -> int:
     several = "COUNT(*) > 1 OR MAX(COALESCE(json_extract(config, '$.one_of_several'), 0))"
     if not catalog.db.execute(f"SELECT {several} FROM spaces").fetchone()[0]:
         return 0
-    return max(0, pictures(catalog) - embedded)
+    return max(0, count_pictures(catalog) - embedded)
 
 
 def coverage(catalog: Catalog) -> list[ModelCoverage]:
     """Every space of the library, the default one first."""
-    total = pictures(catalog)
-    counts = dict(catalog.db.execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {LIVE} GROUP BY space").fetchall())
+    total = count_pictures(catalog)
+    counts = dict(
+        catalog.db.execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {IS_SEARCHABLE} GROUP BY space").fetchall()
+    )
     return [
         ModelCoverage(space, dimension, counts.get(space, 0), total, number == 0)
         for number, (space, (dimension, _)) in enumerate(catalog.spaces().items())

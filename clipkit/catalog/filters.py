@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.paths import below
+from clipkit.catalog.paths import where_at_or_below
 from clipkit.errors import BadQuery
 
 EARTH_RADIUS_KM = 6371.0088
-WHERE_SECONDS = 10.0
+WHERE_TIMEOUT = 10.0
 """How long an expression of the user's may run."""
-LONGEST, LONGEST_PATTERN = 4_000_000, 500
+MAX_VALUE_BYTES, MAX_PATTERN_BYTES = 4_000_000, 500
 """Bytes of a value, and of a pattern of LIKE or GLOB, in such an expression: SQLite cannot be stopped within one."""
 
 
@@ -45,7 +45,7 @@ class Filters:
         return self != Filters()
 
     def condition(self) -> tuple[str, list]:
-        """Return the SQL condition over `images` and its parameters; `allowed_files` checks `under` and `where`."""
+        """Return the SQL condition over `images` and its parameters; `apply_filters` checks `under` and `where`."""
         parts: list[str] = []
         parameters: list = []
         for moment, comparison in ((self.after, ">="), (self.before, "<")):
@@ -94,7 +94,7 @@ def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half)))
 
 
-def allowed_files(catalog: Catalog, filters: Filters) -> None:
+def apply_filters(catalog: Catalog, filters: Filters) -> None:
     """Fills the temporary table `allowed (id)` with the shown files for which the filters hold.
 
     Raises BadQuery, with SQLite's own words, for a `where` that does not hold water.
@@ -106,7 +106,7 @@ def allowed_files(catalog: Catalog, filters: Filters) -> None:
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
     with catalog.db.atomic():
         # One by one: a library may know a folder by a thousand names, and SQLite's expressions go only so deep.
-        for place, values in [below(folder, "images.path") for folder in filters.under] or [("1", [])]:
+        for place, values in [where_at_or_below(folder, "images.path") for folder in filters.under] or [("1", [])]:
             sql = f"INSERT OR IGNORE INTO temp.allowed SELECT id FROM images WHERE shown AND {place} AND {condition}"
             catalog.db.execute(sql, [*values, *parameters])
         if filters.where is not None:
@@ -117,11 +117,11 @@ def allowed_files(catalog: Catalog, filters: Filters) -> None:
             catalog.db.execute("DELETE FROM temp.allowed WHERE id NOT IN (SELECT id FROM temp.wanted)")
 
 
-ALLOWED = "images.id IN (SELECT id FROM temp.allowed)"
-"""The condition over `images` that the filters of the last `allowed_files` hold."""
+IS_ALLOWED = "images.id IN (SELECT id FROM temp.allowed)"
+"""The condition over `images` that the filters of the last `apply_filters` hold."""
 
 
-def allowed_embeddings(catalog: Catalog, space: str) -> np.ndarray:
+def allowed_embedding_ids(catalog: Catalog, space: str) -> np.ndarray:
     """Ids, int64 (n,), of the space's embeddings that some file in the table `allowed` holds."""
     # CROSS JOIN keeps SQLite from starting at the embeddings: few files must not cost a look at all of them.
     rows = catalog.db.execute(
@@ -161,9 +161,9 @@ def _fold(text: str | None) -> str | None:
 def _ids_where(catalog: Catalog, expression: str) -> set[int]:
     """Runs the user's expression on a connection that can do nothing but read the table of images."""
     connection = sqlite3.connect(catalog.uri, uri=True)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN)
-    deadline = time.monotonic() + WHERE_SECONDS
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
+    deadline = time.monotonic() + WHERE_TIMEOUT
 
     def authorise(action: int, table: str | None, *_: object) -> int:
         reading = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE)
@@ -184,7 +184,7 @@ def _ids_where(catalog: Catalog, expression: str) -> set[int]:
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         if "interrupted" in said:
-            raise BadQuery(f"--where took longer than {WHERE_SECONDS:g} s: {' '.join(expression.split())}") from None
+            raise BadQuery(f"--where took longer than {WHERE_TIMEOUT:g} s: {' '.join(expression.split())}") from None
         if "prohibited" in said or "not authorized" in said:
             raise BadQuery(f"--where may only read the columns of images ({', '.join(columns)})") from None
         raise BadQuery(f"--where: {said}; the columns are {', '.join(columns)}") from None

@@ -53,7 +53,7 @@ class Generated:
         }
 
 
-def record(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Generated:
+def record_generated(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Generated:
     """Writes the row, calls `put`, which puts the file in its place whole, and commits: killed anywhere, there is no
     row without its file."""
     folder = catalog.path.parent
@@ -75,13 +75,13 @@ def record(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Genera
     return replace(made, id=number)
 
 
-def listed(catalog: Catalog) -> Iterator[Generated]:
+def list_generated(catalog: Catalog) -> Iterator[Generated]:
     """All pictures that were made and are still there, the oldest first."""
     rows = catalog.db.execute(f"SELECT {_COLUMNS} FROM generations ORDER BY id")
     return (made for made in map(_from_row(catalog), rows) if made.path.is_file())
 
 
-def made_before(catalog: Catalog, query: dict, decoder: str) -> Generated | None:
+def find_generated(catalog: Catalog, query: dict, decoder: str) -> Generated | None:
     """The newest picture that the decoder made of this very query, if it is still there."""
     rows = catalog.db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE query = ? AND decoder = ? ORDER BY id DESC",
@@ -90,9 +90,9 @@ def made_before(catalog: Catalog, query: dict, decoder: str) -> Generated | None
     return next((made for made in map(_from_row(catalog), rows) if made.path.is_file()), None)
 
 
-def forget(catalog: Catalog, numbers: Sequence[int] | None = None) -> list[Generated]:
+def delete_generated(catalog: Catalog, numbers: Sequence[int] | None = None) -> list[Generated]:
     """Deletes pictures by their numbers, or all, rows and files; returns those that were there."""
-    chosen = [made for made in listed(catalog) if numbers is None or made.id in numbers]
+    chosen = [made for made in list_generated(catalog) if numbers is None or made.id in numbers]
     for made in chosen:
         # The row first: a kill between the two leaves a marked file, never a row that points nowhere.
         with catalog.transaction():

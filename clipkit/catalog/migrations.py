@@ -146,7 +146,7 @@ def _routes(db: Database) -> None:
 
 @migrations(name="0004_causes_and_drives")
 def _causes_and_drives(db: Database) -> None:
-    # `cause`: what a failure was due to, see `clipkit.images.causes`; empty for those of older versions.
+    # `cause`: what a failure was due to, see `clipkit.images.failure_causes`; empty for those of older versions.
     # `drives`: what each root, and each mount point below one, lay on when it was last read.
     db.execute("ALTER TABLE failures ADD COLUMN cause TEXT NOT NULL DEFAULT ''")
     db.execute("CREATE TABLE drives (path NOT NULL UNIQUE, drive TEXT NOT NULL)")
@@ -166,4 +166,20 @@ _LOCAL_TIME = (
     "ALTER TABLE images ADD COLUMN keywords TEXT",
     """UPDATE images SET utc_offset = substr(taken_at, -6), taken_at = substr(taken_at, 1, length(taken_at) - 6)
        WHERE taken_at GLOB '*T*[+-][0-9][0-9]:[0-9][0-9]'""",
+)
+
+
+@migrations(name="0006_generated")
+def _generated(db: Database) -> None:
+    for statement in _GENERATED:
+        db.execute(statement)
+
+
+_GENERATED = (
+    "ALTER TABLE images RENAME COLUMN made TO generated",
+    "DROP INDEX images_made",
+    "CREATE INDEX images_generated ON images (generated) WHERE generated IS NOT NULL",
+    "UPDATE failures SET cause = 'access' WHERE cause = 'here'",
+    "UPDATE failures SET cause = 'not-a-file' WHERE cause = 'entry'",
+    "UPDATE failures SET cause = 'resources' WHERE cause = 'machine'",
 )

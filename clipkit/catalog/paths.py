@@ -23,7 +23,7 @@ def from_stored(value: StoredPath) -> Path:
     return Path(os.fsdecode(value) if isinstance(value, bytes) else value)
 
 
-def below(folder: Path, column: str = "path") -> tuple[str, list[StoredPath]]:
+def where_at_or_below(folder: Path, column: str = "path") -> tuple[str, list[StoredPath]]:
     """An SQL condition and its parameters: `column` is the folder, or lies below it.
 
     A range over the index on paths, for text and for bytes, since SQLite sorts every BLOB after every TEXT. The upper

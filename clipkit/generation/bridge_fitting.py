@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.embeddings import load_embeddings, sample_contents
 from clipkit.catalog.layout import Layout
-from clipkit.catalog.stored import sample_of, stored_embeddings
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
@@ -47,12 +47,12 @@ def fit_bridge(
     target = _target(to)
     if target == source or (entry and source in entry.spaces):
         raise ClipkitError(f"the library already has embeddings of {source}: no bridge is needed to it")
-    contents = sample_of(catalog, source, sample)
+    contents = sample_contents(catalog, source, sample)
     if len(contents) < FEWEST:
         raise ClipkitError(
             f"a bridge needs at least {FEWEST} pictures embedded with {source}; the library has {len(contents)}"
         )
-    targets = stored_embeddings(catalog, [content for content, _ in contents], target)
+    targets = load_embeddings(catalog, [content for content, _ in contents], target)
     lacking = [(content, number) for content, number in contents if content not in targets]
     if lacking:
         side, encode = _image_tower(target, entry, device)
@@ -60,7 +60,7 @@ def fit_bridge(
     both = [content for content, _ in contents if content in targets]
     if len(both) < FEWEST:
         raise ClipkitError(f"only {len(both)} pictures of the library could be read; a bridge needs {FEWEST}")
-    sources = stored_embeddings(catalog, both, source)
+    sources = load_embeddings(catalog, both, source)
     fitted = fit(source, target, np.stack([sources[c] for c in both]), np.stack([targets[c] for c in both]))
     save(fitted, layout.bridges)
     return fitted
@@ -132,7 +132,7 @@ def _embed(
     embeddings: dict[str, np.ndarray] = {}
     for start in range(0, len(contents), BATCH_SIZE):
         batch = contents[start : start + BATCH_SIZE]
-        files = catalog.files_of([number for _, number in batch])
+        files = catalog.files_by_embedding([number for _, number in batch])
         hashes: list[str] = []
         pictures: list[Image] = []
         for content, number in batch:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.generated import made_before
+from clipkit.catalog.generated import find_generated
 from clipkit.catalog.layout import Layout
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import registry
@@ -43,7 +43,7 @@ def generate_fallback(
         if always:
             raise DecoderNotAvailable(reason)
         return _with_note(result, reason)
-    earlier = None if fresh else made_before(catalog, result.query.to_json(), entry.id)
+    earlier = None if fresh else find_generated(catalog, result.query.to_json(), entry.id)
     if catalog.read_only and not earlier and not always:
         return _with_note(result, "no picture was generated: the library is read-only")
     try:

@@ -10,7 +10,7 @@ from clipkit.atomic import clear_unfinished
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import Generated
 from clipkit.catalog.layout import Layout
-from clipkit.catalog.records import now
+from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation import registry
 from clipkit.generation.saving import check_extension, numbered_file, save_generated, unused_file

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from clipkit.catalog.stored import stored_embedding
+from clipkit.catalog.embeddings import load_embedding
 from clipkit.errors import DecoderNotAvailable, UnreadableImage
 from clipkit.generation import bridge as bridges
 from clipkit.generation import decoder_files
@@ -230,8 +230,8 @@ def model_here(entry: DecoderEntry) -> str:
 
 def content_of(value: object) -> str:
     """The hash of a picture's bytes if it is a file that can be read, else empty."""
-    from clipkit.images.decoding import Limits
     from clipkit.images.hashing import content_hash
+    from clipkit.images.limits import Limits
 
     if not isinstance(value, str | Path):
         return ""
@@ -242,7 +242,7 @@ def content_of(value: object) -> str:
 
 
 def _stored(ground: Ground, part: Part, space: str) -> np.ndarray | None:
-    return stored_embedding(ground.catalog, part.content, space) if ground.catalog and part.content else None
+    return load_embedding(ground.catalog, part.content, space) if ground.catalog and part.content else None
 
 
 def _is_stored(ground: Ground, part: Part, space: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.generated import Generated, record
+from clipkit.catalog.generated import Generated, record_generated
 from clipkit.errors import BadQuery, ClipkitError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
@@ -65,7 +65,7 @@ def save_generated(catalog: Catalog | None, picture: Generated, image: Image) ->
     if catalog is None:
         write()
         return picture
-    return record(catalog, picture, write)
+    return record_generated(catalog, picture, write)
 
 
 def _one_line(query: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from clipkit.images.colour_space import ColourSpace, to_srgb
 Declared = bytes | ColourSpace | None
 """What a file says of its colours: an ICC profile, a space given by numbers, or None: nothing, which means sRGB."""
 
-GROUND = (128, 128, 128)
+BACKGROUND = (128, 128, 128)
 """What shows through transparent pixels. Mid-grey, because transparent pictures are mostly logos, icons and cut-outs:
 on white the white ones vanish, on black the black ones, on grey neither; and grey is near CLIP's mean, so that after
 normalisation the ground adds next to nothing to the embedding."""
@@ -29,7 +29,8 @@ def to_rgb(image: Image.Image, declared: Declared = None) -> Image.Image:
 
     `declared` is what the file says of its colours: an ICC profile, a `ColourSpace`, or None for sRGB. A profile that
     cannot be used, or is for another kind of pixels, is passed over. Transparency (alpha, palettes and colour keys) is
-    laid on `GROUND`. 16 and 32-bit greyscale is scaled to 8 bits by `levels_of_integers`, floats by `levels_of_floats`.
+    composited on `BACKGROUND`. 16 and 32-bit greyscale is scaled to 8 bits by `levels_of_integers`, floats by
+    `levels_of_floats`.
     """
     if image.mode in _DEEP_MODES or image.mode == "F":
         values = np.asarray(image)
@@ -44,7 +45,7 @@ def to_rgb(image: Image.Image, declared: Declared = None) -> Image.Image:
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
         grey = image.mode in ("L", "LA", "1")
-        flat = Image.new("RGB", with_alpha.size, GROUND)
+        flat = Image.new("RGB", with_alpha.size, BACKGROUND)
         flat.paste(_opaque(with_alpha.convert("RGB"), declared, grey), mask=with_alpha.getchannel("A"))
         return flat
     return _opaque(image, declared, image.mode in ("L", "1"))

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-from clipkit.images.boxes import heif_colour, jpeg2000_colour
+from clipkit.images.box_colour import heif_colour, jpeg2000_colour
 from clipkit.images.colour import Declared
 from clipkit.images.colour_space import ADOBE_RGB, ColourSpace, from_cicp, from_gamma
 

@@ -12,25 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipkit.errors import FailureKind
-from clipkit.images.causes import ENTRY, HERE
-from clipkit.images.files import describe_os_error, modified_ns, special_reason
-
-RAW_EXTENSIONS: frozenset[str] = frozenset(
-    {
-        ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos",
-        ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
-    }
-)  # fmt: skip
-"""Extensions of cameras' own formats, lowercase and with the dot."""
-
-EXTENSIONS: frozenset[str] = RAW_EXTENSIONS | frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
-        ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pnm", ".pbm", ".pgm", ".ppm", ".heic", ".heics", ".heif",
-        ".heifs", ".hif", ".avif", ".avifs", ".jxl",
-    }
-)  # fmt: skip
-"""Extensions of the pictures that clipkit looks for, lowercase and with the dot, as `Path.suffix.lower()` gives."""
+from clipkit.images.extensions import EXTENSIONS
+from clipkit.images.failure_causes import ACCESS, NOT_A_FILE
+from clipkit.images.file_access import describe_os_error, describe_special_file, modified_ns
 
 # Copies, thumbnails and wastebaskets that NAS boxes, archivers and systems leave beside the pictures.
 _IGNORED_FOLDERS = frozenset(
@@ -51,13 +35,13 @@ class FoundFile:
 class Problem:
     """Something on the way that cannot be read; `kind` is for programs, `reason` one line for people.
 
-    `cause`: `HERE` if the system refuses to say what it is, `ENTRY` if it is no file.
+    `cause`: `ACCESS` if the system refuses to say what it is, `NOT_A_FILE` if it is no file.
     """
 
     path: Path
     kind: FailureKind
     reason: str
-    cause: str = ENTRY
+    cause: str = NOT_A_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +99,7 @@ def walk(
                 if os.fspath(found.path) not in single_files:
                     yield found
         elif not stat.S_ISREG(status.st_mode):
-            yield Problem(Path(root), "unreadable", special_reason(status.st_mode))
+            yield Problem(Path(root), "unreadable", describe_special_file(status.st_mode))
         elif not excluded(root, os.path.basename(root), False):
             yield FoundFile(Path(root), status.st_size, modified_ns(status))
 
@@ -177,7 +161,7 @@ def _look_at(entry: os.DirEntry[str]) -> FoundFile | Problem:
         return _problem(entry.path, error)
     if stat.S_ISREG(status.st_mode):
         return FoundFile(Path(entry.path), status.st_size, modified_ns(status))
-    return Problem(Path(entry.path), "unreadable", special_reason(status.st_mode))
+    return Problem(Path(entry.path), "unreadable", describe_special_file(status.st_mode))
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
@@ -196,7 +180,7 @@ def _problem(path: str, error: OSError | ValueError) -> Problem:
         kind, reason = describe_os_error(error)
         if kind == "vanished":
             reason = "there is no such file or folder"
-        return Problem(Path(path), kind, reason, HERE)
+        return Problem(Path(path), kind, reason, ACCESS)
     return Problem(Path(path), "unreadable", "its name is not one the system can open")
 
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-Standing = Literal["here", "empty", "missing", "another", "away", "closed"]
+DriveStatus = Literal["here", "empty", "missing", "another", "away", "closed"]
 """How it stands with a folder that held pictures.
 
 here, empty: it is there, with or without anything in it. missing: it is not there, though its drive is. another: it is
@@ -42,7 +42,7 @@ def same_drive(one: str, other: str) -> bool:
     return mark is None or first[mark] == second[mark]
 
 
-def standing(folder: Path, drive: str | None) -> Standing:
+def drive_status(folder: Path, drive: str | None) -> DriveStatus:
     """Ask how it stands with a folder, or single file, that lay on `drive`; None if that was never noted."""
     try:
         if drive and not same_drive(drive, drive_of(folder)):

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from clipkit.images.metadata_record import DESCRIPTION_LENGTH, NAME_LENGTH, Metadata, camera_name, clean, clean_all
-from clipkit.images.moments import Moment, best, parse_moment, parse_offset
+from clipkit.images.metadata_record import DESCRIPTION_LENGTH, NAME_LENGTH, Metadata, camera_name, clean, clean_keywords
+from clipkit.images.timestamps import Timestamp, most_precise, parse_offset, parse_timestamp
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _DESCRIPTION, _MAKE, _MODEL, _WRITTEN, _LENS_MODEL, _CAMERA_OF_DNG = 0x010E, 0x010F, 0x0110, 0x0132, 0xA434, 0xC614
@@ -27,10 +27,10 @@ Tags = dict[int, Any]
 
 def read_exif(exif: Image.Exif) -> Metadata:
     """Return what Pillow's EXIF data says. Broken tags count as absent; nothing is raised."""
-    return facts_of(_tags(exif), _directory(exif, _EXIF_IFD), _directory(exif, _GPS_IFD))
+    return metadata_from_tags(_tags(exif), _directory(exif, _EXIF_IFD), _directory(exif, _GPS_IFD))
 
 
-def facts_of(main: Tags, details: Tags, place: Tags) -> Metadata:
+def metadata_from_tags(main: Tags, details: Tags, place: Tags) -> Metadata:
     """Return what the tags of the main, the EXIF and the GPS directory say.
 
     Some programs write tags of the EXIF directory into the main one: they are taken from there as well.
@@ -52,18 +52,9 @@ def facts_of(main: Tags, details: Tags, place: Tags) -> Metadata:
         description=_text(tags.get(_DESCRIPTION), DESCRIPTION_LENGTH)
         or clean(_utf16(tags.get(_XP_COMMENT)), DESCRIPTION_LENGTH),
         title=clean(_utf16(tags.get(_XP_TITLE)), DESCRIPTION_LENGTH),
-        keywords=clean_all((_utf16(tags.get(_XP_KEYWORDS)) or "").split(";")),
+        keywords=clean_keywords((_utf16(tags.get(_XP_KEYWORDS)) or "").split(";")),
         is_file_time=is_file_time,
     )
-
-
-def orientation_of(exif: Image.Exif) -> int:
-    """Return the orientation, 1 to 8; 1 where there is none or it makes no sense."""
-    try:
-        value = int(exif.get(0x0112, 1))
-        return value if value in range(1, 9) else 1
-    except Exception:  # Pillow's EXIF reader lets through whatever the damaged bytes lead to
-        return 1
 
 
 def degrees(parts: Any, hemisphere: Any, letters: str, limit: float) -> float | None:
@@ -100,14 +91,14 @@ def _parts_of(text: str) -> tuple[str, ...]:
     return parts if all(float(part) < 60 for part in parts[1:]) else ()
 
 
-def _taken_at(tags: Tags) -> tuple[Moment | None, bool]:
+def _taken_at(tags: Tags) -> tuple[Timestamp | None, bool]:
     """Return when the picture was taken, and whether that is merely when its file was written."""
     moments = [(_moment(tags.get(time_tag)), tags.get(offset_tag)) for time_tag, offset_tag in _TIMES]
     known = [
-        Moment(moment.day, moment.time, _offset(offset) or moment.offset) if moment and moment.time else moment
+        Timestamp(moment.day, moment.time, _offset(offset) or moment.offset) if moment and moment.time else moment
         for moment, offset in moments
     ]
-    chosen = best(known[:2])
+    chosen = most_precise(known[:2])
     is_file_time = chosen is None
     written = known[2]
     if chosen is None or chosen.time is None and written and written.day == chosen.day:
@@ -115,7 +106,7 @@ def _taken_at(tags: Tags) -> tuple[Moment | None, bool]:
     if chosen and chosen.time and not chosen.offset:
         # The offset may stand with another tag that shows the same clock at the same moment.
         same = (m.offset for m in known if m and (m.day, m.time) == (chosen.day, chosen.time) and m.offset)
-        chosen = Moment(chosen.day, chosen.time, next(same, None) or _zone(tags.get(_ZONE_HOURS)))
+        chosen = Timestamp(chosen.day, chosen.time, next(same, None) or _zone(tags.get(_ZONE_HOURS)))
     return chosen, is_file_time and chosen is not None
 
 
@@ -124,8 +115,8 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip(" :\0"))
 
 
-def _moment(value: Any) -> Moment | None:
-    return parse_moment(_text(value, 40))
+def _moment(value: Any) -> Timestamp | None:
+    return parse_timestamp(_text(value, 40))
 
 
 def _offset(value: Any) -> str | None:

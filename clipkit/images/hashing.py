@@ -7,23 +7,24 @@ from pathlib import Path
 import xxhash
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.files import describe_os_error, open_regular, refuse_larger
+from clipkit.images.file_access import describe_os_error, open_regular
+from clipkit.images.limits import check_file_size
 
 _CHUNK_BYTES = 1 << 20
 
 
-def content_hash(path: Path, most_bytes: int | None = None) -> str:
+def content_hash(path: Path, max_bytes: int | None = None) -> str:
     """Return the XXH3-128 hash of the whole file as 32 hexadecimal digits, read in chunks of 1 MiB.
 
     It is no cryptographic hash: it tells files apart, it does not defend against a forger.
-    Raises `UnreadableImage` where the file cannot be read to its end, or has more than `most_bytes`; then none of it
+    Raises `UnreadableImage` where the file cannot be read to its end, or has more than `max_bytes`; then none of it
     is read.
     """
     digest = xxhash.xxh3_128()
     file, status = open_regular(path)
     with file:
-        if most_bytes is not None:
-            refuse_larger(path, status.st_size, most_bytes)
+        if max_bytes is not None:
+            check_file_size(path, status.st_size, max_bytes)
         try:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)

@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image, IptcImagePlugin
 
-from clipkit.images.metadata_record import DESCRIPTION_LENGTH, Metadata, clean, clean_all
-from clipkit.images.moments import Moment, best, parse_moment
+from clipkit.images.metadata_record import DESCRIPTION_LENGTH, Metadata, clean, clean_keywords
+from clipkit.images.timestamps import Timestamp, most_precise, parse_timestamp
 
 _CHARACTER_SET, _UTF8 = (1, 90), b"\x1b%G"
 _TITLE, _HEADLINE, _CAPTION, _KEYWORDS = (2, 5), (2, 105), (2, 120), (2, 25)
@@ -31,15 +31,15 @@ def read_iptc(image: Image.Image) -> Metadata:
     def line(key: tuple[int, int]) -> str | None:
         return next((found for text in texts(key) if (found := clean(text, DESCRIPTION_LENGTH))), None)
 
-    def moment(date: tuple[int, int], time: tuple[int, int]) -> Moment | None:
-        return parse_moment(f"{line(date) or ''}T{line(time) or ''}")
+    def moment(date: tuple[int, int], time: tuple[int, int]) -> Timestamp | None:
+        return parse_timestamp(f"{line(date) or ''}T{line(time) or ''}")
 
-    taken_at = best(moment(date, time) for date, time in _TIMES)
+    taken_at = most_precise(moment(date, time) for date, time in _TIMES)
     return Metadata(
         taken_at=str(taken_at) if taken_at else None,
         description=line(_CAPTION),
         title=line(_TITLE) or line(_HEADLINE),
-        keywords=clean_all(texts(_KEYWORDS)),
+        keywords=clean_keywords(texts(_KEYWORDS)),
     )
 
 

@@ -13,7 +13,7 @@ from clipkit.images.unsupported import Unsupported
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 
-_MOST_BOXES = 1024
+_MAX_BOXES = 1024
 _GREY, _XYB = 1, 2
 # The enumerated values of JPEG XL are those of ITU-T H.273 where that has them.
 _P3, _CUSTOM, _DCI_WHITE = 11, 2, 11
@@ -227,7 +227,7 @@ def _codestream(file: IO[bytes]) -> bytes:
         file.seek(0)
         return file.read(4096)
     position = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:

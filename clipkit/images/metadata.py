@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
-from clipkit.images.exif import orientation_of, read_exif
+from clipkit.images.exif import read_exif
 from clipkit.images.iptc import read_iptc
-from clipkit.images.metadata_record import Metadata, merged
+from clipkit.images.metadata_record import Metadata, merge_metadata
 from clipkit.images.opening import quiet
 from clipkit.images.xmp import read_xmp
-
-__all__ = ["Metadata", "merged", "read_metadata", "read_orientation"]
 
 
 def read_metadata(image: Image.Image) -> Metadata:
@@ -23,25 +21,7 @@ def read_metadata(image: Image.Image) -> Metadata:
             exif = read_exif(image.getexif())
         except Exception:  # Pillow's EXIF reader lets through whatever the damaged bytes lead to
             exif = Metadata()
-        return merged(exif, read_xmp(_packet(image)), read_iptc(image))
-
-
-def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense.
-
-    JPEG XL comes upright from its decoder. AVIF and HEIF are turned by their `irot` and `imir` boxes alone, which
-    Pillow gives as EXIF and libheif has applied: there XMP, which `getexif` falls back on, has no say.
-    """
-    if image.format == "JXL":
-        return 1
-    try:
-        exif = image.getexif()
-        if image.format in ("AVIF", "HEIF"):
-            exif = Image.Exif()
-            exif.load(image.info.get("exif") or b"")
-        return orientation_of(exif)
-    except Exception:  # as above
-        return 1
+        return merge_metadata(exif, read_xmp(_packet(image)), read_iptc(image))
 
 
 def _packet(image: Image.Image) -> bytes | str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME_LENGTH, DESCRIPTION_LENGTH = 100, 500
-_MOST_KEYWORDS = 200
+_MAX_KEYWORDS = 200
 _COMPANY = re.compile(
     r"[\s,]+(corporation|corp\.?|co\.?,?\s*ltd\.?|company|inc\.?|imaging|optical|electronics|ltd\.?|ag|gmbh)\.?$",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ class Metadata:
         return self.taken_at[19:] or None if self.taken_at else None
 
 
-def merged(*sources: Metadata) -> Metadata:
+def merge_metadata(*sources: Metadata) -> Metadata:
     """Return one record: every field from the first source that has it, and the keywords of all.
 
     The time that a file was written gives way to any other; a place is never put together from two sources.
@@ -60,7 +60,7 @@ def merged(*sources: Metadata) -> Metadata:
         longitude=placed[0].longitude if placed else None,
         description=_first(source.description for source in sources),
         title=_first(source.title for source in sources),
-        keywords=tuple(dict.fromkeys(word for source in sources for word in source.keywords))[:_MOST_KEYWORDS],
+        keywords=tuple(dict.fromkeys(word for source in sources for word in source.keywords))[:_MAX_KEYWORDS],
         is_file_time=bool(dated) and dated[0].is_file_time,
     )
 
@@ -80,10 +80,10 @@ def clean(value: Any, longest: int) -> str | None:
     return value or None
 
 
-def clean_all(values: Iterable[Any], longest: int = NAME_LENGTH) -> tuple[str, ...]:
+def clean_keywords(values: Iterable[Any], longest: int = NAME_LENGTH) -> tuple[str, ...]:
     """Return keywords, each cleaned, once, in their order; at most 200."""
     lines = (clean(value, longest) for value in values)
-    return tuple(dict.fromkeys(line for line in lines if line))[:_MOST_KEYWORDS]
+    return tuple(dict.fromkeys(line for line in lines if line))[:_MAX_KEYWORDS]
 
 
 def camera_name(make: str | None, model: str | None) -> str | None:

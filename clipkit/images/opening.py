@@ -133,7 +133,16 @@ def open_header(file: BinaryIO) -> ImageFile.ImageFile:
     return image
 
 
-def ends_early(file: BinaryIO) -> bool:
+def draft_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
+    """Return the smallest (width, height) of the same shape whose shorter side is at least `shortest_side` pixels."""
+    width, height = size
+    shorter = min(size)
+    if shorter <= shortest_side:
+        return size
+    return -(-width * shortest_side // shorter), -(-height * shortest_side // shorter)
+
+
+def is_truncated(file: BinaryIO) -> bool:
     """Say whether a file of a chunked container is shorter than its own chunks claim, so that it was cut off."""
     try:
         file.seek(0, 2)

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import PngImagePlugin
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MOST_TEXT = 1024 * 1024
+_MAX_TEXT = 1024 * 1024
 """Pillow refuses a file with one compressed text longer than this (`PngImagePlugin.MAX_TEXT_CHUNK`)."""
-_MOST_TEXT_IN_ALL = 16 * 1024 * 1024
-_MOST_OF_ONE_CHUNK = 64 * 1024 * 1024
-_LARGEST_PROFILE = 16 * 1024 * 1024
+_MAX_TEXT_IN_ALL = 16 * 1024 * 1024
+_MAX_OF_ONE_CHUNK = 64 * 1024 * 1024
+_MAX_PROFILE = 16 * 1024 * 1024
 # Pillow raises on chunks shorter than these, although browsers and libpng pass over them.
-_SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tRNS": 1, b"acTL": 8}
+_MIN_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tRNS": 1, b"acTL": 8}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_chunks(file: BinaryIO) -> Chunks:
         if name == b"IDAT":
             before_pixels = False
         elif name[0] & 0x20 and name != b"fdAT":  # lower case: a decoder can do without it
-            data = file.read(length) if length <= _MOST_OF_ONE_CHUNK else None
+            data = file.read(length) if length <= _MAX_OF_ONE_CHUNK else None
             if data is None or zlib.crc32(name + data) != int.from_bytes(file.read(4), "big"):
                 keep = False
             elif name == b"iCCP":
@@ -67,10 +67,10 @@ def read_chunks(file: BinaryIO) -> Chunks:
                 cicp = (data[0], data[1], data[2], data[3]) if len(data) == 4 and before_pixels else cicp
             elif name in (b"tEXt", b"zTXt", b"iTXt"):
                 length_of_text = _length_of_text(name, data)
-                keep = length_of_text is not None and text_in_all + length_of_text <= _MOST_TEXT_IN_ALL
+                keep = length_of_text is not None and text_in_all + length_of_text <= _MAX_TEXT_IN_ALL
                 text_in_all += length_of_text or 0 if keep else 0
             else:
-                keep = length >= _SHORTEST.get(name, 0)
+                keep = length >= _MIN_LENGTHS.get(name, 0)
         if keep and kept and kept[-1][1] == position:
             kept[-1] = kept[-1][0], end
         elif keep:
@@ -114,7 +114,7 @@ def _joined(file: BinaryIO, parts: list[tuple[int, int]]) -> BinaryIO:
 def _profile(data: bytes) -> bytes | None:
     """Return the ICC profile of an iCCP chunk, or None if it cannot be unpacked."""
     _, _, packed = data.partition(b"\0")
-    return _unpacked(packed[1:], _LARGEST_PROFILE) if packed[:1] == b"\0" else None
+    return _unpacked(packed[1:], _MAX_PROFILE) if packed[:1] == b"\0" else None
 
 
 def _length_of_text(name: bytes, data: bytes) -> int | None:
@@ -133,7 +133,7 @@ def _length_of_text(name: bytes, data: bytes) -> int | None:
         packed = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
         if method != b"\0":
             return None
-    text = _unpacked(packed, _MOST_TEXT - 1)
+    text = _unpacked(packed, _MAX_TEXT - 1)
     return None if text is None else len(text)
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Beyond this ratio of the sides, all but the middle is cut off before resizing: a 1 x 100,000 strip would otherwise
 # become 22 million pixels wide, of which the centre crop keeps 224.
-_LONGEST_STRIP = 64
+_MAX_STRIP = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Preprocessing:
         else:
             image = _middle(image)
             shortest, longest = sorted(whole)
-            long_side = int(self.size * min(longest, shortest * _LONGEST_STRIP) / shortest)
+            long_side = int(self.size * min(longest, shortest * _MAX_STRIP) / shortest)
             upright = whole[0] <= whole[1]
             width, height = (self.size, long_side) if upright else (long_side, self.size)
             square = self._crop_or_pad(self._resize(image, width, height), 0)
@@ -87,8 +87,8 @@ class Preprocessing:
 
 def _middle(image: Image.Image) -> Image.Image:
     shortest, longest = sorted(image.size)
-    if longest <= shortest * _LONGEST_STRIP:
+    if longest <= shortest * _MAX_STRIP:
         return image
-    start = (longest - shortest * _LONGEST_STRIP) // 2
-    end = start + shortest * _LONGEST_STRIP
+    start = (longest - shortest * _MAX_STRIP) // 2
+    end = start + shortest * _MAX_STRIP
     return image.crop((start, 0, end, shortest) if image.width > image.height else (0, start, shortest, end))

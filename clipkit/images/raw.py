@@ -11,12 +11,12 @@ from PIL import Image, ImageFile
 
 from clipkit.images.colour import Declared, to_rgb
 from clipkit.images.declared_colour import declared_colour
-from clipkit.images.discovery import RAW_EXTENSIONS
-from clipkit.images.metadata import Metadata, merged, read_metadata, read_orientation
-from clipkit.images.metadata_record import NAME_LENGTH, clean
-from clipkit.images.opening import format_of, open_header
-from clipkit.images.raw_blocks import read_raw_metadata
-from clipkit.images.upright import draft_size, turn_upright
+from clipkit.images.extensions import RAW_EXTENSIONS
+from clipkit.images.metadata import read_metadata
+from clipkit.images.metadata_record import NAME_LENGTH, Metadata, clean, merge_metadata
+from clipkit.images.opening import draft_size, format_of, open_header
+from clipkit.images.orientation import apply_orientation, read_orientation, swaps_sides
+from clipkit.images.raw_metadata import read_raw_metadata
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
 # LibRaw's `flip` as EXIF orientations: 180 degrees, 90 counterclockwise, 90 clockwise.
@@ -30,7 +30,11 @@ class RawUnsupported(Exception):
 
 
 class RawTooLarge(Exception):
-    """More pixels than allowed: carries width and height."""
+    """The sensor's picture, `width` x `height`, has more pixels than allowed."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(width, height)
+        self.width, self.height = width, height
 
 
 @dataclass
@@ -45,14 +49,14 @@ class RawPicture:
     whole: tuple[int, int]
 
 
-def begins_like_raw(head: bytes, suffix: str) -> bool:
+def looks_like_raw(head: bytes, suffix: str) -> bool:
     """Tell RAW files by their first bytes, and those that look like any TIFF file by their extension as well."""
     if head.startswith(_MAGIC) or head[4:12] == b"ftypcrx " or (head[:2] in (b"II", b"MM") and head[8:10] == b"CR"):
         return True
     return suffix.lower() in RAW_EXTENSIONS and format_of(head) in (None, "TIFF")
 
 
-def hides_raw(image: Image.Image) -> bool:
+def contains_raw(image: Image.Image) -> bool:
     """Tell whether what Pillow opened as TIFF is but the thumbnail in front of a sensor's data."""
     tags: Any = getattr(image, "tag_v2", None)
     if tags is None:
@@ -83,16 +87,16 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
         if width * height > max_pixels:
             raise RawTooLarge(width, height)
         orientation = _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
-        if orientation >= 5:
+        if swaps_sides(orientation):
             width, height = height, width
         wanted = shortest_side or int(min(width, height) * _FULL_SIZE)
         preview = _preview(rawpy, raw, orientation, (width, height), wanted, max_pixels)
         if preview:
-            metadata = merged(read_raw_metadata(file), preview.metadata)
+            metadata = merge_metadata(read_raw_metadata(file), preview.metadata)
             return RawPicture(preview.image, width, height, metadata, preview.whole)
         half = shortest_side is not None and min(width, height) // 2 >= shortest_side
         developed = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
-        metadata = merged(read_raw_metadata(file), _of_preview(rawpy, raw), _of_libraw(raw))
+        metadata = merge_metadata(read_raw_metadata(file), _of_preview(rawpy, raw), _of_libraw(raw))
     if developed.ndim == 3 and developed.shape[2] == 1:
         developed = developed[:, :, 0]
     return RawPicture(Image.fromarray(developed).convert("RGB"), width, height, metadata, (width, height))
@@ -127,10 +131,10 @@ def _preview(
     # Some cameras store the preview turned upright, some give it a tag of its own, most do neither.
     if own_orientation != 1:
         orientation = own_orientation
-    elif (picture.width >= picture.height) == (full[0] >= full[1]) and orientation >= 5:
+    elif (picture.width >= picture.height) == (full[0] >= full[1]) and swaps_sides(orientation):
         orientation = 1
-    picture = turn_upright(to_rgb(picture, declared), orientation)
-    if orientation >= 5:
+    picture = apply_orientation(to_rgb(picture, declared), orientation)
+    if swaps_sides(orientation):
         whole = whole[1], whole[0]
     ratio, full_ratio = picture.width / picture.height, full[0] / full[1]
     if not 0.8 < ratio / full_ratio < 1.25:  # a crop, or a square thumbnail with bars

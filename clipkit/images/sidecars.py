@@ -6,9 +6,9 @@ import contextlib
 from pathlib import Path
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.files import open_regular
-from clipkit.images.metadata_record import Metadata, merged
-from clipkit.images.xmp import LONGEST_PACKET, read_xmp
+from clipkit.images.file_access import open_regular
+from clipkit.images.metadata_record import Metadata, merge_metadata
+from clipkit.images.xmp import MAX_PACKET_BYTES, read_xmp
 
 
 def read_sidecars(path: Path) -> Metadata:
@@ -18,5 +18,5 @@ def read_sidecars(path: Path) -> Metadata:
         with contextlib.suppress(UnreadableImage, OSError):
             file, _ = open_regular(path.with_name(name))
             with file:
-                sources.append(read_xmp(file.read(LONGEST_PACKET)))
-    return merged(*sources)
+                sources.append(read_xmp(file.read(MAX_PACKET_BYTES)))
+    return merge_metadata(*sources)

@@ -26,8 +26,8 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _LAB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _COLOUR_CHANNELS = {_MIN_IS_WHITE: 1, _MIN_IS_BLACK: 1, _RGB: 3, _PALETTE: 1, _SEPARATED: 4, _LAB: 3}
 
-_MOST_DIRECTORIES, _MOST_SAMPLES = 64, 32
-_LARGEST_THUMBNAIL = 512
+_MAX_DIRECTORIES, _MAX_SAMPLES = 64, 32
+_MAX_THUMBNAIL = 512
 # A small first page is taken for the thumbnail of one this many times as wide, if their shapes agree this closely.
 _ENLARGEMENT, _SHAPE = 4, 0.03
 
@@ -109,7 +109,7 @@ def _decoded(stream: IO[bytes], tags: _Directory) -> Image.Image:
     """Decode with tifffile to "L", "LA", "La", "RGB", "RGBA", "RGBa", "LAB" or "CMYK" (its alpha in `info`)."""
     photometric, samples = tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1)
     channels = _COLOUR_CHANNELS.get(photometric, 0)
-    if not 0 < channels <= samples <= _MOST_SAMPLES or (photometric == _SEPARATED and tags.get(_INK_SET, 1) != 1):
+    if not 0 < channels <= samples <= _MAX_SAMPLES or (photometric == _SEPARATED and tags.get(_INK_SET, 1) != 1):
         raise Unsupported(_layout(tags))
     array = _samples(stream, tags)
     extras = tuple(tags.get(_EXTRA, ()))[: array.shape[2] - channels]
@@ -220,7 +220,7 @@ def _picture(file: IO[bytes], first: _Directory) -> _Directory:
     """Return the directory of the picture: the first, unless that is marked as a reduced copy of another, or small and
     of the shape of one that is many times larger. Where another holds a sensor's data, all is left to LibRaw."""
     reduced = _is_reduced(first)
-    if not reduced and (max(_size(first)) > _LARGEST_THUMBNAIL or first.get(_SUBFILE, 0) or _DNG_VERSION in first):
+    if not reduced and (max(_size(first)) > _MAX_THUMBNAIL or first.get(_SUBFILE, 0) or _DNG_VERSION in first):
         return first
     others = list(_others(file, first))
     if any(map(holds_sensor_data, [first, *others])):
@@ -241,7 +241,7 @@ def _others(file: IO[bytes], first: _Directory) -> Iterator[_Directory]:
     """Yield the pages after the first, then the first one's sub-directories."""
     seen, offset = {0, _offset(first)}, first.next
     waiting = _sub_directories(file, first)
-    while len(seen) < _MOST_DIRECTORIES:
+    while len(seen) < _MAX_DIRECTORIES:
         if offset in seen:
             offset = next((start for start in waiting if start not in seen), 0)
             if offset == 0:

@@ -15,12 +15,12 @@ class Unsupported(ValueError):
     """Raised for such a file; the message is a line for people."""
 
 
-def speaks_of_unsupported(words: str) -> bool:
+def is_unsupported_message(words: str) -> bool:
     """Tell from a decoder's message that it lacks what the file needs, rather than that the file is damaged."""
     return any(sign in words.lower() for sign in _WORDS)
 
 
-def unusual_jpeg(file: BinaryIO) -> str | None:
+def unsupported_jpeg_kind(file: BinaryIO) -> str | None:
     """Name what sets a JPEG file apart from those that decoders know, by its frame header; None for an ordinary one."""
     file.seek(0)
     if file.read(2) != b"\xff\xd8":

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from xml.parsers import expat
 
 from clipkit.images.exif import degrees
-from clipkit.images.metadata_record import DESCRIPTION_LENGTH, NAME_LENGTH, Metadata, camera_name, clean, clean_all
-from clipkit.images.moments import best, parse_moment
+from clipkit.images.metadata_record import DESCRIPTION_LENGTH, NAME_LENGTH, Metadata, camera_name, clean, clean_keywords
+from clipkit.images.timestamps import most_precise, parse_timestamp
 
-LONGEST_PACKET = 4 * 1024**2
+MAX_PACKET_BYTES = 4 * 1024**2
 """Bytes of a packet that are read; more than this is no description of a picture."""
 
-_DEEPEST = 100
-_LONGEST_VALUE = 10_000
-_MOST_VALUES = 1000
+_MAX_DEPTH = 100
+_MAX_VALUE = 10_000
+_MAX_VALUES = 1000
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC, _PHOTOSHOP = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/photoshop/1.0/"
 _EXIF, _EXIF_EX = "http://ns.adobe.com/exif/1.0/", "http://cipa.jp/exif/1.0/"
@@ -57,7 +57,7 @@ def read_xmp(packet: bytes | str) -> Metadata:
         lines = (clean(value, longest) for name in names for value in found.get(name, ()))
         return next((line for line in lines if line), None)
 
-    taken_at = best(parse_moment(clean(value, 40)) for name in _TIMES for value in found.get(name, ()))
+    taken_at = most_precise(parse_timestamp(clean(value, 40)) for name in _TIMES for value in found.get(name, ()))
     latitude = _degrees(first((_LATITUDE,)), "NS", 90.0)
     longitude = _degrees(first((_LONGITUDE,)), "EW", 180.0)
     placed = latitude is not None and longitude is not None and (latitude, longitude) != (0, 0)
@@ -69,7 +69,7 @@ def read_xmp(packet: bytes | str) -> Metadata:
         longitude=longitude if placed else None,
         description=first(_DESCRIPTIONS),
         title=first(_TITLES),
-        keywords=clean_all(found.get(_KEYWORDS, ())),
+        keywords=clean_keywords(found.get(_KEYWORDS, ())),
     )
 
 
@@ -89,7 +89,7 @@ def properties(data: bytes, wanted: Container[str]) -> list[Property]:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
     with contextlib.suppress(expat.ExpatError, _Refused, ValueError, LookupError):
-        parser.Parse(data[:LONGEST_PACKET].strip(b"\0 \t\r\n"), True)  # what comes before any damage counts
+        parser.Parse(data[:MAX_PACKET_BYTES].strip(b"\0 \t\r\n"), True)  # what comes before any damage counts
     return reader.found
 
 
@@ -125,7 +125,7 @@ class _Reader:
         raise _Refused
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= _DEEPEST:
+        if len(self._open) >= _MAX_DEPTH:
             raise _Refused
         above = [element.name for element in self._open[-2:]]
         describes = name == f"{_RDF} Description" and above[-1:] == [f"{_RDF} RDF"]
@@ -139,7 +139,7 @@ class _Reader:
 
     def text(self, text: str) -> None:
         parts = self._open[-1].text
-        if sum(map(len, parts)) < _LONGEST_VALUE:
+        if sum(map(len, parts)) < _MAX_VALUE:
             parts.append(text)
 
     def end(self, _: str) -> None:
@@ -147,12 +147,12 @@ class _Reader:
         if text := "".join(element.text).strip():
             # The value may lie deeper than its property, in the items of an rdf:Alt, rdf:Bag or rdf:Seq.
             owner = next((one for one in reversed(self._open) if one.name in self._wanted), None)
-            if owner and len(owner.values) < _MOST_VALUES:
+            if owner and len(owner.values) < _MAX_VALUES:
                 owner.values.append(text)
         self._open.pop()
         for value in element.values:
             self._add(element.name, value, element.is_own)
 
     def _add(self, name: str, value: str, is_own: bool) -> None:
-        if name in self._wanted and value.strip() and len(self.found) < _MOST_VALUES:
+        if name in self._wanted and value.strip() and len(self.found) < _MAX_VALUES:
             self.found.append(Property(name, value.strip(), is_own))

@@ -10,7 +10,7 @@ from clipkit.catalog.layout import Layout
 from clipkit.errors import ClipkitError
 from clipkit.indexing.search_index import publish_search_index
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.vectors.publishing import damage
+from clipkit.vectors.publishing import find_damage
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class CheckReport:
 def check(catalog: Catalog, layout: Layout, *, repair: bool, progress: ProgressCallback | None = None) -> CheckReport:
     """Check the catalog, then the search index of every model; `repair` rebuilds indexes, for which it loads models."""
     report = CheckReport(layout.name)
-    if damaged := catalog.damage():
+    if damaged := catalog.find_damage():
         report.problems.append(f"catalog.db is damaged ({damaged}); restore it from a backup, or index again")
         return report
     report.checked.append("catalog.db")
@@ -56,7 +56,7 @@ def check(catalog: Catalog, layout: Layout, *, repair: bool, progress: ProgressC
     for number, model in enumerate(models):
         if progress:
             progress(Progress("checking", number, len(models)))
-        damaged = damage(layout.vectors(model))
+        damaged = find_damage(layout.vectors(model))
         if not damaged:
             report.checked.append(f"search index of {model}")
         elif repair:

@@ -8,12 +8,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipkit.catalog.records import Details, Failure
+from clipkit.catalog.rows import Details, Failure
 from clipkit.errors import UnreadableImage
-from clipkit.images.causes import cause_of
+from clipkit.images.decode_pool import Decoded
 from clipkit.images.decoding import Limits
-from clipkit.images.files import modified_ns
-from clipkit.images.worker import Decoded
+from clipkit.images.failure_causes import failure_cause
+from clipkit.images.file_access import modified_ns
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Item:
         """Return the catalog's row for the failure, if there is one."""
         if not self.failure:
             return None
-        cause = cause_of(self.failure, limits.pixels)
+        cause = failure_cause(self.failure, limits.pixels)
         return Failure(self.path, self.size, self.mtime_ns, self.failure.kind, self.failure.reason, cause)
 
     def details(self) -> Details | None:
@@ -85,7 +85,7 @@ class Item:
             latitude=meta.latitude,
             longitude=meta.longitude,
             description=meta.description,
-            made=self.decoded.remark,
+            generated=self.decoded.remark,
             utc_offset=meta.utc_offset,
             title=meta.title,
             keywords=json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.places import Places, scanned
-from clipkit.catalog.scans import held_twice, knows_any_inside, mark_vanished, saw_any_below, share_seen_below
+from clipkit.catalog.moved_files import mark_vanished, possibly_moved_files
+from clipkit.catalog.root_drives import RootDrives, record_scan
+from clipkit.catalog.scan_ledger import any_known_inside, any_seen_below, share_seen_below
 from clipkit.images.discovery import Mount, walk
 from clipkit.images.drives import drive_of
 
@@ -46,9 +47,9 @@ def remove_moved_and_deleted(
     drive than before keep their files, unless `remove_missing`.
     """
     roots = list(roots)
-    places = Places(catalog)
-    absent = (place for place in places.drives if places.standing(place) in ("missing", "empty"))
-    mark_vanished(catalog, filter(places.has_gone, held_twice(catalog, absent)))
+    places = RootDrives(catalog)
+    absent = (place for place in places.drives if places.status(place) in ("missing", "empty"))
+    mark_vanished(catalog, filter(places.has_vanished, possibly_moved_files(catalog, absent)))
     notes: list[str] = []
     drives = {mount: drive for mount in mounts if (drive := _drive(mount))}
     for place in _places_in(roots, places):
@@ -56,7 +57,7 @@ def remove_moved_and_deleted(
             kept = catalog.mark_seen_below(place)
             if kept:
                 root = next(above for above in (place, *place.parents) if above in roots)
-                notes.append(_note(place, root, _REASONS[places.standing(place)], kept))
+                notes.append(_note(place, root, _REASONS[places.status(place)], kept))
             before = places.drives[place]
             if before and (kept or place in roots):
                 drives[place] = before
@@ -65,29 +66,29 @@ def remove_moved_and_deleted(
     if len(notes) > MAX_NOTES:
         notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES:,} more folders are away; their pictures are kept"]
     removed, moved = catalog.remove_vanished(roots)
-    scanned(catalog, roots, drives)
+    record_scan(catalog, roots, drives)
     return VanishedFiles(removed, moved, notes)
 
 
-def _places_in(roots: list[Path], places: Places) -> Iterator[Path]:
+def _places_in(roots: list[Path], places: RootDrives) -> Iterator[Path]:
     """Yield the roots and the known places below them."""
     chosen = set(roots)
     return (place for place in places.drives if place in chosen or not chosen.isdisjoint(place.parents))
 
 
-def _is_away(catalog: Catalog, places: Places, place: Path) -> bool:
+def _is_away(catalog: Catalog, places: RootDrives, place: Path) -> bool:
     """Return whether a place's pictures are out of reach rather than deleted."""
-    standing = places.standing(place)
-    if standing == "closed":
+    status = places.status(place)
+    if status == "closed":
         return False  # the scan has recorded the failure and marked everything below as seen
-    if standing == "missing" and not knows_any_inside(catalog, place):
+    if status == "missing" and not any_known_inside(catalog, place):
         return False  # nothing to lose, or a file that was indexed by its own name and deleted
-    if standing in ("missing", "away"):
+    if status in ("missing", "away"):
         return True
-    if standing == "another":
+    if status == "another":
         return share_seen_below(catalog, place) < SAME_DRIVE_SHARE
     # The walk ignores exclusions: a folder is not away because everything in it is excluded now.
-    return not saw_any_below(catalog, place) and all(isinstance(found, Mount) for found in walk([place]))
+    return not any_seen_below(catalog, place) and all(isinstance(found, Mount) for found in walk([place]))
 
 
 def _note(place: Path, root: Path, reason: str, kept: int) -> str:

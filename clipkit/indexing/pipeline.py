@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Embedding, Failure, NewImage
+from clipkit.catalog.rows import Embedding, Failure, NewImage
 from clipkit.errors import ModelNotAvailable, UnreadableImage
-from clipkit.images.causes import HERE, may_have_gone
+from clipkit.images.decode_pool import DecodePool
 from clipkit.images.decoding import Limits
 from clipkit.images.discovery import FoundFile, Mount, Problem, walk
+from clipkit.images.failure_causes import ACCESS, is_worth_retrying
 from clipkit.images.hashing import content_hash
-from clipkit.images.worker import DecodePool
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport
@@ -70,7 +70,7 @@ def diff(
 
     @cache
     def worth_a_retry(cause: str) -> bool:
-        return may_have_gone(cause, limits.pixels)
+        return is_worth_retrying(cause, limits.pixels)
 
     for chunk in chunks(items, LOOKUP_SIZE):
         catalog.mark_seen(item.path for item in chunk)
@@ -93,7 +93,7 @@ def diff(
                 report.failed += 1
             elif same and hash_ in embedded:
                 report.unchanged += 1
-                if causes.get(item.path) == HERE:
+                if causes.get(item.path) == ACCESS:
                     readable.append(item.path)
             else:
                 item.known_hash, item.unchanged = hash_, same
@@ -142,7 +142,7 @@ def decode(items: Iterable[Item], pool: DecodePool) -> Iterator[Item]:
             item.failure = decoded
         elif decoded is not None and (decoded.size, decoded.mtime_ns) != (item.size, item.mtime_ns):
             # The hash and the pixels may come from different bytes.
-            item.failure = UnreadableImage(item.path, "unreadable", "it changed while being read", HERE)
+            item.failure = UnreadableImage(item.path, "unreadable", "it changed while being read", ACCESS)
         else:
             item.decoded = decoded
         yield item
@@ -208,7 +208,7 @@ def commit(
         if failure and item.retries < MAX_RETRIES and (changed := item.if_changed()):
             retry.append(changed)
             continue
-        if failure and item.needs_decoding and failure.cause != HERE:
+        if failure and item.needs_decoding and failure.cause != ACCESS:
             broken[item.content_key] = failure
         if not failure and item.hash not in available:  # the copy that was to be decoded failed
             copy_failure = broken.get(item.content_key)
@@ -218,7 +218,7 @@ def commit(
             failure = replace(copy_failure, path=item.path, size=item.size, mtime_ns=item.mtime_ns)
         if failure:
             report.failed += 1
-            keeps_record = item.unchanged or (failure.cause == HERE and item.hash in ("", item.known_hash))
+            keeps_record = item.unchanged or (failure.cause == ACCESS and item.hash in ("", item.known_hash))
             (missed if keeps_record else failures).append(failure)
             continue
         images.append(NewImage(item.path, item.size, item.mtime_ns, item.hash, item.details()))

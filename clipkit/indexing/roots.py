@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.errors import ClipkitError
-from clipkit.images.files import describe_os_error, why_absent
+from clipkit.images.file_access import describe_os_error, why_absent
 
 
 def check_paths(paths: Sequence[Path]) -> None:

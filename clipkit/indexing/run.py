@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.facts import facts
+from clipkit.catalog.info import library_info
 from clipkit.catalog.layout import Layout
-from clipkit.catalog.records import Failure
+from clipkit.catalog.rows import Failure
 from clipkit.cores import available_cores
 from clipkit.errors import ModelNotAvailable
+from clipkit.images.decode_pool import DecodePool
 from clipkit.images.decoding import Limits
-from clipkit.images.files import is_absent
-from clipkit.images.worker import DecodePool
+from clipkit.images.file_access import is_absent
 from clipkit.indexing import pipeline
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
@@ -57,7 +57,7 @@ def index_library(
     started = time.monotonic()
     with catalog.writing():
         report = _index_models(catalog, layout, models, roots, options, progress)
-    counts = facts(catalog)
+    counts = library_info(catalog)
     report.images, report.generated = counts.images, counts.marked
     report.seconds = time.monotonic() - started
     return report

@@ -7,7 +7,7 @@ from clipkit.catalog.layout import Layout
 from clipkit.models.encoder import Encoder
 from clipkit.progress import ProgressCallback
 from clipkit.searching.library_matcher import fit_matcher, load_matcher
-from clipkit.vectors.current import is_behind, publish_current
+from clipkit.vectors.current_vectors import needs_publishing, publish_from_catalog
 
 
 def publish_search_index(
@@ -24,8 +24,8 @@ def publish_search_index(
     """
     space = encoder.space
     folder, statistics = layout.vectors(space), layout.match_statistics(space)
-    if not (always or is_behind(folder, space, catalog) or load_matcher(statistics, encoder) is None):
+    if not (always or needs_publishing(folder, space, catalog) or load_matcher(statistics, encoder) is None):
         return False
-    publish_current(folder, space, catalog)
+    publish_from_catalog(folder, space, catalog)
     fit_matcher(catalog, encoder, progress).save(statistics)
     return True

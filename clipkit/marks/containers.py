@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from clipkit.images.opening import format_of
-from clipkit.images.xmp import LONGEST_PACKET
+from clipkit.images.xmp import MAX_PACKET_BYTES
 
 LONGEST_TEXT = 1024**2
 """Bytes of a text chunk, unpacked."""
@@ -73,7 +73,7 @@ def _jpeg(file: BinaryIO, found: Blocks) -> None:
         elif data.startswith(_XMP_MORE) and len(data) > len(_XMP_MORE) + 40:
             rest = data[len(_XMP_MORE) :]
             parts = more.setdefault(rest[:32], {})
-            if sum(map(len, parts.values())) < LONGEST_PACKET and len(more) < 10:
+            if sum(map(len, parts.values())) < MAX_PACKET_BYTES and len(more) < 10:
                 parts[struct.unpack(">I", rest[36:40])[0]] = rest[40:]
         elif head[1] == 0xEB and data.startswith(b"JP") and len(data) > 16:
             # JPEG XT: "JP", the box's number, the packet's number, and in every packet again the head of the box.
@@ -94,7 +94,7 @@ def _png(file: BinaryIO, found: Blocks) -> None:
         length, kind = struct.unpack(">I4s", file.read(8))
         if kind == b"IEND":
             return
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= LONGEST_PACKET and len(found.texts) < _MOST_TEXTS:
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= MAX_PACKET_BYTES and len(found.texts) < _MOST_TEXTS:
             _png_text(kind, file.read(length), found)
             file.seek(4, 1)
         elif kind == b"caBX":
@@ -112,7 +112,7 @@ def _png_text(kind: bytes, data: bytes, found: Blocks) -> None:
     elif kind == b"iTXt":
         packed = rest[:1] == b"\1"
         rest = rest[2:].split(b"\0", 2)[-1] if rest.count(b"\0", 2) >= 2 else b""
-    longest = LONGEST_PACKET if keyword == "XML:com.adobe.xmp" else LONGEST_TEXT
+    longest = MAX_PACKET_BYTES if keyword == "XML:com.adobe.xmp" else LONGEST_TEXT
     try:
         content = zlib.decompressobj().decompress(rest, longest) if packed else rest[:longest]
     except zlib.error:
@@ -127,7 +127,7 @@ def _webp(file: BinaryIO, found: Blocks) -> None:
     file.seek(12)
     for _ in range(_MOST_BLOCKS):
         kind, length = struct.unpack("<4sI", file.read(8))
-        if kind == b"XMP " and length <= LONGEST_PACKET:
+        if kind == b"XMP " and length <= MAX_PACKET_BYTES:
             found.xmp.append(file.read(length))
         elif kind == b"C2PA":
             found.manifest = _read_manifest(file, length)
@@ -151,7 +151,7 @@ def _boxes(file: BinaryIO, found: Blocks) -> None:
             identifier = head[start : start + 16]
             file.seek(position + start + 16)
             content = length - start - 16
-            if identifier == _XMP_BOX and content <= LONGEST_PACKET:
+            if identifier == _XMP_BOX and content <= MAX_PACKET_BYTES:
                 found.xmp.append(file.read(content))
             elif identifier == _C2PA_BOX:
                 data = _read_manifest(file, content)

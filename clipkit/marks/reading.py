@@ -10,10 +10,11 @@ from typing import Any, BinaryIO, Literal
 from PIL import Image
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.decoding import Limits, open_picture
-from clipkit.images.files import describe_os_error, open_regular
+from clipkit.images.decoding import open_picture
+from clipkit.images.file_access import describe_os_error, open_regular
+from clipkit.images.limits import Limits
 from clipkit.images.opening import format_of, open_header, quiet
-from clipkit.images.xmp import LONGEST_PACKET
+from clipkit.images.xmp import MAX_PACKET_BYTES
 from clipkit.marks import watermark
 from clipkit.marks.containers import Blocks, find_blocks
 from clipkit.marks.credentials import Credentials, read_credentials, validated
@@ -148,7 +149,9 @@ def _by_pillow(file: BinaryIO, format_name: str, blocks: Blocks) -> _Exif:
             return _Exif()
         try:
             if not blocks.xmp:
-                blocks.xmp += [p for p in (image.info.get("xmp"),) if isinstance(p, bytes) and len(p) < LONGEST_PACKET]
+                blocks.xmp += [
+                    p for p in (image.info.get("xmp"),) if isinstance(p, bytes) and len(p) < MAX_PACKET_BYTES
+                ]
             if format_name == "TIFF" and isinstance(manifest := getattr(image, "tag_v2", {}).get(_TIFF_C2PA), bytes):
                 blocks.manifest = manifest
             exif = image.getexif()
@@ -159,7 +162,7 @@ def _by_pillow(file: BinaryIO, format_name: str, blocks: Blocks) -> _Exif:
 
 def _comment(value: Any) -> str | None:
     """The text of EXIF's UserComment, whose first eight bytes name its encoding."""
-    if not isinstance(value, bytes) or len(value) > LONGEST_PACKET:
+    if not isinstance(value, bytes) or len(value) > MAX_PACKET_BYTES:
         return None
     encoding, text = value[:8], value[8:]
     if encoding.startswith(b"UNICODE"):

@@ -12,7 +12,7 @@ from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.models.concepts import concept_vectors
 from clipkit.models.encoder import Encoder
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.vectors.current import CurrentVectors
+from clipkit.vectors.current_vectors import CurrentVectors
 
 
 def current_matcher(path: Path, catalog: Catalog, encoder: Encoder, vectors: CurrentVectors) -> Matcher:
@@ -45,7 +45,7 @@ def fit_matcher(catalog: Catalog, encoder: Encoder, progress: ProgressCallback |
     bank = concept_vectors(encoder, concepts_for(encoder), report)
     no_images = np.zeros((0, encoder.dimension), np.float32)
     matcher = Matcher.fit(no_images, bank, keep_images=False, calibration=_calibration(encoder))
-    for _, vectors in catalog.live_embeddings(encoder.space):
+    for _, vectors in catalog.searchable_embeddings(encoder.space):
         matcher.update(vectors)
     return matcher
 

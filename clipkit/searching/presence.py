@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from clipkit.catalog.places import Places
+from clipkit.catalog.root_drives import RootDrives
 
 Presence = Literal["here", "away", "gone", "unreadable"]
 """away: on a drive that is not there. gone: moved or deleted. unreadable: no permission, or an I/O error."""
@@ -18,7 +18,7 @@ class PresenceChecker:
     `failed_checks` counts the files that were checked one by one and cannot be shown.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RootDrives) -> None:
         self._places = places
         self._missing_folders: set[Path] = set()
         self.failed_checks = 0
@@ -26,12 +26,12 @@ class PresenceChecker:
 
     def check(self, path: Path) -> Presence:
         """Return whether a file exists, and if not, why."""
-        place = self._places.place_of(path)
-        standing = self._places.standing(place) if place else "here"
-        if standing == "closed":
+        place = self._places.nearest_root(path)
+        status = self._places.status(place) if place else "here"
+        if status == "closed":
             self.unreadable_folder = place
             return "unreadable"
-        if place != path and standing in ("missing", "empty", "away"):
+        if place != path and status in ("missing", "empty", "away"):
             return "away"
         if not self._missing_folders.isdisjoint(path.parents):
             return "gone"
@@ -39,14 +39,14 @@ class PresenceChecker:
             os.stat(path)
             return "here"
         except (FileNotFoundError, NotADirectoryError):
-            if standing in ("another", "away"):
+            if status in ("another", "away"):
                 return "away"
             self.failed_checks += 1
             if not os.path.lexists(path.parent):
                 self._missing_folders.add(path.parent)
             return "gone"
         except (OSError, ValueError):
-            if standing in ("another", "away"):
+            if status in ("another", "away"):
                 return "away"
             self.failed_checks += 1
             self.unreadable_folder = path.parent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipkit.catalog.records import ImageRow
+from clipkit.catalog.rows import ImageRow
 from clipkit.searching.presence import Presence, PresenceChecker
 from clipkit.searching.result import Hit
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.coverage import uncovered
-from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
-from clipkit.catalog.folders import own_names
+from clipkit.catalog.coverage import count_uncovered
+from clipkit.catalog.filters import IS_ALLOWED, Filters, allowed_embedding_ids, apply_filters
 from clipkit.catalog.layout import Layout
-from clipkit.catalog.places import Places
+from clipkit.catalog.recorded_paths import recorded_paths
+from clipkit.catalog.root_drives import RootDrives
 from clipkit.errors import BadQuery
 from clipkit.matching import Matcher
 from clipkit.models.encoder import Encoder
@@ -25,7 +25,7 @@ from clipkit.searching.query import ModalityMeans, Query, embed
 from clipkit.searching.ranking import nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import confidence_factor
-from clipkit.vectors.current import CurrentVectors
+from clipkit.vectors.current_vectors import CurrentVectors
 
 MATCH_CANDIDATES = 20
 """Nearest pictures that the match decision considers, however few are asked for."""
@@ -47,7 +47,7 @@ class Searcher:
 
     def _catalog_state(self) -> tuple[tuple[int, int] | None, int]:
         space = self.encoder.space
-        return self.catalog.spaces().get(space), self.catalog.last_embedding(space)
+        return self.catalog.spaces().get(space), self.catalog.last_embedding_id(space)
 
     @cached_property
     def vectors(self) -> CurrentVectors:
@@ -74,8 +74,8 @@ class Searcher:
         clock.lap("encode")
         allowed, condition = None, ""
         if filters:
-            allowed_files(self.catalog, self._resolve_folders(filters))
-            allowed, condition = allowed_embeddings(self.catalog, self.encoder.space), ALLOWED
+            apply_filters(self.catalog, self._resolve_folders(filters))
+            allowed, condition = allowed_embedding_ids(self.catalog, self.encoder.space), IS_ALLOWED
         clock.lap("filter")
 
         def nearest(wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,9 +83,12 @@ class Searcher:
             found = ids[0] >= 0
             return scores[0][found], ids[0][found]
 
-        checker = PresenceChecker(Places(self.catalog))
+        checker = PresenceChecker(RootDrives(self.catalog))
         candidates, skipped = nearest_existing(
-            nearest, lambda ids: self.catalog.files_of(ids.tolist(), condition), checker, max(k, MATCH_CANDIDATES)
+            nearest,
+            lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition),
+            checker,
+            max(k, MATCH_CANDIDATES),
         )
         clock.lap("search")
         found = np.zeros((0, self.encoder.dimension), np.float32)
@@ -119,12 +122,12 @@ class Searcher:
 
     def _resolve_folders(self, filters: Filters) -> Filters:
         """Return the filters with the folders as the library records them."""
-        names = [name for path in filters.under for name in own_names(self.catalog, Path(path))]
+        names = [name for path in filters.under for name in recorded_paths(self.catalog, Path(path))]
         return replace(filters, under=tuple(names))
 
     def _notes(self) -> list[str]:
         embedded = len(self.vectors)
-        lines = notes.coverage_notes(self.encoder.space, embedded, uncovered(self.catalog, embedded))
+        lines = notes.coverage_notes(self.encoder.space, embedded, count_uncovered(self.catalog, embedded))
         return [*lines, *(note for note in (self.encoder.note, self.vectors.note) if note)]
 
     def _rival(self, query: np.ndarray, nearest: np.ndarray) -> str | None:

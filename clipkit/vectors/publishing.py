@@ -88,7 +88,7 @@ def _sweep(folder: Path, kept: Sequence[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def damage(folder: Path) -> str:
+def find_damage(folder: Path) -> str:
     """Reads all of a published store and says what is wrong with it; empty if nothing is."""
     try:
         while True:

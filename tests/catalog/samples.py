@@ -10,7 +10,7 @@ import numpy as np
 
 import clipkit
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Details, Embedding, Failure, NewImage
+from clipkit.catalog.rows import Details, Embedding, Failure, NewImage
 
 SPACE = "tiny"
 DIMENSION = 8

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.facts import facts
-from clipkit.catalog.paths import below, from_stored, to_stored
-from clipkit.catalog.records import Embedding, NewImage
+from clipkit.catalog.info import library_info
+from clipkit.catalog.paths import from_stored, to_stored, where_at_or_below
+from clipkit.catalog.rows import Embedding, NewImage
 
 from .samples import (
     DIMENSION,
@@ -52,7 +52,7 @@ def test_such_names_go_through_every_method(catalog):
     raw, text = Path(BYTES), Path("/p/plain.jpg")
     put(catalog, photo(raw, "aa", size=7, mtime_ns=8), photo(text, "bb"))
     assert catalog.states([raw, text]) == {raw: (7, 8, "aa"), text: (10, 1, "bb")}
-    assert catalog.files_of([id_of(catalog, "aa")])[id_of(catalog, "aa")][0].path == raw
+    assert catalog.files_by_embedding([id_of(catalog, "aa")])[id_of(catalog, "aa")][0].path == raw
     catalog.commit_batch(failures=[failure(raw)])
     assert catalog.states([raw]) == {raw: (10, 1, None)}
     assert [f.path for f in catalog.failures()] == [raw]
@@ -86,7 +86,7 @@ TREE = [
 )  # fmt: skip
 def test_below_is_the_folder_and_nothing_beside_it(catalog, folder):
     put(catalog, *[photo(path, f"h{i}") for i, path in enumerate(TREE)])
-    where, parameters = below(Path(folder))
+    where, parameters = where_at_or_below(Path(folder))
     found = {str(from_stored(r[0])) for r in catalog.db.execute(f"SELECT path FROM images WHERE {where}", parameters)}
     expected = {p for p in TREE if Path(p) == Path(folder) or Path(folder) in Path(p).parents}
     assert found == expected
@@ -106,7 +106,7 @@ def test_below_as_pathlib_has_it(files, folder):
     connection.execute("CREATE TABLE images (path)")
     files = [Path("/", *parts) for parts in files]
     connection.executemany("INSERT INTO images VALUES (?)", [(to_stored(path),) for path in files])
-    where, parameters = below(Path("/", *folder))
+    where, parameters = where_at_or_below(Path("/", *folder))
     found = [from_stored(row[0]) for row in connection.execute(f"SELECT path FROM images WHERE {where}", parameters)]
     connection.close()
     assert sorted(found) == sorted(path for path in files if path.is_relative_to(Path("/", *folder)))
@@ -120,7 +120,7 @@ def test_a_duplicate_is_embedded_once_and_has_its_details(catalog):
     put(catalog, copy("/p/b.jpg", "aa"))
     catalog.commit_batch([photo("/p/c.jpg", "aa")], space=SPACE, embeddings=embeddings("aa"))
     assert embedded(catalog, SPACE) == (1, 1)
-    rows = catalog.files_of([1])[1]
+    rows = catalog.files_by_embedding([1])[1]
     assert [str(row.path) for row in rows] == ["/p/a.jpg", "/p/b.jpg", "/p/c.jpg"]
     assert [row.camera for row in rows] == ["Box", "Box", None]
     assert (rows[1].width, rows[1].height, rows[1].taken_at) == (4, 3, "2020-01-01T00:00:00")
@@ -128,7 +128,7 @@ def test_a_duplicate_is_embedded_once_and_has_its_details(catalog):
 
 def test_a_copy_in_the_batch_of_its_original_has_its_details(catalog):
     put(catalog, photo("/p/a.jpg", "aa", camera="Box"), copy("/p/b.jpg", "aa"))
-    assert {row.camera for row in catalog.files_of([1])[1]} == {"Box"}
+    assert {row.camera for row in catalog.files_by_embedding([1])[1]} == {"Box"}
 
 
 def test_a_changed_file_is_known_by_its_new_bytes(catalog):
@@ -139,7 +139,7 @@ def test_a_changed_file_is_known_by_its_new_bytes(catalog):
     assert catalog.db.execute("SELECT id, camera FROM images").fetchall() == [(*before, None)]
     assert catalog.known_contents(["old", "new", "other"], SPACE) == {"new"}
     assert catalog.known_contents(["old", "new", "other"], SPACE, with_files=False) == {"old", "new"}
-    assert catalog.live_ids(SPACE).tolist() == [id_of(catalog, "new")]
+    assert catalog.searchable_ids(SPACE).tolist() == [id_of(catalog, "new")]
 
 
 def test_spaces_do_not_mix(catalog):
@@ -151,7 +151,7 @@ def test_spaces_do_not_mix(catalog):
     assert catalog.known_contents(["aa", "bb"], "other") == {"aa"}
     assert embedded(catalog, "other") == (1, id_of(catalog, "aa", "other"))
     assert embedded(catalog, "none") == (0, 0)
-    assert len(catalog.live_ids(SPACE)) == 2 and len(catalog.live_ids("other")) == 1
+    assert len(catalog.searchable_ids(SPACE)) == 2 and len(catalog.searchable_ids("other")) == 1
 
 
 def test_more_values_than_a_statement_takes(catalog):
@@ -159,8 +159,8 @@ def test_more_values_than_a_statement_takes(catalog):
     catalog.commit_batch(many, space=SPACE, embeddings=embeddings(*[i.hash for i in many]))
     assert len(catalog.states([i.path for i in many])) == 1201
     assert len(catalog.known_contents([i.hash for i in many], SPACE)) == 1201
-    ids = catalog.live_ids(SPACE)
-    assert len(catalog.files_of(ids.tolist(), "images.size = ?", [10])) == 1201
+    ids = catalog.searchable_ids(SPACE)
+    assert len(catalog.files_by_embedding(ids.tolist(), "images.size = ?", [10])) == 1201
     shuffled = np.random.default_rng(0).permutation(ids)
     assert np.array_equal(catalog.vectors(shuffled)[np.argsort(shuffled)], catalog.vectors(ids))
 
@@ -168,10 +168,10 @@ def test_more_values_than_a_statement_takes(catalog):
 def test_vectors_come_back_to_half_precision(catalog):
     contents = [f"c{i}" for i in range(25)]
     put(catalog, *[photo(f"/p/{c}.jpg", c) for c in contents])
-    chunks = list(catalog.live_embeddings(SPACE, chunk=4))
+    chunks = list(catalog.searchable_embeddings(SPACE, chunk=4))
     ids, vectors = np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
     assert ids.dtype == np.int64 and vectors.dtype == np.float32 and vectors.shape == (25, DIMENSION)
-    assert np.array_equal(ids, catalog.live_ids(SPACE)) and (np.diff(ids) > 0).all()
+    assert np.array_equal(ids, catalog.searchable_ids(SPACE)) and (np.diff(ids) > 0).all()
     norms = dict(catalog.db.execute("SELECT id, norm FROM embeddings").fetchall())
     for content in contents:
         row = vectors[ids == id_of(catalog, content)][0]
@@ -181,7 +181,7 @@ def test_vectors_come_back_to_half_precision(catalog):
         assert np.abs(row - wanted / norm).max() <= 2**-11
         assert np.array_equal(row, (wanted / norm).astype(np.float16).astype(np.float32))
     assert np.array_equal(catalog.vectors(ids[::-1]), vectors[::-1])
-    later = list(catalog.live_embeddings(SPACE, after_id=int(ids[19])))
+    later = list(catalog.searchable_embeddings(SPACE, after_id=int(ids[19])))
     assert np.array_equal(later[0][0], ids[20:])
 
 
@@ -190,9 +190,9 @@ def test_vectors_of_no_ids_and_of_ids_that_are_gone(catalog):
     assert catalog.vectors(np.zeros(0, np.int64)).shape == (0, DIMENSION)
     with pytest.raises(KeyError):
         catalog.vectors(np.array([1, 2]))
-    assert catalog.files_of([]) == {}
-    assert list(catalog.live_embeddings("none")) == []
-    assert catalog.live_ids("none").dtype == np.int64
+    assert catalog.files_by_embedding([]) == {}
+    assert list(catalog.searchable_embeddings("none")) == []
+    assert catalog.searchable_ids("none").dtype == np.int64
 
 
 def test_a_zero_vector_does_no_harm(catalog):
@@ -322,7 +322,7 @@ def test_the_last_file_gone_bumps_and_a_copy_does_not(catalog):
     assert revision(catalog) == 0
     catalog.remove([Path("/p/b.jpg")])
     assert revision(catalog) == 1
-    assert len(catalog.live_ids(SPACE)) == 0
+    assert len(catalog.searchable_ids(SPACE)) == 0
 
 
 def test_both_copies_gone_at_once_bump(catalog):
@@ -374,14 +374,14 @@ def test_a_purged_embedding_never_gives_its_id_to_another(catalog):
     assert catalog.purge_orphans() == 1
     assert catalog.purge_orphans() == 0
     put(catalog, photo("/p/a.jpg", "aa"))
-    assert catalog.live_ids(SPACE).tolist() == [2]
+    assert catalog.searchable_ids(SPACE).tolist() == [2]
 
 
 # --- facts ---
 
 
 def test_facts_count_files_contents_failures_and_orphans(catalog):
-    empty = facts(catalog)
+    empty = library_info(catalog)
     assert (empty.images, empty.pictures, empty.bytes, empty.first_taken, empty.models) == (0, 0, 0, None, {SPACE: 0})
     put(
         catalog,
@@ -393,7 +393,7 @@ def test_facts_count_files_contents_failures_and_orphans(catalog):
     catalog.remove([Path("/p/d.jpg")])
     catalog.commit_batch(failures=[failure("/p/x"), failure("/p/y"), failure("/p/z", "crashed")])
     catalog.add_roots([Path("/p")], [])
-    found = facts(catalog)
+    found = library_info(catalog)
     assert (found.images, found.pictures, found.bytes, found.orphans) == (3, 2, 250, 1)
     assert (found.first_taken, found.last_taken) == ("2019-05-01T10:00:00", "2021-05-01T10:00:00")
     assert found.failures == {"truncated": 2, "crashed": 1}

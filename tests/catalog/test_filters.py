@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from clipkit.catalog import filters as module
 from clipkit.catalog.filters import (
-    ALLOWED,
     EARTH_RADIUS_KM,
+    IS_ALLOWED,
     Filters,
-    allowed_embeddings,
-    allowed_files,
+    allowed_embedding_ids,
+    apply_filters,
     distance_km,
     parse_day,
     parse_near,
@@ -48,9 +48,9 @@ def album(catalog):
 
 def passing(catalog, **given) -> set[str]:
     """Files that the filters let through; checks on the way that their embeddings are those of these files."""
-    allowed_files(catalog, Filters(**given))
-    by_id = catalog.files_of(catalog.live_ids(SPACE).tolist(), ALLOWED)
-    assert set(allowed_embeddings(catalog, SPACE).tolist()) == set(by_id)
+    apply_filters(catalog, Filters(**given))
+    by_id = catalog.files_by_embedding(catalog.searchable_ids(SPACE).tolist(), IS_ALLOWED)
+    assert set(allowed_embedding_ids(catalog, SPACE).tolist()) == set(by_id)
     return {str(row.path) for rows in by_id.values() for row in rows}
 
 
@@ -60,7 +60,7 @@ def stems(found: set[str]) -> set[str]:
 
 def refused(catalog, expression: str) -> str:
     with pytest.raises(BadQuery) as error:
-        allowed_files(catalog, Filters(where=expression))
+        apply_filters(catalog, Filters(where=expression))
     assert "\n" not in str(error.value) and str(error.value)
     return str(error.value)
 
@@ -84,7 +84,7 @@ def test_under(album):
 def test_a_copy_elsewhere_is_another_file_of_the_same_embedding(album):
     put(album, copy("/z/paris again.jpg", "paris"))
     assert passing(album, under=(Path("/z"),)) == {"/z/paris again.jpg"}
-    assert allowed_embeddings(album, SPACE).tolist() == [id_of(album, "paris")]
+    assert allowed_embedding_ids(album, SPACE).tolist() == [id_of(album, "paris")]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_harmful_or_broken_expressions_are_refused_and_nothing_is_written(album,
 
 
 def test_brackets_that_break_out_find_nothing_but_files(album):
-    allowed_files(album, Filters(where="1) UNION ALL SELECT id FROM images WHERE (1"))
+    apply_filters(album, Filters(where="1) UNION ALL SELECT id FROM images WHERE (1"))
     assert passing(album) == paths(album)
 
 
@@ -283,7 +283,7 @@ CROSSED = "(SELECT MAX(a.id + b.id) FROM " + ", ".join(f"images AS {name}" for n
 
 @pytest.mark.parametrize("expression", [ENDLESS, f"id\n= {ENDLESS}", CROSSED])
 def test_an_endless_expression_is_cut_off(album, monkeypatch, expression):
-    monkeypatch.setattr(module, "WHERE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "WHERE_TIMEOUT", 0.05)
     assert "longer than 0.05 s" in refused(album, expression)
     assert passing(album, where="1") == ALL
 

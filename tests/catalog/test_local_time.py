@@ -8,8 +8,8 @@ import pytest
 from sqlite_utils import Database
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.facts import facts
-from clipkit.catalog.filters import Filters, allowed_files, parse_day
+from clipkit.catalog.filters import Filters, apply_filters, parse_day
+from clipkit.catalog.info import library_info
 from clipkit.catalog.migrations import migrations
 
 from .samples import DIMENSION, SPACE, photo, put
@@ -23,7 +23,7 @@ FILES = [
 
 
 def passing(catalog: Catalog, **given: str) -> set[str]:
-    allowed_files(catalog, Filters(**{name: parse_day(text) for name, text in given.items()}))
+    apply_filters(catalog, Filters(**{name: parse_day(text) for name, text in given.items()}))
     sql = "SELECT path FROM images WHERE id IN (SELECT id FROM temp.allowed)"
     return {row[0].removeprefix("/p/").removesuffix(".jpg") for row in catalog.db.execute(sql)}
 
@@ -53,7 +53,7 @@ def test_a_moment_with_a_zone_is_an_instant_and_one_without_is_local_time(catalo
 
 def test_the_hour_is_that_of_the_clock(catalog):
     put(catalog, *FILES)
-    allowed_files(catalog, Filters(where="strftime('%H', taken_at) = '23' AND utc_offset = '-05:00'"))
+    apply_filters(catalog, Filters(where="strftime('%H', taken_at) = '23' AND utc_offset = '-05:00'"))
     assert catalog.db.execute("SELECT COUNT(*) FROM temp.allowed").fetchone()[0] == 1
 
 
@@ -81,4 +81,7 @@ def test_a_library_from_before_is_split(tmp_path):
             ("2019-05-05T04:15:00", None),
             (None, None),
         ]
-        assert (facts(catalog).first_taken, facts(catalog).last_taken) == ("2019-05-04T23:30:00", "2019-05-05T10:00:00")
+        assert (library_info(catalog).first_taken, library_info(catalog).last_taken) == (
+            "2019-05-04T23:30:00",
+            "2019-05-05T10:00:00",
+        )

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.decoding import Limits, open_picture
+from clipkit.images.decoding import open_picture
 from clipkit.images.hashing import content_hash
+from clipkit.images.limits import Limits
 
 from .make_files import SHARED, bombs, corners, dng, encoded, png_chunk, png_header
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.colour import GROUND
-from clipkit.images.decoding import Limits, open_picture
+from clipkit.images.colour import BACKGROUND
+from clipkit.images.decoding import open_picture
+from clipkit.images.limits import Limits
 
 from .make_files import SHARED, close_to, corners, dng, encoded, needs_shared
 
@@ -107,7 +108,7 @@ def test_transparency_shows_the_ground(mode: str) -> None:
         flat.paste("black", (0, 0, 20, 40))
         data = encoded(flat, "PNG", transparency=0 if mode == "L" else (0, 0, 0))
     picture = open_picture(data).image
-    assert picture.getpixel((5, 20)) == GROUND
+    assert picture.getpixel((5, 20)) == BACKGROUND
     assert picture.getpixel((35, 20)) == (255, 255, 255)
 
 

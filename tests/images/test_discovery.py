@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.images.discovery import EXTENSIONS, FoundFile, Problem, walk
+from clipkit.images.discovery import FoundFile, Problem, walk
+from clipkit.images.extensions import EXTENSIONS
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="symbolic links and special files need a Unix system")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipkit.images.drives import drive_of, same_drive, standing
+from clipkit.images.drives import drive_of, drive_status, same_drive
 
 
 def test_the_most_telling_mark_that_both_have_decides():
@@ -28,22 +28,26 @@ def test_every_standing(tmp_path: Path):
     own, other = drive_of(tmp_path), "uuid=other fs=abc dev=999999"
     folder = tmp_path / "folder"
     folder.mkdir()
-    assert standing(folder, own) == "empty"
+    assert drive_status(folder, own) == "empty"
     (folder / ".hidden").touch()
-    assert standing(folder, own) == standing(folder, None) == "empty"
+    assert drive_status(folder, own) == drive_status(folder, None) == "empty"
     (folder / "a.jpg").touch()
-    assert standing(folder, own) == standing(folder, None) == standing(folder / "a.jpg", own) == "here"
-    assert standing(folder, other) == "another"
+    assert drive_status(folder, own) == drive_status(folder, None) == drive_status(folder / "a.jpg", own) == "here"
+    assert drive_status(folder, other) == "another"
     missing = folder / "not" / "there"
-    assert (standing(missing, own), standing(missing, None), standing(missing, other)) == ("missing", "missing", "away")
-    assert standing(folder / "a.jpg" / "below a file", own) == "missing"
+    assert (drive_status(missing, own), drive_status(missing, None), drive_status(missing, other)) == (
+        "missing",
+        "missing",
+        "away",
+    )
+    assert drive_status(folder / "a.jpg" / "below a file", own) == "missing"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a Unix system")
 def test_links(tmp_path: Path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
-    assert standing(link, drive_of(tmp_path)) == "missing"
+    assert drive_status(link, drive_of(tmp_path)) == "missing"
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    assert standing(loop, None) == "away"
+    assert drive_status(loop, None) == "away"

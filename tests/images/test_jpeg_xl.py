@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.decoding import Limits, open_picture
+from clipkit.images.decoding import open_picture
 from clipkit.images.discovery import walk
+from clipkit.images.limits import Limits
 
 from .make_files import SHARED, close_to, corners
 from .test_declared_colour import SRGB, assert_patches, eight, profile, stored

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from clipkit.images.metadata import Metadata, read_metadata
+from clipkit.images.metadata import read_metadata
+from clipkit.images.metadata_record import Metadata
 
 from .make_files import SHARED, encoded, needs_shared
 

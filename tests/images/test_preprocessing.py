@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit.images.decoding import Limits, open_picture
+from clipkit.images.decode_worker import decode_file
+from clipkit.images.decoding import open_picture
+from clipkit.images.limits import Limits
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.images.worker import decode_file
 from clipkit.searching.query import picture_and_size
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -94,7 +95,7 @@ def test_an_empty_batch_and_bad_settings() -> None:
 
 def test_the_room_imports_nothing_heavy() -> None:
     code = (
-        "import sys, clipkit.images.worker, clipkit.images.contact_sheet, clipkit.images.fetching\n"
+        "import sys, clipkit.images.decode_pool, clipkit.images.contact_sheet, clipkit.images.fetching\n"
         "heavy = {'torch', 'torchvision', 'open_clip', 'diffusers', 'faiss', 'onnxruntime', 'rawpy', 'pillow_heif'}\n"
         "print(heavy & set(sys.modules))"
     )

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.images.decoding import open_picture
-from clipkit.images.metadata import Metadata
-from clipkit.images.raw_blocks import read_raw_metadata
+from clipkit.images.metadata_record import Metadata
+from clipkit.images.raw_metadata import read_raw_metadata
 
 from . import raw_containers
 from .make_files import SHARED, corners, dng

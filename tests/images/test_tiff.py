@@ -13,8 +13,9 @@ import tifffile
 from PIL import Image
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.colour import GROUND
-from clipkit.images.decoding import Limits, open_picture
+from clipkit.images.colour import BACKGROUND
+from clipkit.images.decoding import open_picture
+from clipkit.images.limits import Limits
 
 from .make_files import SHARED, close_to, corners, dng, encoded
 
@@ -116,7 +117,7 @@ def test_inks(kind: str, planar: str) -> None:
     inks = np.dstack([1 - patches(COLOURS), np.zeros((48, 48))])
     with_alpha = np.dstack([inks, np.ones((48, 48))])
     clear = np.dstack([inks, np.zeros((48, 48))])
-    for values, expected in ((inks, COLOURS), (with_alpha, COLOURS), (clear, (np.array(GROUND) / 255,) * 4)):
+    for values, expected in ((inks, COLOURS), (with_alpha, COLOURS), (clear, (np.array(BACKGROUND) / 255,) * 4)):
         stored = scaled(values, kind)
         stored = np.moveaxis(stored, 2, 0) if planar == "separate" else stored
         extra = {} if values.shape[2] == 4 else {"extrasamples": ["unassalpha"]}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipkit.images.decoding import open_picture
-from clipkit.images.metadata import Metadata, read_metadata
+from clipkit.images.metadata import read_metadata
+from clipkit.images.metadata_record import Metadata
 from clipkit.images.xmp import read_xmp
 
 from .make_files import encoded

@@ -89,7 +89,7 @@ def test_searches_hide_marked_pictures_unless_included(clipkit, made):
     assert (included["images"], included["generated"], included["embedded"]) == (14, 2, 0)
     found = json.loads(clipkit(*like).out)
     assert found["matched"] and found["hits"][0]["path"] == str(made) and len(found["hits"]) == 14
-    assert len(json.loads(clipkit(*like, "--where", "made IS NOT NULL").out)["hits"]) == 2
+    assert len(json.loads(clipkit(*like, "--where", "generated IS NOT NULL").out)["hits"]) == 2
 
     assert json.loads(clipkit("index", "--json").out)["images"] == 14, "the setting is remembered"
     made.rename(photos / "moved.png")

@@ -54,7 +54,7 @@ def test_offline_from_the_hub_cache(real_models: RealModels, clipkit, photos, tm
     again = json.loads(clipkit("index", photos, "--json").out)
     assert (again["model"], again["embedded"]) == (RECOMMENDED, 0), "an existing library keeps its model"
     with Library.open(tmp_path / "indexes/default") as library:
-        ids = library.catalog.live_ids(RECOMMENDED)
+        ids = library.catalog.searchable_ids(RECOMMENDED)
         vectors = library.catalog.vectors(ids)
     assert vectors.shape == (6, 512) and np.isfinite(vectors).all()
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from clipkit.errors import LibraryDamaged
 from clipkit.vectors.manifest import Manifest, read_manifest
-from clipkit.vectors.publishing import damage, publish
+from clipkit.vectors.publishing import find_damage, publish
 from clipkit.vectors.store import FaissStore, best_of
 
 SPACE = "tiny"
@@ -70,7 +70,7 @@ def test_search_is_brute_force(tmp_path, n, d, k):
     manifest = put(tmp_path, ids, vectors)
     store = FaissStore.open(tmp_path)
     assert (len(store), store.dimension, manifest.count, manifest.space) == (n, d, n, SPACE)
-    assert store.manifest == read_manifest(tmp_path) and damage(tmp_path) == ""
+    assert store.manifest == read_manifest(tmp_path) and find_damage(tmp_path) == ""
     one = np.zeros(n, bool)
     one[n // 2] = True
     masks = [None, np.ones(n, bool), np.zeros(n, bool), one, rng.random(n) < 0.5, rng.random(n) < 0.02, ~one]
@@ -85,7 +85,7 @@ def test_search_is_brute_force(tmp_path, n, d, k):
 def test_an_empty_store(tmp_path):
     put(tmp_path, np.zeros(0, np.int64), np.zeros((0, 8), np.float32))
     store = FaissStore.open(tmp_path)
-    assert len(store) == 0 and damage(tmp_path) == ""
+    assert len(store) == 0 and find_damage(tmp_path) == ""
     scores, ids = store.search(np.ones((2, 8), np.float32), 3)
     assert (ids == -1).all() and np.isneginf(scores).all() and ids.shape == (2, 3)
     assert store.search(np.ones((2, 8), np.float32), 3, np.zeros(0, bool))[1].shape == (2, 3)
@@ -194,7 +194,7 @@ FULL_DISK = """
 import errno, resource, signal
 from pathlib import Path
 import numpy as np
-from clipkit.vectors.publishing import damage, publish
+from clipkit.vectors.publishing import find_damage, publish
 from clipkit.vectors.store import FaissStore
 folder, signal_ = Path(sys.argv[1]), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 vectors = np.random.default_rng(0).standard_normal((1000, 32)).astype(np.float32)
@@ -210,7 +210,7 @@ for limit in (0, 50, 100, 1000, 7000, 20_000, 40_000, 64_000, 64_080):
         assert error.errno == errno.EFBIG, error
     else:
         raise AssertionError(f"{limit} bytes were enough")
-    assert len(FaissStore.open(folder)) == 10 and damage(folder) == "", limit
+    assert len(FaissStore.open(folder)) == 10 and find_damage(folder) == "", limit
     assert len(list(folder.iterdir())) == 3, list(folder.iterdir())
 print("done")
 """
@@ -248,7 +248,7 @@ def holds(folder: Path) -> int:
     ids, vectors = contents(store.manifest.revision)
     assert np.array_equal(store.ids, ids)
     assert np.array_equal(store.reconstruct(ids), vectors)
-    assert damage(folder) == ""
+    assert find_damage(folder) == ""
     return store.manifest.revision
 
 
@@ -304,7 +304,7 @@ def test_nothing_published(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError):
             FaissStore.open(folder)
-        assert "no published index" in damage(folder)
+        assert "no published index" in find_damage(folder)
 
 
 @pytest.mark.parametrize("name", ["index-1.faiss", "ids-1.npy", "manifest.json"])
@@ -315,13 +315,13 @@ def test_missing_and_truncated_files(small, name):
         with pytest.raises(LibraryDamaged, match="repair") as error:
             FaissStore.open(small)
         assert "\n" not in str(error.value)
-        assert damage(small) and "\n" not in damage(small)
+        assert find_damage(small) and "\n" not in find_damage(small)
     (small / name).unlink()
     with pytest.raises((LibraryDamaged, FileNotFoundError)):
         FaissStore.open(small)
-    assert damage(small)
+    assert find_damage(small)
     put(small, np.array([9]), np.eye(1, 8, dtype=np.float32))
-    assert damage(small) == "" and FaissStore.open(small).ids.tolist() == [9]
+    assert find_damage(small) == "" and FaissStore.open(small).ids.tolist() == [9]
 
 
 @pytest.mark.parametrize("name", ["index-1.faiss", "ids-1.npy", "manifest.json"])
@@ -331,7 +331,7 @@ def test_every_flipped_bit_is_found_and_none_crashes(small, name):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         (small / name).write_bytes(flipped)
-        assert damage(small), bit
+        assert find_damage(small), bit
         try:
             FaissStore.open(small).search(np.ones((1, 8), np.float32), 3)
         except LibraryDamaged as error:
@@ -355,7 +355,7 @@ def test_manifests_that_make_no_sense(small, text):
     (small / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(LibraryDamaged):
         FaissStore.open(small)
-    assert "torn" in damage(small)
+    assert "torn" in find_damage(small)
 
 
 def test_a_store_of_a_later_format(small):

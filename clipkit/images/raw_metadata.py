@@ -13,17 +13,17 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from clipkit.images.exif import facts_of, read_exif
+from clipkit.images.exif import metadata_from_tags, read_exif
 from clipkit.images.metadata import read_metadata
-from clipkit.images.metadata_record import NAME_LENGTH, Metadata, camera_name, clean, merged
+from clipkit.images.metadata_record import NAME_LENGTH, Metadata, camera_name, clean, merge_metadata
 from clipkit.images.opening import open_header, quiet
-from clipkit.images.xmp import LONGEST_PACKET, read_xmp
+from clipkit.images.xmp import MAX_PACKET_BYTES, read_xmp
 
 _XMP_TAG = 700
 _CANON_BOX = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_LONGEST_BLOCK = 4 * 1024**2
-_MOST_ENTRIES, _MOST_HEAPS = 10_000, 100
+_MAX_BLOCK = 4 * 1024**2
+_MAX_ENTRIES, _MAX_HEAPS = 10_000, 100
 _CIFF_CAMERA, _CIFF_TIME = 0x080A, 0x180E
 
 
@@ -53,7 +53,7 @@ def _tiff(file: BinaryIO) -> Metadata:
     """
     exif = _directory(file)
     packet = exif.get(_XMP_TAG)
-    return merged(read_exif(exif), read_xmp(packet) if isinstance(packet, bytes) else Metadata())
+    return merge_metadata(read_exif(exif), read_xmp(packet) if isinstance(packet, bytes) else Metadata())
 
 
 def _directory(file: BinaryIO) -> Image.Exif:
@@ -96,22 +96,22 @@ def _cr3(file: BinaryIO) -> Metadata:
     for kind, start, end in _boxes(file, 0, file.seek(0, io.SEEK_END)):
         if kind == _XMP_BOX:
             file.seek(start)
-            packet = file.read(min(end - start, LONGEST_PACKET))
+            packet = file.read(min(end - start, MAX_PACKET_BYTES))
         if kind == b"moov":
             canon = (box for box in _boxes(file, start, end) if box[0] == _CANON_BOX)
             for name, inner, inner_end in (box for _, *inside in canon for box in _boxes(file, *inside)):
-                if name.startswith(b"CMT") and inner_end - inner <= _LONGEST_BLOCK:
+                if name.startswith(b"CMT") and inner_end - inner <= _MAX_BLOCK:
                     file.seek(inner)
                     blocks[name] = file.read(inner_end - inner)
     main, details, place = (
         dict(_directory(io.BytesIO(blocks[name]))) if name in blocks else {} for name in (b"CMT1", b"CMT2", b"CMT4")
     )
-    return merged(facts_of(main, details, place), read_xmp(packet))
+    return merge_metadata(metadata_from_tags(main, details, place), read_xmp(packet))
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield each box's type, or its identifier where that is "uuid", and where its content starts and ends."""
-    for _ in range(_MOST_ENTRIES):
+    for _ in range(_MAX_ENTRIES):
         if position + 8 > end:
             return
         file.seek(position)
@@ -147,7 +147,7 @@ def _crw(file: BinaryIO) -> Metadata:
 
 def _ciff(file: BinaryIO, order: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """Yield (record, data) of the records that are wanted, of a heap between two places and the heaps within it."""
-    heaps, left = [(start, end)], _MOST_ENTRIES
+    heaps, left = [(start, end)], _MAX_ENTRIES
     for start, end in heaps:  # it grows meanwhile
         file.seek(end - 4)
         (directory,) = struct.unpack(f"{order}I", file.read(4))
@@ -160,8 +160,8 @@ def _ciff(file: BinaryIO, order: str, start: int, end: int) -> Iterator[tuple[in
             if tag & 0xC000:  # the data lies in the directory itself; none of the wanted records are so short
                 continue
             if tag & 0x3800 in (0x2800, 0x3000):
-                if (place, place + length) not in heaps and len(heaps) < _MOST_HEAPS:
+                if (place, place + length) not in heaps and len(heaps) < _MAX_HEAPS:
                     heaps.append((place, place + length))
-            elif tag in (_CIFF_CAMERA, _CIFF_TIME) and length <= _LONGEST_BLOCK:
+            elif tag in (_CIFF_CAMERA, _CIFF_TIME) and length <= _MAX_BLOCK:
                 file.seek(place)
                 yield tag, file.read(length)

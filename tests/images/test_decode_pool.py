@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from clipkit.errors import ClipkitError, UnreadableImage
-from clipkit.images import worker
-from clipkit.images.decoding import Limits
+from clipkit.images import decode_pool, decode_worker
+from clipkit.images.decode_pool import DecodePool
+from clipkit.images.decode_worker import Decoded, decode_file
+from clipkit.images.limits import Limits
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.images.worker import Decoded, DecodePool, decode_file
 
 from .make_files import corners, encoded
 
@@ -161,7 +162,7 @@ def test_children_leave_with_their_parent(tmp_path: Path, pictures: list[Path]) 
         import os, sys
         from pathlib import Path
         from clipkit.images.preprocessing import Preprocessing
-        from clipkit.images.worker import DecodePool
+        from clipkit.images.decode_pool import DecodePool
         pool = DecodePool(2, Preprocessing(32, (.5,) * 3, (.5,) * 3))
         results = pool.decode(sorted(Path({os.fspath(tmp_path)!r}).glob("*.png")), path=lambda p: p)
         for _ in range(6):
@@ -192,7 +193,9 @@ def test_a_child_that_cannot_start_is_one_clear_line(
     broken = tmp_path / "broken"
     (broken / "clipkit").mkdir(parents=True)
     (broken / "clipkit" / "__init__.py").write_text("raise ImportError('this clipkit is broken')")
-    monkeypatch.setattr(worker, "_environment", lambda: os.environ | {"PYTHONPATH": str(broken), "PYTHONSAFEPATH": "1"})
+    monkeypatch.setattr(
+        decode_pool, "_environment", lambda: os.environ | {"PYTHONPATH": str(broken), "PYTHONSAFEPATH": "1"}
+    )
     with DecodePool(1, PREPROCESSING) as pool, pytest.raises(ClipkitError, match="does not start: .*clipkit"):
         next(pool.decode(pictures, path=itself))
 
@@ -203,8 +206,8 @@ def test_a_file_that_changes_while_it_is_read(pictures: list[Path], monkeypatch:
         path.write_bytes(b"something else")
         return picture
 
-    original = worker.open_picture
-    monkeypatch.setattr(worker, "open_picture", slow)
+    original = decode_worker.open_picture
+    monkeypatch.setattr(decode_worker, "open_picture", slow)
     with pytest.raises(UnreadableImage) as caught:
         decode_file(pictures[0], PREPROCESSING, Limits())
     assert caught.value.kind == "unreadable" and "changed" in caught.value.reason

@@ -57,4 +57,4 @@ def test_whole_batches_only(tmp_path):
         connection.close()
         with Catalog.open(path) as catalog:
             assert catalog.spaces()[SPACE] == (DIMENSION, 0)
-            assert len(catalog.live_ids(SPACE)) == len(names)
+            assert len(catalog.searchable_ids(SPACE)) == len(names)

@@ -13,19 +13,19 @@ from clipkit.vectors.manifest import Manifest
 from clipkit.vectors.publishing import publish
 from clipkit.vectors.store import FaissStore, best_of, empty_results, exact_index, nearest
 
-FEW, SHARE = 1000, 0.05
+REPUBLISH_COUNT, REPUBLISH_SHARE = 1000, 0.05
 """A store is written anew once more than this many vectors, and this share of its own, are newer than it."""
 
 
-class Source(Protocol):
+class EmbeddingSource(Protocol):
     """What this module reads from a catalog; see `clipkit.catalog.catalog.Catalog`."""
 
     def spaces(self) -> dict[str, tuple[int, int]]: ...
-    def live_embeddings(self, space: str, *, after_id: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
-    def live_ids(self, space: str) -> np.ndarray: ...
-    def live_count(self, space: str, *, after_id: int = 0) -> int: ...
-    def last_embedding(self, space: str) -> int: ...
-    def last_id_given(self) -> int: ...
+    def searchable_embeddings(self, space: str, *, after_id: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+    def searchable_ids(self, space: str) -> np.ndarray: ...
+    def count_searchable(self, space: str, *, after_id: int = 0) -> int: ...
+    def last_embedding_id(self, space: str) -> int: ...
+    def last_issued_id(self) -> int: ...
     def vectors(self, ids: np.ndarray) -> np.ndarray: ...
 
 
@@ -37,7 +37,7 @@ class CurrentVectors:
     everything is read from the catalog: slower, equally right; `note` then says what to do.
     """
 
-    def __init__(self, folder: Path, space: str, source: Source) -> None:
+    def __init__(self, folder: Path, space: str, source: EmbeddingSource) -> None:
         self.folder, self.space, self._source, self.note = folder, space, source, ""
         self.dimension, self._revision = source.spaces()[space]
         self.store: FaissStore | None = None
@@ -52,7 +52,7 @@ class CurrentVectors:
         if self.store and not _belongs(self.store.manifest, space, source):
             self.store, self.note = None, f"the index in {folder} is of another catalog; run `clipkit check --repair`"
         after = self.store.manifest.watermark if self.store else 0
-        tail = list(source.live_embeddings(space, after_id=after))
+        tail = list(source.searchable_embeddings(space, after_id=after))
         self._tail_ids = np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in tail)])
         self._tail = np.concatenate([np.zeros((0, self.dimension), np.float32), *(vectors for _, vectors in tail)])
         if self.store and self.store.manifest.revision != self._revision:
@@ -60,7 +60,7 @@ class CurrentVectors:
         self._tail_index = exact_index(self._tail) if len(self._tail) else None
 
     def _look_again(self, store: FaissStore) -> None:
-        live = self._source.live_ids(self.space)
+        live = self._source.searchable_ids(self.space)
         self._alive = np.isin(store.ids, live, assume_unique=True)
         back = np.setdiff1d(live[live <= store.manifest.watermark], store.ids, assume_unique=True)
         if len(back):
@@ -106,7 +106,7 @@ class CurrentVectors:
         return nearest(index, ids, queries, k) if index is not None else empty_results(len(queries), max(k, 0))
 
 
-def is_behind(folder: Path, space: str, source: Source) -> bool:
+def needs_publishing(folder: Path, space: str, source: EmbeddingSource) -> bool:
     """Whether the published store is missing, torn, or so much older than the catalog that it pays to write it anew."""
     try:
         manifest = FaissStore.open(folder).manifest
@@ -114,23 +114,25 @@ def is_behind(folder: Path, space: str, source: Source) -> bool:
         return True
     if not _belongs(manifest, space, source) or manifest.revision != source.spaces()[space][1]:
         return True
-    return source.live_count(space, after_id=manifest.watermark) > max(FEW, SHARE * manifest.count)
+    return source.count_searchable(space, after_id=manifest.watermark) > max(
+        REPUBLISH_COUNT, REPUBLISH_SHARE * manifest.count
+    )
 
 
-def publish_current(folder: Path, space: str, source: Source) -> Manifest:
+def publish_from_catalog(folder: Path, space: str, source: EmbeddingSource) -> Manifest:
     """Writes the store from the catalog; hold the library's write lock."""
     dimension, revision = source.spaces()[space]
     return publish(
         folder,
-        source.live_embeddings(space),
+        source.searchable_embeddings(space),
         space=space,
         dimension=dimension,
-        watermark=source.last_embedding(space),
+        watermark=source.last_embedding_id(space),
         revision=revision,
     )
 
 
-def _belongs(manifest: Manifest, space: str, source: Source) -> bool:
+def _belongs(manifest: Manifest, space: str, source: EmbeddingSource) -> bool:
     """False for a store of another space, or of a catalog that a backup has replaced: that gives ids out again."""
     expected = space, source.spaces()[space][0]
-    return (manifest.space, manifest.dimension) == expected and manifest.watermark <= source.last_id_given()
+    return (manifest.space, manifest.dimension) == expected and manifest.watermark <= source.last_issued_id()

@@ -9,8 +9,8 @@ import pytest
 from sqlite_utils import Database
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.facts import facts
-from clipkit.catalog.filters import ALLOWED, Filters, allowed_embeddings, allowed_files
+from clipkit.catalog.filters import IS_ALLOWED, Filters, allowed_embedding_ids, apply_filters
+from clipkit.catalog.info import library_info
 from clipkit.catalog.migrations import migrations
 from clipkit.errors import BadQuery
 
@@ -18,7 +18,7 @@ from .samples import SPACE, copy, embeddings, id_of, photo, put, revision
 
 
 def shown(catalog: Catalog) -> list[int]:
-    return catalog.live_ids(SPACE).tolist()
+    return catalog.searchable_ids(SPACE).tolist()
 
 
 @pytest.fixture
@@ -27,24 +27,24 @@ def filled(catalog) -> Catalog:
     put(
         catalog,
         photo("/p/a.jpg", "photo"),
-        photo("/p/b.png", "stray", made="xmp"),
-        photo("/p/art/c.png", "art", made="c2pa"),
+        photo("/p/b.png", "stray", generated="xmp"),
+        photo("/p/art/c.png", "art", generated="c2pa"),
     )
     return catalog
 
 
 def test_they_are_filed_and_not_found(filled):
     photo_id, stray = id_of(filled, "photo"), id_of(filled, "stray")
-    assert shown(filled) == [photo_id] and filled.live_count(SPACE) == 1
-    assert [ids.tolist() for ids, _ in filled.live_embeddings(SPACE)] == [[photo_id]]
-    assert list(filled.files_of([photo_id, stray])) == [photo_id]
+    assert shown(filled) == [photo_id] and filled.count_searchable(SPACE) == 1
+    assert [ids.tolist() for ids, _ in filled.searchable_embeddings(SPACE)] == [[photo_id]]
+    assert list(filled.files_by_embedding([photo_id, stray])) == [photo_id]
     assert filled.known_contents(["photo", "stray", "art"], SPACE) == {"photo", "stray", "art"}, (
         "none is embedded again"
     )
     assert filled.purge_orphans() == 0
-    allowed_files(filled, Filters(under=(Path("/p"),)))
-    assert allowed_embeddings(filled, SPACE).tolist() == [photo_id]
-    assert list(filled.files_of([photo_id, stray], ALLOWED)) == [photo_id]
+    apply_filters(filled, Filters(under=(Path("/p"),)))
+    assert allowed_embedding_ids(filled, SPACE).tolist() == [photo_id]
+    assert list(filled.files_by_embedding([photo_id, stray], IS_ALLOWED)) == [photo_id]
 
 
 def test_the_innermost_folder_decides(filled):
@@ -76,7 +76,7 @@ def test_copies_and_files_seen_again_keep_their_place(filled):
     put(filled, copy("/p/copy.png", "art"), copy("/p/copy2.png", "stray"))
     filled.show_by_roots()
     assert art in shown(filled) and id_of(filled, "stray") not in shown(filled)
-    assert [row.path for row in filled.files_of([art])[art]] == [Path("/p/art/c.png")], (
+    assert [row.path for row in filled.files_by_embedding([art])[art]] == [Path("/p/art/c.png")], (
         "the copy elsewhere stays hidden"
     )
     filled.remove([Path("/p/art")])
@@ -85,18 +85,18 @@ def test_copies_and_files_seen_again_keep_their_place(filled):
 
 def test_a_file_that_changes_its_nature(filled):
     before = revision(filled)
-    put(filled, photo("/p/a.jpg", "now-made", made="pixels"), photo("/p/b.png", "now-photo"))
+    put(filled, photo("/p/a.jpg", "now-generated", generated="pixels"), photo("/p/b.png", "now-photo"))
     assert shown(filled) == [id_of(filled, "now-photo")] and revision(filled) == before + 1
 
 
 def test_they_are_counted(filled):
-    counts = facts(filled)
+    counts = library_info(filled)
     assert (counts.images, counts.pictures, counts.generated, counts.marked, counts.marked_shown) == (1, 1, 2, 2, 0)
     assert counts.models == {SPACE: 1} and counts.orphans == 0
     assert dict(counts.lines())["generated"].startswith("2 pictures: 2 marked files left out of searches")
     filled.add_roots([Path("/p")], [], include_generated=True)
     filled.show_by_roots()
-    counts = facts(filled)
+    counts = library_info(filled)
     assert (counts.images, counts.generated, counts.marked_shown) == (3, 2, 2)
     assert "2 marked files that searches include" in dict(counts.lines())["generated"]
 
@@ -104,10 +104,10 @@ def test_they_are_counted(filled):
 def test_expressions_may_ask_for_them(filled):
     filled.add_roots([Path("/p")], [], include_generated=True)
     filled.show_by_roots()
-    allowed_files(filled, Filters(where="made IS NOT NULL"))
-    assert len(allowed_embeddings(filled, SPACE)) == 2
-    with pytest.raises(BadQuery, match="made, shown"):
-        allowed_files(filled, Filters(where="nonsense"))
+    apply_filters(filled, Filters(where="generated IS NOT NULL"))
+    assert len(allowed_embedding_ids(filled, SPACE)) == 2
+    with pytest.raises(BadQuery, match="generated"):
+        apply_filters(filled, Filters(where="nonsense"))
 
 
 def test_a_catalog_from_before(tmp_path):

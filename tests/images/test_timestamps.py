@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.images.moments import parse_moment, parse_offset
+from clipkit.images.timestamps import parse_offset, parse_timestamp
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from clipkit.images.moments import parse_moment, parse_offset
     ],
 )
 def test_moments(text: str, expected: str) -> None:
-    assert str(parse_moment(text)) == expected
+    assert str(parse_timestamp(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_moments(text: str, expected: str) -> None:
     + ["\u0662\u0660\u0661\u0669:05:04"],
 )  # fmt: skip
 def test_no_moments(text: str | None) -> None:
-    assert parse_moment(text) is None
+    assert parse_timestamp(text) is None
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_offsets(text: str, expected: str | None) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789:-/. TZ+pm", max_size=30))
 def test_what_is_read_is_a_time(text: str) -> None:
-    moment = parse_moment(" ".join(text.split()))
+    moment = parse_timestamp(" ".join(text.split()))
     if moment is not None:
         assert len(str(moment)) in (19, 25) and datetime.fromisoformat(str(moment)).year >= 1826

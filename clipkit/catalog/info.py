@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from clipkit.catalog.catalog import HELD, Catalog
+from clipkit.catalog.catalog import HAS_FILE, Catalog
 from clipkit.catalog.coverage import coverage
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class LibraryInfo:
     """Counts of a library. `images` are files that searches show, `pictures` distinct contents of them, `bytes` their
     size; `models` is model id -> embedded pictures that such a file still holds, the default model first; `orphans` are
     embeddings whose files have all gone.
@@ -64,7 +64,7 @@ class Facts:
         return f"{self.generated:,} pictures: {', '.join(parts)}"
 
 
-def facts(catalog: Catalog) -> Facts:
+def library_info(catalog: Catalog) -> LibraryInfo:
     """Counts the library."""
     execute = catalog.db.execute
     images, pictures, size, first, last = execute(
@@ -72,10 +72,10 @@ def facts(catalog: Catalog) -> Facts:
         " FROM images WHERE shown"
     ).fetchone()
     marked, marked_shown = execute(
-        "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE made IS NOT NULL"
+        "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE generated IS NOT NULL"
     ).fetchone()
     models = {covered.model: covered.embedded for covered in coverage(catalog)}
-    return Facts(
+    return LibraryInfo(
         images=images,
         pictures=pictures,
         bytes=size,
@@ -83,7 +83,7 @@ def facts(catalog: Catalog) -> Facts:
         last_taken=last,
         failures=dict(Counter(dict(execute("SELECT kind, COUNT(*) FROM failures GROUP BY kind").fetchall()))),
         models=models,
-        orphans=execute(f"SELECT COUNT(*) FROM embeddings WHERE NOT {HELD}").fetchone()[0],
+        orphans=execute(f"SELECT COUNT(*) FROM embeddings WHERE NOT {HAS_FILE}").fetchone()[0],
         generated=marked + execute("SELECT COUNT(*) FROM generations").fetchone()[0],
         marked=marked,
         marked_shown=marked_shown,

@@ -18,7 +18,7 @@ _SPECIAL = (
 )
 
 
-def special_reason(mode: int) -> str:
+def describe_special_file(mode: int) -> str:
     """Say what a file of this `st_mode` is when it is neither an ordinary file nor a folder."""
     what = next((words for test, words in _SPECIAL if test(mode)), "a special file")
     return f"it is {what}, not a picture"
@@ -45,12 +45,6 @@ def modified_ns(status: os.stat_result) -> int:
     two different dates still differ.
     """
     return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
-
-
-def refuse_larger(path: Path, size: int, limit: int) -> None:
-    """Raise `UnreadableImage` for a file of more than `limit` bytes, before any of them are read."""
-    if size > limit:
-        raise UnreadableImage(path, "too-large", f"the file has {size:,} bytes; the limit is {limit:,}")
 
 
 def is_absent(path: Path, *, follow_links: bool = True) -> bool:
@@ -110,4 +104,4 @@ def _require_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UnreadableImage(path, "directory", "it is a folder, not a picture")
     if not stat.S_ISREG(mode):
-        raise UnreadableImage(path, "unreadable", special_reason(mode))
+        raise UnreadableImage(path, "unreadable", describe_special_file(mode))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clipkit.catalog.filters import Filters, allowed_files
-from clipkit.catalog.folders import own_names
+from clipkit.catalog.filters import Filters, apply_filters
+from clipkit.catalog.recorded_paths import recorded_paths
 from clipkit.errors import BadQuery
 
 from .samples import photo, put
@@ -29,8 +29,8 @@ def tree(catalog, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def below(catalog, path: Path) -> set[str]:
-    allowed_files(catalog, Filters(under=tuple(own_names(catalog, path))))
+def where_at_or_below(catalog, path: Path) -> set[str]:
+    apply_filters(catalog, Filters(under=tuple(recorded_paths(catalog, path))))
     sql = "SELECT path FROM images WHERE id IN (SELECT id FROM temp.allowed)"
     return {Path(row[0]).name for row in catalog.db.execute(sql)}
 
@@ -45,29 +45,29 @@ def below(catalog, path: Path) -> set[str]:
     ],
 )  # fmt: skip
 def test_a_folder_or_file_is_known_by_all_of_its_names(catalog, tree, monkeypatch, name, expected):
-    assert below(catalog, tree / name) == {f"{stem}.jpg" for stem in expected}
+    assert where_at_or_below(catalog, tree / name) == {f"{stem}.jpg" for stem in expected}
     monkeypatch.chdir(tree)
-    assert below(catalog, Path(name)) == {f"{stem}.jpg" for stem in expected}
+    assert where_at_or_below(catalog, Path(name)) == {f"{stem}.jpg" for stem in expected}
 
 
 def test_the_home_folder(catalog, tree, monkeypatch):
     monkeypatch.setenv("HOME", str(tree))
     monkeypatch.setenv("USERPROFILE", str(tree))
-    assert below(catalog, Path("~/t/Photos/2023")) == {"a.jpg"}
+    assert where_at_or_below(catalog, Path("~/t/Photos/2023")) == {"a.jpg"}
 
 
 def test_a_folder_that_is_away_is_known_by_its_own_name(catalog, tree):
     (tree / "t").rename(tree / "away")
-    assert below(catalog, tree / "t/Albums") == {"b.jpg"}
+    assert where_at_or_below(catalog, tree / "t/Albums") == {"b.jpg"}
     with pytest.raises(BadQuery):
-        own_names(catalog, tree / "u/Photos")
+        recorded_paths(catalog, tree / "u/Photos")
 
 
 @pytest.mark.parametrize("name", ["t/Photos/2042", "t/Pho", "elsewhere", "t/Photos/2023/b.jpg", "~nobody/x"])
 def test_what_the_library_does_not_hold_is_an_error(catalog, tree, name):
     (tree / "elsewhere").mkdir()
     with pytest.raises(BadQuery) as error:
-        own_names(catalog, tree / name)
+        recorded_paths(catalog, tree / name)
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
@@ -76,7 +76,7 @@ def test_names_that_are_no_text(catalog, tmp_path):
     folder.mkdir()
     put(catalog, photo(folder / "a.jpg", "aa"))
     (tmp_path / "link").symlink_to(folder)
-    assert own_names(catalog, tmp_path / "link") == [folder]
+    assert recorded_paths(catalog, tmp_path / "link") == [folder]
 
 
 def test_more_names_than_an_expression_of_sqlite_holds(catalog, tmp_path):
@@ -84,5 +84,5 @@ def test_more_names_than_an_expression_of_sqlite_holds(catalog, tmp_path):
     for folder in folders:
         folder.mkdir()
     put(catalog, *(photo(folder / "a.jpg", f"{i:04}") for i, folder in enumerate(folders)))
-    allowed_files(catalog, Filters(under=tuple(folders)))
+    apply_filters(catalog, Filters(under=tuple(folders)))
     assert catalog.db.execute("SELECT COUNT(*) FROM temp.allowed").fetchone()[0] == 1500

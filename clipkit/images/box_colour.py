@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_MOST_BYTES = 16 * 1024 * 1024
-_MOST_BOXES = 4096
+_MAX_BYTES = 16 * 1024 * 1024
+_MAX_BOXES = 4096
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _associated(ipma: bytes, item: int) -> list[int]:
     version, wide = ipma[0], ipma[3] & 1
     (count,) = struct.unpack(">I", ipma[4:8])
     position = 8
-    for _ in range(min(count, _MOST_BOXES)):
+    for _ in range(min(count, _MAX_BOXES)):
         width = 4 if version else 2
         number = int.from_bytes(ipma[position : position + width], "big")
         position += width
@@ -92,7 +92,7 @@ def _file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Yield the boxes of a file, the content of long ones (the pixels) cut short to nothing."""
     file.seek(0, 2)
     size, position = file.tell(), 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:
@@ -104,7 +104,7 @@ def _file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             length = size - position
         if length < start:
             return
-        if name in (b"meta", b"jp2h") and length <= _MOST_BYTES:
+        if name in (b"meta", b"jp2h") and length <= _MAX_BYTES:
             file.seek(position + start)
             yield name, file.read(length - start)
         else:

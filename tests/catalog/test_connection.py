@@ -16,7 +16,7 @@ from .samples import DIMENSION, SPACE, copy, failure, photo, put, start
 COLUMNS = {
     "images": {
         "id", "path", "size", "mtime_ns", "hash", "width", "height", "format", "taken_at", "utc_offset", "camera",
-        "lens", "latitude", "longitude", "description", "title", "keywords", "made", "shown", "indexed_at",
+        "lens", "latitude", "longitude", "description", "title", "keywords", "generated", "shown", "indexed_at",
     },
     "embeddings": {"id", "hash", "space", "vector", "norm"},
     "failures": {"path", "size", "mtime_ns", "kind", "reason", "cause", "failed_at"},
@@ -99,7 +99,7 @@ def test_two_processes_open_a_new_catalog_at_once(tmp_path):
     for folder in rounds:
         with Catalog.open(folder / "catalog.db") as catalog:
             assert set(catalog.spaces()) == {"of a", "of b"}
-            assert catalog.damage() == ""
+            assert catalog.find_damage() == ""
 
 
 def test_a_log_that_outlived_its_catalog_is_not_replayed_over_a_new_one(tmp_path):
@@ -109,7 +109,7 @@ def test_a_log_that_outlived_its_catalog_is_not_replayed_over_a_new_one(tmp_path
         shutil.copy(tmp_path / "old" / "catalog.db-wal", tmp_path / "new" / "catalog.db-wal")
         with Catalog.open(tmp_path / "new" / "catalog.db", create=True) as new:
             assert new.spaces() == {}
-            assert new.damage() == ""
+            assert new.find_damage() == ""
 
 
 def test_a_creation_that_was_killed_is_begun_again(tmp_path):
@@ -204,13 +204,13 @@ def test_damage_in_the_middle_is_found(tmp_path):
     with Catalog.open(path, create=True) as catalog:
         catalog.add_space(SPACE, DIMENSION)
         put(catalog, *[photo(f"/p/{i}.jpg", f"h{i}") for i in range(500)])
-        assert catalog.damage() == ""
+        assert catalog.find_damage() == ""
         root = catalog.db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'images_hash'").fetchone()[0]
     data = bytearray(path.read_bytes())
     data[(root - 1) * 4096 : root * 4096] = b"\x55" * 4096
     path.write_bytes(data)
     with Catalog.open(path) as catalog:
-        assert catalog.damage()
+        assert catalog.find_damage()
 
 
 HOLD = """
@@ -234,7 +234,7 @@ def test_a_second_writer_is_turned_away_and_readers_are_not(catalog):
     with pytest.raises(LibraryBusy) as error, catalog.writing():
         raise AssertionError("two processes hold the lock")
     assert "another process" in one_line(error)
-    assert len(catalog.live_ids(SPACE)) == 2
+    assert len(catalog.searchable_ids(SPACE)) == 2
     with Catalog.open(catalog.path) as reader:
         assert set(reader.states([copy("/p/theirs.jpg", "").path, copy("/p/unfinished.jpg", "").path])) == {
             copy("/p/theirs.jpg", "").path
@@ -252,5 +252,5 @@ def test_a_killed_writer_leaves_no_lock(catalog):
     holder.communicate()
     with catalog.writing():
         put(catalog, photo("/p/next.jpg", "next"))
-    assert catalog.damage() == ""
-    assert len(catalog.live_ids(SPACE)) == 2
+    assert catalog.find_damage() == ""
+    assert len(catalog.searchable_ids(SPACE)) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.causes import ENTRY, HERE, MACHINE, cause_of, may_have_gone
+from clipkit.images.failure_causes import ACCESS, NOT_A_FILE, RESOURCES, failure_cause, is_worth_retrying
 
 FILE = Path("a.jpg")
 
@@ -25,16 +25,16 @@ def failure(kind: str, origin: BaseException | None = None) -> UnreadableImage:
     "code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EBUSY, errno.ENOTCONN, errno.EMFILE]
 )
 def test_errors_of_the_system_lie_outside_the_file_and_are_tried_again(code):
-    cause = cause_of(failure("unreadable", OSError(code, "said the system")), 100)
-    assert cause == HERE and may_have_gone(cause, 100)
+    cause = failure_cause(failure("unreadable", OSError(code, "said the system")), 100)
+    assert cause == ACCESS and is_worth_retrying(cause, 100)
 
 
 @pytest.mark.parametrize("origin", [None, OSError("cannot identify"), OSError(errno.EINVAL, "seek"), ValueError("x")])
 def test_what_decoders_say_of_the_bytes_stands_until_others_are_installed(origin):
-    cause = cause_of(failure("unreadable", origin), 100)
+    cause = failure_cause(failure("unreadable", origin), 100)
     assert cause.startswith("bytes:clipkit ") and "pillow" in cause
-    assert not may_have_gone(cause, 100)
-    assert may_have_gone(cause.replace("pillow ", "pillow 1."), 100)
+    assert not is_worth_retrying(cause, 100)
+    assert is_worth_retrying(cause.replace("pillow ", "pillow 1."), 100)
 
 
 def test_the_cause_is_found_however_deep_it_lies():
@@ -44,29 +44,29 @@ def test_the_cause_is_found_however_deep_it_lies():
         except MemoryError as error:
             raise ValueError("decoding failed") from error
     except ValueError as error:
-        assert cause_of(failure("too-large", error), 100) == MACHINE
-    assert may_have_gone(MACHINE, 100) and may_have_gone(ENTRY, 100) and may_have_gone("", 100)
+        assert failure_cause(failure("too-large", error), 100) == RESOURCES
+    assert is_worth_retrying(RESOURCES, 100) and is_worth_retrying(NOT_A_FILE, 100) and is_worth_retrying("", 100)
 
 
 def test_a_limit_has_gone_once_a_larger_one_is_given():
-    cause = cause_of(failure("too-large"), 100)
-    assert [may_have_gone(cause, pixels) for pixels in (99, 100, 101)] == [False, False, True]
+    cause = failure_cause(failure("too-large"), 100)
+    assert [is_worth_retrying(cause, pixels) for pixels in (99, 100, 101)] == [False, False, True]
 
 
 def test_a_missing_module_has_gone_once_it_can_be_imported():
-    assert cause_of(failure("unsupported", ImportError("no", name="rawpy.sub")), 100) == "missing:rawpy"
-    assert may_have_gone("missing:tifffile" if _is_there("tifffile") else "missing:numpy", 100)
-    assert not may_have_gone("missing:pillow", 100), "no module has that name"
+    assert failure_cause(failure("unsupported", ImportError("no", name="rawpy.sub")), 100) == "missing:rawpy"
+    assert is_worth_retrying("missing:tifffile" if _is_there("tifffile") else "missing:numpy", 100)
+    assert not is_worth_retrying("missing:pillow", 100), "no module has that name"
 
 
 def test_nothing_is_imported_because_a_catalog_says_so(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert may_have_gone("missing:planted", 100)
+    assert is_worth_retrying("missing:planted", 100)
 
 
 def test_what_the_raiser_knows_better_stands():
-    assert cause_of(UnreadableImage(FILE, "crashed", "killed", MACHINE), 100) == MACHINE
+    assert failure_cause(UnreadableImage(FILE, "crashed", "killed", RESOURCES), 100) == RESOURCES
 
 
 def _is_there(module: str) -> bool:

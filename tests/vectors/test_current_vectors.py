@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.records import Embedding
-from clipkit.vectors import current
-from clipkit.vectors.current import CurrentVectors, is_behind, publish_current
+from clipkit.catalog.rows import Embedding
+from clipkit.vectors import current_vectors
+from clipkit.vectors.current_vectors import CurrentVectors, needs_publishing, publish_from_catalog
 from clipkit.vectors.manifest import read_manifest
-from clipkit.vectors.publishing import damage, publish
+from clipkit.vectors.publishing import find_damage, publish
 from clipkit.vectors.store import best_of
 
 # Of these every product with a query is exact, and many tie.
@@ -25,7 +25,7 @@ QUERIES = np.array([[1, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0, 0, 0, 0], [-1,
 
 
 def live(catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
-    chunks = list(catalog.live_embeddings(SPACE))
+    chunks = list(catalog.searchable_embeddings(SPACE))
     dimension = catalog.spaces()[SPACE][0]
     ids = np.concatenate([np.zeros(0, np.int64), *(c[0] for c in chunks)])
     return ids, np.concatenate([np.zeros((0, dimension), np.float32), *(c[1] for c in chunks)])
@@ -91,7 +91,7 @@ class Program:
     def do(self, name: str, *arguments) -> None:
         getattr(self, name.replace(" ", "_"))(*arguments)
         vectors = agrees(self.catalog, self.folder, QUERIES)
-        assert bool(vectors.note) == bool(damage(self.folder) and any(self.folder.glob("*")))
+        assert bool(vectors.note) == bool(find_damage(self.folder) and any(self.folder.glob("*")))
 
     def _put(self, path: str, content: str, kind: int, space: str = SPACE) -> None:
         known = self.catalog.known_contents([content], space)
@@ -128,18 +128,18 @@ class Program:
         self.catalog.purge_orphans()
 
     def publish(self) -> None:
-        publish_current(self.folder, SPACE, self.catalog)
+        publish_from_catalog(self.folder, SPACE, self.catalog)
         found = CurrentVectors(self.folder, SPACE, self.catalog)
-        assert not is_behind(self.folder, SPACE, self.catalog) and not found.note
+        assert not needs_publishing(self.folder, SPACE, self.catalog) and not found.note
         assert len(found) == found.stored == read_manifest(self.folder).count and not len(found.newer)
 
     def publish_if_needed(self) -> None:
-        if is_behind(self.folder, SPACE, self.catalog):
-            publish_current(self.folder, SPACE, self.catalog)
+        if needs_publishing(self.folder, SPACE, self.catalog):
+            publish_from_catalog(self.folder, SPACE, self.catalog)
 
     def publish_late(self) -> None:
         """By an object that was made before the last changes."""
-        publish_current(self.folder, SPACE, self.catalog)
+        publish_from_catalog(self.folder, SPACE, self.catalog)
         self.searcher = CurrentVectors(self.folder, SPACE, self.catalog)
 
     def tear(self, which: int, where: float) -> None:
@@ -158,7 +158,7 @@ class Program:
 
     def search(self, share: float, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        ids = np.arange(1, 1 + self.catalog.last_embedding(SPACE) + 3)  # strangers and orphans among them
+        ids = np.arange(1, 1 + self.catalog.last_embedding_id(SPACE) + 3)  # strangers and orphans among them
         agrees(self.catalog, self.folder, QUERIES, rng.permutation(ids[rng.random(len(ids)) < share]))
 
 
@@ -169,7 +169,7 @@ def test_any_program(tmp_path_factory, empty_catalog, steps):
     folder = tmp_path_factory.mktemp("program")
     shutil.copy(empty_catalog, folder / "catalog.db")
     with Catalog.open(folder / "catalog.db") as catalog, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(current, "FEW", 5)
+        patch.setattr(current_vectors, "REPUBLISH_COUNT", 5)
         program = Program(folder / "vectors" / "tiny", catalog)
         for one in steps:
             program.do(*one)
@@ -195,7 +195,7 @@ def queries():
 
 def test_a_library_that_was_never_published(catalog, folder, queries):
     found = agrees(catalog, folder, queries)
-    assert (len(found), found.stored, found.note, is_behind(folder, SPACE, catalog)) == (0, 0, "", True)
+    assert (len(found), found.stored, found.note, needs_publishing(folder, SPACE, catalog)) == (0, 0, "", True)
     photos(catalog, "aa", "bb")
     found = agrees(catalog, folder, queries)
     assert (len(found), found.stored, found.newer.shape, found.note) == (2, 0, (2, DIMENSION), "")
@@ -209,56 +209,56 @@ def test_an_unknown_space(catalog, folder):
 
 def test_new_pictures_and_copies_do_not_ask_for_a_new_store(catalog, folder, queries):
     photos(catalog, "aa", "bb")
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     photos(catalog, "cc")
     put(catalog, copy("/q/aa.jpg", "aa"))
     catalog.remove([Path("/p/aa.jpg")])
     found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), len(found.newer), is_behind(folder, SPACE, catalog)) == (2, 3, 1, False)
+    assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, False)
 
 
 def test_what_goes_or_comes_back_asks_for_a_new_store(catalog, folder, queries):
     photos(catalog, "aa", "bb", "cc")
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     catalog.remove([Path("/p/aa.jpg")])
     found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), is_behind(folder, SPACE, catalog)) == (3, 2, True)
-    publish_current(folder, SPACE, catalog)
-    assert not is_behind(folder, SPACE, catalog)
+    assert (found.stored, len(found), needs_publishing(folder, SPACE, catalog)) == (3, 2, True)
+    publish_from_catalog(folder, SPACE, catalog)
+    assert not needs_publishing(folder, SPACE, catalog)
     put(catalog, photo("/p/aa.jpg", "aa"))
     found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), len(found.newer), is_behind(folder, SPACE, catalog)) == (2, 3, 1, True)
+    assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, True)
 
 
 def test_many_new_pictures_ask_for_a_new_store(catalog, folder, monkeypatch):
-    monkeypatch.setattr(current, "FEW", 4)
-    monkeypatch.setattr(current, "SHARE", 0.5)
+    monkeypatch.setattr(current_vectors, "REPUBLISH_COUNT", 4)
+    monkeypatch.setattr(current_vectors, "REPUBLISH_SHARE", 0.5)
     photos(catalog, *[f"o{i}" for i in range(10)])
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     for count, needed in ((4, False), (5, False), (6, True)):
         photos(catalog, *[f"n{i}" for i in range(count)])
         found = CurrentVectors(folder, SPACE, catalog)
-        assert (len(found.newer), is_behind(folder, SPACE, catalog)) == (count, needed)
+        assert (len(found.newer), needs_publishing(folder, SPACE, catalog)) == (count, needed)
     photos(catalog, "last")
-    publish_current(folder, SPACE, catalog)
-    assert not is_behind(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
+    assert not needs_publishing(folder, SPACE, catalog)
 
 
 @pytest.mark.parametrize("name", ["index-1.faiss", "ids-1.npy", "manifest.json"])
 @pytest.mark.parametrize("harm", ["cut", "lost"])
 def test_without_a_sound_store_the_note_says_what_to_do(catalog, folder, queries, name, harm):
     photos(catalog, "aa", "bb", "cc")
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     if harm == "cut":
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     else:
         (folder / name).unlink()
     found = agrees(catalog, folder, queries)
     assert "clipkit check --repair" in found.note and "\n" not in found.note
-    assert (found.stored, len(found), is_behind(folder, SPACE, catalog)) == (0, 3, True)
-    publish_current(folder, SPACE, catalog)
+    assert (found.stored, len(found), needs_publishing(folder, SPACE, catalog)) == (0, 3, True)
+    publish_from_catalog(folder, SPACE, catalog)
     found = agrees(catalog, folder, queries)
-    assert (found.stored, found.note, damage(folder)) == (3, "", "")
+    assert (found.stored, found.note, find_damage(folder)) == (3, "", "")
 
 
 @pytest.mark.parametrize(("space", "dimension"), [("other", DIMENSION), (SPACE, DIMENSION + 1)])
@@ -267,18 +267,18 @@ def test_a_store_of_another_space_is_not_searched(catalog, folder, queries, spac
     vectors = np.ones((1, dimension), np.float32)
     publish(folder, [(np.array([7]), vectors)], space=space, dimension=dimension, watermark=7, revision=0)
     found = agrees(catalog, folder, queries)
-    assert "another catalog" in found.note and is_behind(folder, SPACE, catalog)
+    assert "another catalog" in found.note and needs_publishing(folder, SPACE, catalog)
 
 
 def test_a_reader_keeps_its_moment_while_the_library_goes_on(catalog, folder, queries):
     photos(catalog, "aa", "bb", "cc")
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     photos(catalog, "dd")
     reader = CurrentVectors(folder, SPACE, catalog)
     before = reader.search(queries, 4)
     catalog.remove([Path("/p/aa.jpg")])
     catalog.purge_orphans()
-    publish_current(folder, SPACE, catalog)
+    publish_from_catalog(folder, SPACE, catalog)
     after = reader.search(queries, 4)
     assert np.array_equal(before[0], after[0]) and np.array_equal(before[1], after[1])
     agrees(catalog, folder, queries)
@@ -290,7 +290,7 @@ def test_equal_pictures_tie_wherever_they_are(catalog, folder):
     for i in range(90):
         catalog.commit_batch([photo(f"/p/{i}.jpg", f"s{i}")], space=SPACE, embeddings=[Embedding(f"s{i}", same)])
         if i == 60:
-            publish_current(folder, SPACE, catalog)
+            publish_from_catalog(folder, SPACE, catalog)
     found = CurrentVectors(folder, SPACE, catalog)
     for allowed in (None, np.arange(2, 90, 3), np.arange(59, 64), np.array([3, 80])):
         scores, ids = found.search(queries, 7, allowed)
@@ -304,7 +304,7 @@ def test_a_publication_for_the_whole_library_in_chunks(catalog, folder, queries)
     vectors = np.random.default_rng(4).standard_normal((5000, DIMENSION)).astype(np.float32)
     new = [Embedding(image.hash, vector) for image, vector in zip(many, vectors, strict=True)]
     catalog.commit_batch(many, space=SPACE, embeddings=new)
-    manifest = publish_current(folder, SPACE, catalog)
+    manifest = publish_from_catalog(folder, SPACE, catalog)
     assert (manifest.count, manifest.watermark, manifest.revision) == (5000, 5000, 0)
     scores, ids = CurrentVectors(folder, SPACE, catalog).search(queries, 3)
     rows = live(catalog)[1]

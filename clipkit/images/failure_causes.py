@@ -21,37 +21,37 @@ from importlib.metadata import PackageNotFoundError, version
 from clipkit.errors import UnreadableImage
 from clipkit.version import __version__
 
-HERE, ENTRY, MACHINE = "here", "entry", "machine"
+ACCESS, NOT_A_FILE, RESOURCES = "access", "not-a-file", "resources"
 
 _DECODERS = ("pillow", "pillow-heif", "pylibjxl", "rawpy", "tifffile", "imagecodecs")
 # Seeking where a damaged header points gives these: they speak of the bytes, not of the system.
 _OF_BYTES = (None, 0, errno.EINVAL, errno.EOVERFLOW, errno.EDOM, errno.ERANGE)
 
 
-def cause_of(error: UnreadableImage, most_pixels: int) -> str:
-    """Tell the cause of a failure from the exceptions that led to it; `most_pixels` were allowed."""
+def failure_cause(error: UnreadableImage, max_pixels: int) -> str:
+    """Tell the cause of a failure from the exceptions that led to it; `max_pixels` were allowed."""
     if error.cause:
         return error.cause
     if error.kind == "vanished":
-        return HERE
+        return ACCESS
     for origin in _origins(error):
         if isinstance(origin, ImportError):
             return f"missing:{(origin.name or '').partition('.')[0]}"
         if isinstance(origin, MemoryError):
-            return MACHINE
+            return RESOURCES
         if isinstance(origin, OSError) and origin.errno not in _OF_BYTES:
-            return HERE
-    return f"limit:{most_pixels}" if error.kind == "too-large" else f"bytes:{_decoders()}"
+            return ACCESS
+    return f"limit:{max_pixels}" if error.kind == "too-large" else f"bytes:{_decoders()}"
 
 
-def may_have_gone(cause: str, most_pixels: int) -> bool:
+def is_worth_retrying(cause: str, max_pixels: int) -> bool:
     """Say whether a file that failed for this cause, and has not changed since, is worth another try.
 
-    `most_pixels`: how many are allowed now.
+    `max_pixels`: how many are allowed now.
     """
     kind, _, detail = cause.partition(":")
     if kind == "limit":
-        return not detail.isdecimal() or most_pixels > int(detail)
+        return not detail.isdecimal() or max_pixels > int(detail)
     if kind == "missing":
         return _can_import(detail)
     if kind == "bytes":

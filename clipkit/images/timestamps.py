@@ -15,11 +15,11 @@ _MOMENT = re.compile(rf"{_DAY}(?:[T ] ?{_TIME})?", re.ASCII)
 _COMPACT_MOMENT = re.compile(_COMPACT, re.ASCII)
 _REST = re.compile(r"(?:[.,]\d+)? ?(?:([ap])\.?m\b\.?)?", re.ASCII | re.IGNORECASE)
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+\-\u2212])(\d{1,2}):?(\d\d)?|Z|UTC|GMT", re.ASCII | re.IGNORECASE)
-_LARGEST_OFFSET = 14 * 60
+_MAX_OFFSET = 14 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Timestamp:
     """A day, perhaps with the time on the clock, perhaps with that clock's offset from UTC, as "+02:00"."""
 
     day: str
@@ -31,7 +31,7 @@ class Moment:
         return f"{self.day}T{self.time}{self.offset or ''}" if self.time else f"{self.day}T00:00:00"
 
 
-def parse_moment(text: str | None) -> Moment | None:
+def parse_timestamp(text: str | None) -> Timestamp | None:
     """Read "2019:05:04 23:30:00", ISO 8601, and what comes near: padded with spaces, without seconds or time, 12 hours.
 
     `text` has no two spaces in a row. A time of day that no clock shows leaves the day; None where that is no day of
@@ -49,16 +49,16 @@ def parse_moment(text: str | None) -> Moment | None:
         return None
     hour, minute, second = clock
     if hour is None or minute is None:
-        return Moment(date.isoformat())
+        return Timestamp(date.isoformat())
     rest = _REST.match(text, match.end())
     if rest and rest[1] and 1 <= hour <= 12:
         hour = hour % 12 + (12 if rest[1] in "pP" else 0)
     try:
         moment = time(hour, minute, second or 0)
     except ValueError:
-        return Moment(date.isoformat())
+        return Timestamp(date.isoformat())
     zone = text[rest.end() if rest else match.end() :].split(" ")[0]
-    return Moment(date.isoformat(), moment.isoformat(), parse_offset(zone))
+    return Timestamp(date.isoformat(), moment.isoformat(), parse_offset(zone))
 
 
 def parse_offset(text: str | None) -> str | None:
@@ -69,12 +69,12 @@ def parse_offset(text: str | None) -> str | None:
     if not match[2]:
         return "+00:00"
     minutes = int(match[3] or 0)
-    if minutes > 59 or int(match[2]) * 60 + minutes > _LARGEST_OFFSET:
+    if minutes > 59 or int(match[2]) * 60 + minutes > _MAX_OFFSET:
         return None
     return f"{'+' if match[1] == '+' else '-'}{int(match[2]):02}:{minutes:02}"
 
 
-def best(moments: Iterable[Moment | None]) -> Moment | None:
+def most_precise(moments: Iterable[Timestamp | None]) -> Timestamp | None:
     """Return the first moment; if that is a mere day, the first of the same day that has a time."""
     known = [moment for moment in moments if moment]
     if not known:

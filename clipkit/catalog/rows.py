@@ -27,7 +27,7 @@ class Details:
     """What a picture's bytes say: pixels of the upright picture, and what the camera and people wrote.
 
     `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and never holds an offset; `utc_offset` is that clock's, "+02:00",
-    where it is known. `keywords`: a JSON list. `made`: the places of marks that say that a model made it; None for
+    where it is known. `keywords`: a JSON list. `generated`: the places of marks that say that a model made it; None for
     photos.
     """
 
@@ -40,7 +40,7 @@ class Details:
     latitude: float | None = None
     longitude: float | None = None
     description: str | None = None
-    made: str | None = None
+    generated: str | None = None
     utc_offset: str | None = None
     title: str | None = None
     keywords: str | None = None
@@ -57,7 +57,7 @@ class Embedding:
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A file that gave no picture. It is tried again once `size` or `mtime_ns` differ, or the `cause` may have gone,
-    see `clipkit.images.causes`."""
+    see `clipkit.images.failure_causes`."""
 
     path: Path
     size: int

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.paths import below
+from clipkit.catalog.paths import where_at_or_below
 from clipkit.errors import BadQuery
 
 Identity = tuple[int, int] | str
 
 
-def own_names(catalog: Catalog, path: Path) -> list[Path]:
+def recorded_paths(catalog: Catalog, path: Path) -> list[Path]:
     """Return the paths, absolute, at or below which the library records what lies at or below `path`.
 
     `path` may begin with `~`, and may lead there through other symbolic links than those that the library was indexed
@@ -72,7 +72,7 @@ def _folders(catalog: Catalog) -> Iterator[str]:
 
 
 def _records(catalog: Catalog, path: Path) -> bool:
-    where, parameters = below(path)
+    where, parameters = where_at_or_below(path)
     return any(
         catalog.db.execute(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1", parameters).fetchone()
         for table in ("images", "failures")
