@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 BUNDLED = HERE.parent / "clipkit" / "bundled"
 JUDGE = HERE / "judge.safetensors"
 IMAGES, QUICK_IMAGES = 80_000, 1_500
-CAPTIONS, QUICK_CAPTIONS = 140_000, 1_000
+CAPTIONS, QUICK_CAPTIONS = 460_000, 1_000
 """How many captions without images the sketch's classification is trained on."""
 SIZE = 64
 
@@ -104,11 +104,11 @@ class Run:
         None for a folder, whose captions all have images.
         """
         from clipkit.training import precomputed
-        from clipkit.training.data_sources import CanonicalScenes
+        from clipkit.training.data_sources import ArrangedPairs
 
         if self.data:
             return None
-        source, folder = CanonicalScenes(QUICK_CAPTIONS if self.quick else CAPTIONS, seed=5), self.work / "captions"
+        source, folder = ArrangedPairs(QUICK_CAPTIONS if self.quick else CAPTIONS, seed=5), self.work / "captions"
         with Reporter("captions") as reporter:
             texts = precomputed.text_embeddings(source, self.encoder, folder, reporter.prepared, variants=1)
             predicted = precomputed.predicted_embeddings(self.linear_prior, texts, folder, reporter.prepared)

@@ -120,6 +120,38 @@ class CanonicalScenes(PaintedScenes):
         return not pair or random.Random(f"said {self.seed} {index}").random() >= self.OMITTED
 
 
+class ArrangedPairs(CanonicalScenes):
+    """Scenes that are mostly pairs, one thing above the other about as often as one beside the other.
+
+    The sample world arranges few pairs vertically, so a sketch that learns from `CanonicalScenes` alone misreads their
+    captions most often.
+    """
+
+    KEPT = {"single": 0.05, "beside": 0.35, "above": 1.0}
+    """The chance that a scene of `CanonicalScenes` is kept, by its arrangement."""
+    CANDIDATES = 64
+
+    def randomly_posed(self, index: int) -> Scene:
+        return super().randomly_posed(self._kept(index))
+
+    def caption(self, index: int, variant: int = 0) -> str:
+        kept = self._kept(index)
+        rng = random.Random(f"caption {self.seed} {kept} {variant}")
+        return caption(self.scene(index), rng, place=self._says_place(kept))
+
+    def _kept(self, index: int) -> int:
+        """Return the index in `CanonicalScenes` of this scene."""
+        rng = random.Random(f"kept {self.seed} {index}")
+        first = index * self.CANDIDATES
+        for candidate in range(first, first + self.CANDIDATES - 1):
+            scene = super().randomly_posed(candidate)
+            vertical = scene.relation in ("above", "below")
+            arrangement = "single" if len(scene.placed) == 1 else "above" if vertical else "beside"
+            if rng.random() < self.KEPT[arrangement]:
+                return candidate
+        return first + self.CANDIDATES - 1
+
+
 class CaptionedFolder:
     """Images below a folder, each with a caption.
 

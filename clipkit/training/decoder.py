@@ -37,7 +37,7 @@ class DecoderRecipe(Schedule):
     `crowded`: the sampling weight of images of two things.
     """
 
-    steps: int = 2000
+    steps: int = 2100
     batch: int = 64
     learning_rate: float = 1e-3
     warmup: int = 100

@@ -11,7 +11,7 @@ from PIL import Image
 
 from clipkit.errors import ClipkitError
 from clipkit.samples.world import scenes, settings, things
-from clipkit.training.data_sources import CanonicalScenes, CaptionedFolder, PaintedScenes
+from clipkit.training.data_sources import ArrangedPairs, CanonicalScenes, CaptionedFolder, PaintedScenes
 from clipkit.training.poses import POSITIONS, in_canonical_poses, positions
 
 
@@ -83,3 +83,16 @@ def test_painted_scenes_are_determined_by_index_and_seed_and_respect_the_hold_ou
     assert not any(world.scene(i).held_out for i in range(30))
     assert all(held.scene(i).held_out for i in range(30))
     assert world.caption(3) == PaintedScenes(99).caption(3)
+
+
+def test_arranged_pairs_show_every_arrangement_and_no_held_out_pair():
+    source = ArrangedPairs(200, seed=5)
+    drawn = [source.scene(index) for index in range(200)]
+    assert not any(scene.held_out for scene in drawn)
+    pairs = [scene.relation for scene in drawn if len(scene.placed) == 2]
+    assert len(pairs) > 150 and min(pairs.count(relation) for relation in ("left", "right", "above", "below")) > 15
+    for index, scene in enumerate(drawn):
+        names = {name for placed in scene.placed for name in (*placed.thing.names, placed.thing.plural)}
+        assert sum(name in source.caption(index) for name in names) >= len(scene.placed)
+        shown = [part % len(things()) for part in source.parts(index)[:-1]]
+        assert shown == [placed.thing.index for placed in scene.placed]
