@@ -83,6 +83,7 @@ class KandinskyDecoder:
             return values
 
         first = self._first_size(settings.size)
+        generator = torch.Generator().manual_seed(settings.seed)
         made = self.pipeline(
             image_embeds=conditioning.wanted,
             negative_image_embeds=conditioning.unwanted,
@@ -90,7 +91,8 @@ class KandinskyDecoder:
             width=first,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
-            generator=torch.Generator().manual_seed(settings.seed),
+            generator=generator,
+            latents=self._initial_latents(first, generator),
             output_type="pt",
             callback_on_step_end=stepped,
         ).images
@@ -99,6 +101,15 @@ class KandinskyDecoder:
                 made = self.upsampler(made.float(), conditioning.wanted.float())
         pixels = made[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
         return picture(pixels, settings.size)
+
+    def _initial_latents(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """Return noise (1, c, h, w) for a picture of `size` pixels: what the pipeline would draw, times the
+        temperature."""
+        scale = self.pipeline.movq_scale_factor
+        side = -(-size // scale**2) * scale
+        unet = self.pipeline.unet
+        noise = torch.randn((1, unet.config.in_channels, side, side), generator=generator, dtype=unet.dtype)
+        return noise * self.entry.temperature
 
     def _first_size(self, size: int) -> int:
         """The side that the UNet works at: the decoder's one, or what is asked for, rounded up to what the codec can

@@ -24,8 +24,9 @@ class DecoderEntry:
     which module of this room runs it. `adapter`: an IP-Adapter's repository, `adapter_file` its weights there, or below
     `folder`; its image tower lies in `image_encoder` beside them. `size`: side of its pictures in pixels; `steps` and
     `guidance`: what it does best with. `native`: the one side in pixels that its UNet makes, which is then enlarged; 0
-    if it makes any. `download_gb`, of which `tower_gb` for the image tower, and `memory_gb`, of a CUDA device in half
-    precision, are about.
+    if it makes any. `temperature`: standard deviation of the initial latents, in units of the scheduler's; below 1
+    trades diversity for fidelity. `download_gb`, of which `tower_gb` for the image tower, and `memory_gb`, of a CUDA
+    device in half precision, are about.
     """
 
     id: str
@@ -36,6 +37,7 @@ class DecoderEntry:
     family: str = "kandinsky-2-2"
     also: tuple[str, ...] = ()
     native: int = 0
+    temperature: float = 1.0
     licence: str = ""
     note: str = ""
     folder: Path | None = None
@@ -87,7 +89,18 @@ FAMILIES = {
 """diffusers' name of a pipeline -> the family that runs it."""
 
 _DEFAULTS = {"kandinsky-2-2": (512, 50, 4.0), "ip-adapter": (512, 30, 7.5), "stable-unclip": (768, 25, 10.0)}
-_SAID = ("size", "steps", "guidance", "native", "licence", "note", "family", "adapter_file", "memory_gb")
+_SAID = (
+    "size",
+    "steps",
+    "guidance",
+    "native",
+    "temperature",
+    "licence",
+    "note",
+    "family",
+    "adapter_file",
+    "memory_gb",
+)
 
 
 @cache
@@ -109,7 +122,7 @@ def find(name: str) -> DecoderEntry:
 
     A folder holds a decoder as diffusers saves it (for Kandinsky 2.2 with its prior in `prior/`, for an IP-Adapter with
     the adapter's weights and `image_encoder/` somewhere below), and a `clipkit.json` that may say `space`, `family`,
-    `size`, `native`, `steps`, `guidance`, `memory_gb` and `adapter_file`. Raises DecoderNotAvailable.
+    `size`, `native`, `steps`, `guidance`, `temperature`, `memory_gb` and `adapter_file`. Raises DecoderNotAvailable.
     """
     for entry in entries():
         if entry.id == name:
