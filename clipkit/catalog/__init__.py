@@ -1,1 +1,1 @@
-"""The truth about a library: one SQLite file, written through sqlite-utils and readable with Datasette."""
+"""The source of truth about a library: one SQLite file, written through sqlite-utils and readable with Datasette."""

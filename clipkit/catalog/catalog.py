@@ -1,4 +1,4 @@
-"""One library's catalog: what files there are, what they hold, what could not be read."""
+"""The catalog of one library: its files, their contents and embeddings, and the files that failed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
 _DETAILS = tuple(field.name for field in fields(Details))
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
 MAX_PARAMETERS = 500
-"""Values bound in one statement: SQLite's own limit is 999 in old builds."""
+"""Values bound in one statement; old SQLite builds allow 999."""
 
 HAS_FILE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
-"""The condition over `embeddings` that some file of the library holds the content."""
+"""SQL condition over `embeddings`: at least one file of the library has this content."""
 
 IS_SEARCHABLE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash AND images.shown)"
-"""The condition over `embeddings` that searches may find the content: a file that is shown holds it."""
+"""SQL condition over `embeddings`: searches may return this content, because a shown file has it."""
 
 
 class Catalog:
-    """The SQLite file of a library. Reading needs no lock; to write, hold `writing()`.
+    """The SQLite file of a library. Reading needs no lock; hold `writing()` to write.
 
-    Every method that writes is one transaction: a process killed at any moment leaves the state before or after it.
+    Every method that writes is one transaction, so a killed process leaves the state from before or after it.
     """
 
     def __init__(self, path: Path, opened: OpenDatabase) -> None:
@@ -42,15 +42,15 @@ class Catalog:
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False) -> Catalog:
-        """Opens the catalog at `path` and brings its schema up to date; where it may not be written to, it is read as
-        it is.
+        """Open the catalog at `path` and upgrade its schema. A read-only catalog is opened as it is.
 
-        Raises LibraryNotFound where there is none and `create` is not given, LibraryDamaged if the file is torn, no
-        catalog, or written by a newer clipkit, LibraryBusy if another process keeps it locked, ClipkitError if it may
-        not be read.
+        LibraryNotFound: it does not exist and `create` is false.
+        LibraryDamaged: it is corrupt, not a catalog, or was written by a newer clipkit.
+        LibraryBusy: another process keeps it locked.
+        ClipkitError: it cannot be read.
         """
         if not create and not path.is_file():
-            raise LibraryNotFound(f"there is no library at {path.parent}; make one with `clipkit index FOLDER`")
+            raise LibraryNotFound(f"there is no library at {path.parent}; create one with `clipkit index FOLDER`")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if not path.exists():
@@ -65,7 +65,7 @@ class Catalog:
         return catalog
 
     def close(self) -> None:
-        """Closes the file; SQLite folds its write-ahead log in when the last user closes."""
+        """Close the file; SQLite checkpoints its write-ahead log when the last connection closes."""
         self._opened.close()
 
     def __enter__(self) -> Catalog:
@@ -76,8 +76,10 @@ class Catalog:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the library's write lock; raises LibraryBusy at once if another process has it, ClipkitError if the
-        library may not be written to."""
+        """Hold the library's write lock.
+
+        Raises LibraryBusy at once if another process holds it, ClipkitError if the library is read-only.
+        """
         self.require_writable()
         try:
             with self._lock:
@@ -88,19 +90,19 @@ class Catalog:
             ) from None
 
     def require_writable(self) -> None:
-        """Raises ClipkitError if the library may not be written to."""
+        """Raise ClipkitError if the library is read-only."""
         if self.read_only:
             raise ClipkitError(
-                f"the library in {self.path.parent} can be searched but not changed: it is on a read-only disk, or you "
-                "may not write there"
+                f"the library in {self.path.parent} can be searched but not changed: the disk is read-only, or you do "
+                "not have write permission"
             )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits at the end, undoes all on an error.
+        """Commit at the end, or roll back on an error.
 
-        It takes SQLite's write lock at once, for one that reads first and then writes fails, without any waiting, if
-        another process has committed in between.
+        It takes SQLite's write lock at once: a transaction that reads before it writes fails without waiting if
+        another process commits in between.
         """
         if self.db.conn.in_transaction:
             with self.db.atomic():
@@ -113,7 +115,7 @@ class Catalog:
     # --- spaces and roots ---
 
     def add_space(self, space: str, dimension: int, config: dict | None = None) -> None:
-        """Records a space; one that is known stays as it is."""
+        """Add a space, unless it exists."""
         with self.transaction():
             self.db.execute(
                 "INSERT OR IGNORE INTO spaces (id, dimension, config, created_at) VALUES (?, ?, ?, ?)",
@@ -121,7 +123,7 @@ class Catalog:
             )
 
     def spaces(self) -> dict[str, tuple[int, int]]:
-        """Space id -> (dimension, revision): the default one first, then the oldest first."""
+        """Map space ids to (dimension, revision), the default space first, then from oldest to newest."""
         order = "COALESCE(json_extract(config, '$.default'), 0) DESC, rowid"
         rows = self.db.execute(f"SELECT id, dimension, revision FROM spaces ORDER BY {order}")
         return {row[0]: (row[1], row[2]) for row in rows}
@@ -129,9 +131,9 @@ class Catalog:
     def add_roots(
         self, roots: Iterable[Path], exclude: Sequence[str], *, include_generated: bool | None = None
     ) -> None:
-        """Remembers folders that are indexed, with what is left out of them.
+        """Remember folders to index, with their exclude globs.
 
-        `include_generated`: whether searches show the pictures below them that a model made; None leaves it as it was.
+        `include_generated`: whether searches show generated pictures below them; None keeps the current setting.
         """
         with self.transaction():
             for root in roots:
@@ -146,15 +148,12 @@ class Catalog:
                     self.db.execute(sql, [include_generated, *parameters])
 
     def roots(self) -> list[tuple[Path, list[str]]]:
-        """Folders that were indexed and what is left out of them, the oldest first."""
+        """Return the indexed folders with their exclude globs, oldest first."""
         rows = self.db.execute("SELECT path, exclude FROM roots ORDER BY rowid")
         return [(from_stored(path), json.loads(exclude)) for path, exclude in rows]
 
     def show_by_roots(self) -> None:
-        """Shows the pictures that a model made where the folder they were indexed by includes them, and hides the rest.
-
-        Of folders within each other, the innermost decides.
-        """
+        """Show or hide generated pictures as the innermost indexed folder above each of them says."""
         includes = {from_stored(row[0]): row[1] for row in self.db.execute("SELECT path, include_generated FROM roots")}
         changed = []
         for id_, path, shown in self.db.execute("SELECT id, path, shown FROM images WHERE generated IS NOT NULL"):
@@ -166,10 +165,10 @@ class Catalog:
             with self.transaction():
                 self.db.conn.executemany("UPDATE images SET shown = ? WHERE id = ?", changed)
 
-    # --- what is known already ---
+    # --- known files and contents ---
 
     def states(self, paths: Sequence[Path]) -> dict[Path, tuple[int, int, str | None]]:
-        """Path -> (size, mtime_ns, hash) of the given files that the catalog knows; the hash of a failure is None."""
+        """Map those of the paths that the catalog knows to (size, mtime_ns, hash); failures have the hash None."""
         found: dict[Path, tuple[int, int, str | None]] = {}
         for table, column in (("failures", "NULL"), ("images", "hash")):
             for part in _parts([to_stored(path) for path in paths]):
@@ -179,7 +178,7 @@ class Catalog:
         return found
 
     def causes(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Path -> what the failure of each file that has one was due to."""
+        """Map those of the paths that failed to the cause of their failure."""
         found: dict[Path, str] = {}
         for part in _parts([to_stored(path) for path in paths]):
             sql = f"SELECT path, cause FROM failures WHERE path IN ({_marks(part)})"
@@ -187,7 +186,7 @@ class Catalog:
         return found
 
     def known_contents(self, hashes: Iterable[str], space: str, *, with_files: bool = True) -> set[str]:
-        """Those of the hashes that are embedded in the space, and (`with_files`) that some file still holds."""
+        """Return those of the hashes that are embedded in the space and, if `with_files`, belong to a file."""
         known: set[str] = set()
         condition = f" AND {HAS_FILE}" if with_files else ""
         for part in _parts(list(hashes)):
@@ -195,7 +194,7 @@ class Catalog:
             known.update(row[0] for row in self.db.execute(sql, [space, *part]))
         return known
 
-    # --- writing a run ---
+    # --- writing ---
 
     def commit_batch(
         self,
@@ -206,13 +205,14 @@ class Catalog:
         failures: Sequence[Failure] = (),
         missed: Sequence[Failure] = (),
     ) -> None:
-        """Records a batch in one transaction: files first, so that the triggers see which contents come back.
+        """Commit a batch in one transaction, files first, so that the triggers see which contents come back.
 
-        `failures` leave the library. `missed` are noted as failures, and stay where they are: unchanged files that
-        another space has and this one could not read, and files whose bytes are out of reach for now.
+        `failures`: files that failed and are removed from the library.
+        `missed`: files that are recorded as failures but stay: unchanged files that another space has embedded and
+        this one could not read, and files that are out of reach for now.
         """
         with self.transaction():
-            # Read before anything is written: files that swapped their names have each other's.
+            # Read these before writing: files that swapped names need each other's details.
             known = {i.hash: found for i in images if not i.details and (found := self._details_of(i.hash))}
             for image in images:
                 self._put_image(image, known.get(image.hash))
@@ -231,7 +231,7 @@ class Catalog:
                 )
 
     def forget_failures(self, paths: Sequence[Path]) -> None:
-        """Drops what is noted of files that can be read after all."""
+        """Delete the failures of files that turned out to be readable."""
         with self.transaction():
             self.db.conn.executemany("DELETE FROM failures WHERE path = ?", [(to_stored(path),) for path in paths])
 
@@ -250,7 +250,7 @@ class Catalog:
             details = tuple(getattr(image.details, name) for name in _DETAILS)
         else:
             details = known or self._details_of(image.hash) or (None,) * len(_DETAILS)
-        # A picture that a model made stays hidden until `show_by_roots` has looked whose folder it lies in.
+        # A new generated picture stays hidden until `show_by_roots` has looked up its folder.
         generated = details[_DETAILS.index("generated")]
         columns = ("path", "size", "mtime_ns", "hash", *_DETAILS, "shown", "indexed_at")
         updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:] if name != "shown")
@@ -264,23 +264,23 @@ class Catalog:
         )
         self.db.execute("DELETE FROM failures WHERE path = ?", [path])
 
-    # --- the ledger of a scan, in a temporary table so that an unchanged library is not rewritten ---
+    # --- the ledger of a scan: temporary tables, so that scanning an unchanged library writes nothing to disk ---
 
     def begin_scan(self) -> None:
-        """Forgets what an earlier scan of this process saw."""
+        """Start a new ledger."""
         for table, columns in _LEDGER:
             self.db.execute(f"DROP TABLE IF EXISTS temp.{table}")
             self.db.execute(f"CREATE TEMP TABLE {table} ({columns})")
 
     def mark_seen(self, paths: Iterable[Path]) -> None:
-        """Notes that these files are there."""
+        """Record that a scan has seen these files."""
         with self.db.atomic():
             self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
 
     def mark_seen_below(self, folder: Path) -> int:
-        """Takes all that is known below a folder for there, because the scan could not look into it.
+        """Record everything known at or below a folder as seen, because the scan could not read the folder.
 
-        Returns how many pictures that adds to those seen.
+        Returns how many pictures were not marked as seen before.
         """
         where, parameters = where_at_or_below(folder)
         where += " AND path NOT IN (SELECT path FROM temp.vanished)"
@@ -290,9 +290,9 @@ class Catalog:
             return self.db.execute(sql, parameters).rowcount
 
     def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
-        """Takes out files at or below `roots` that the scan did not see, and those that were marked as vanished.
+        """Remove files at or below `roots` that the scan did not see, and files that were marked as vanished.
 
-        Returns how many, and how many of them moved: their bytes arrived under a new path since the scan began.
+        Returns how many were removed, and how many of those moved: their content arrived under a new path.
         """
         moved_sql = """
             SELECT COALESCE(SUM(MIN(gone.n, come.n)), 0)
@@ -300,7 +300,7 @@ class Catalog:
                 AS gone
             JOIN (SELECT hash, COUNT(*) AS n FROM temp.arrived GROUP BY hash) AS come USING (hash)"""
         with self.transaction():
-            for root in roots:  # one by one: roots may be thousands of files, and SQLite's expressions only so deep
+            for root in roots:  # one at a time: there may be thousands, and SQLite limits the depth of expressions
                 where, values = where_at_or_below(root)
                 where += " AND path NOT IN (SELECT path FROM temp.seen)"
                 self.db.execute(f"INSERT OR IGNORE INTO temp.vanished SELECT path FROM images WHERE {where}", values)
@@ -311,7 +311,7 @@ class Catalog:
         return removed, moved
 
     def remove(self, paths: Sequence[Path]) -> int:
-        """Takes files, or all below folders, out of the library, and forgets those folders; returns how many files."""
+        """Remove files, or folders with everything below them; return how many files were removed."""
         removed = 0
         with self.transaction():
             for path in paths:
@@ -323,16 +323,16 @@ class Catalog:
         return removed
 
     def purge_orphans(self) -> int:
-        """Drops embeddings of contents that no file of the library holds any more; returns how many."""
+        """Delete embeddings whose content no file has any more; return how many."""
         with self.transaction():
             return self.db.execute(f"DELETE FROM embeddings WHERE NOT {HAS_FILE}").rowcount
 
-    # --- embeddings, out ---
+    # --- reading embeddings and files ---
 
     def searchable_embeddings(
         self, space: str, *, after_id: int = 0, chunk: int = 4096
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Embeddings that searches may find, by rising id: int64 (n,) and unit float32 (n, d), in chunks."""
+        """Yield chunks of searchable embeddings in order of id: ids int64 (n,), unit vectors float32 (n, d)."""
         while True:
             rows = self.db.execute(
                 f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE} ORDER BY id LIMIT ?",
@@ -344,14 +344,14 @@ class Catalog:
             yield np.array([row[0] for row in rows], np.int64), _unpacked([row[1] for row in rows])
 
     def searchable_ids(self, space: str) -> np.ndarray:
-        """Ids of the embeddings that searches may find, int64 (n,), rising."""
+        """Return the ids of the searchable embeddings, int64 (n,), ascending."""
         rows = self.db.execute(f"SELECT id FROM embeddings WHERE space = ? AND {IS_SEARCHABLE} ORDER BY id", [space])
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """Unit vectors float32 (n, d) of embeddings, in the order asked for; raises KeyError for one that is gone.
+        """Return the unit vectors, float32 (n, d), of embedding ids, in that order; raise KeyError if one is gone.
 
-        Of no ids the d is that of the library's first space.
+        Without ids, d is the dimension of the library's first space.
         """
         if not len(ids):
             return np.zeros((0, next(iter(self.spaces().values()), (0, 0))[0]), np.float32)
@@ -361,24 +361,24 @@ class Catalog:
         return _unpacked([found[int(i)] for i in ids])
 
     def last_embedding_id(self, space: str) -> int:
-        """The largest embedding id of the space, 0 if it has none."""
+        """Return the largest embedding id of the space; 0 if it has none."""
         row = self.db.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
         return row[0] or 0
 
     def last_issued_id(self) -> int:
-        """The largest id that any embedding ever had in this catalog, also of those that were dropped since."""
+        """Return the largest id that was ever assigned to an embedding, including deleted ones."""
         row = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'embeddings'").fetchone()
         return row[0] if row else 0
 
     def count_searchable(self, space: str, *, after_id: int = 0) -> int:
-        """How many embeddings with larger ids searches may find."""
+        """Return how many searchable embeddings have an id larger than `after_id`."""
         sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE}"
         return self.db.execute(sql, [space, after_id]).fetchone()[0]
 
     def files_by_embedding(
         self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()
     ) -> dict[int, list[ImageRow]]:
-        """Embedding id -> its shown files for which the SQL condition over `images` holds, the oldest id first."""
+        """Map embedding ids to their shown files that satisfy an SQL condition over `images`, oldest id first."""
         found: dict[int, list[ImageRow]] = {}
         for part in _parts([int(i) for i in ids]):
             sql = (
@@ -390,12 +390,12 @@ class Catalog:
         return found
 
     def failures(self) -> Iterator[Failure]:
-        """All failures, by path."""
+        """Yield all failures, ordered by path."""
         for row in self.db.execute("SELECT path, size, mtime_ns, kind, reason, cause FROM failures ORDER BY path"):
             yield Failure(from_stored(row[0]), *row[1:])
 
     def find_damage(self) -> str:
-        """What SQLite finds wrong with the file; empty if nothing is."""
+        """Return what SQLite's integrity check reports; empty if the file is sound."""
         try:
             rows = [row[0] for row in self.db.execute("PRAGMA integrity_check(5)")]
         except sqlite3.DatabaseError as error:
@@ -413,11 +413,11 @@ def _marks(values: Sequence) -> str:
 
 
 def _packed(vector: np.ndarray) -> tuple[bytes, float]:
-    """The unit vector as little-endian float16, and the norm."""
+    """Return the unit vector as little-endian float16, and the norm."""
     norm = float(np.linalg.norm(vector))
     return (vector / max(norm, 1e-12)).astype("<f2").tobytes(), norm
 
 
 def _unpacked(blobs: list[bytes]) -> np.ndarray:
-    """float32 (n, d); the rounding to half precision is left as it is, so that all paths to a vector agree."""
+    """Return float32 (n, d). Rounded vectors are not normalised again, so that all readers get the same values."""
     return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), -1).astype(np.float32)

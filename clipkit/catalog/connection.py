@@ -1,4 +1,4 @@
-"""Making a catalog, opening it, and saying in one line why it cannot be opened."""
+"""Create and open the catalog's database, and explain in one line why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from clipkit.catalog.migrations import migrations
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryDamaged
 
 LOCK_TIMEOUT = 30.0
-"""Seconds to wait for another process that makes or upgrades the schema, or that commits."""
+"""Seconds to wait for another process that creates or upgrades the schema, or that commits."""
 
 _OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 
 def create_database(path: Path) -> None:
-    """Makes an empty catalog beside its place and moves it there whole, so that a kill leaves none or a sound one."""
+    """Create an empty catalog under a temporary name and rename it, so that a kill leaves none or a complete one."""
     with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
         if path.exists():
             return
         unfinished = path.with_name(f"{path.name}.new")
         for name in (unfinished.name, f"{unfinished.name}-wal", f"{unfinished.name}-shm"):
             path.with_name(name).unlink(missing_ok=True)
-        for name in (f"{path.name}-wal", f"{path.name}-shm"):  # SQLite would replay a log that outlived its file
+        for name in (f"{path.name}-wal", f"{path.name}-shm"):  # SQLite would replay a stale log
             path.with_name(name).unlink(missing_ok=True)
         connection = sqlite3.connect(unfinished)
         try:
@@ -42,9 +42,11 @@ def create_database(path: Path) -> None:
 
 @dataclass(frozen=True)
 class OpenDatabase:
-    """A catalog that was opened. `uri`: what another connection reads it by. `read_only`: it may not be written to.
+    """An open catalog.
 
-    `copy`: the temporary folder of a private copy, which lives as long as this.
+    `uri`: for opening further connections.
+    `read_only`: it cannot be written to.
+    `copy`: the temporary folder of a private copy, deleted on close.
     """
 
     db: Database
@@ -53,21 +55,21 @@ class OpenDatabase:
     copy: TemporaryDirectory | None = None
 
     def close(self) -> None:
-        """Closes the connection and deletes the private copy, if there is one."""
+        """Close the connection and delete the private copy, if there is one."""
         self.db.close()
         if self.copy:
             self.copy.cleanup()
 
 
 def connect(path: Path) -> OpenDatabase:
-    """Opens a catalog that is there, and applies what migrations it lacks if it may be written to.
+    """Open an existing catalog and, unless it is read-only, apply missing migrations.
 
-    Raises LibraryDamaged, sqlite3 errors.
+    Raises LibraryDamaged, or an error of sqlite3.
     """
     with path.open("rb") as file:
         header = file.read(20)
-    if len(header) < 20:  # SQLite would take it for a new database
-        raise LibraryDamaged(f"{path} is damaged (it is empty): {_advice(path)}")
+    if len(header) < 20:  # SQLite would treat it as a new database
+        raise LibraryDamaged(f"{path} is corrupt (it is empty): {_advice(path)}")
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return OpenDatabase(_connect_to_write(path, wal=header[18] == 2), _uri(path, "mode=ro"))
     return _connect_to_read(path) or _connect_to_copy(path)
@@ -76,7 +78,7 @@ def connect(path: Path) -> OpenDatabase:
 def _connect_to_write(path: Path, *, wal: bool) -> Database:
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
-        if not wal:  # a restored copy; two processes may not switch it at once
+        if not wal:  # a restored backup; two processes must not switch it at the same time
             with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -92,10 +94,10 @@ def _connect_to_write(path: Path, *, wal: bool) -> Database:
 
 
 def _connect_to_read(path: Path) -> OpenDatabase | None:
-    """Opens a catalog whose disk is read-only, or that belongs to somebody else; None if it must be copied for that.
+    """Open a catalog that this user cannot write to; return None if it must be copied to be read.
 
-    SQLite reads a write-ahead log beside it only together with the shared memory that another process has made.
-    Without both, the file is all there is, and is read as one that nobody changes.
+    SQLite reads a write-ahead log only together with the shared memory file of the process that writes it. Without
+    either, the database file is complete and is opened as immutable.
     """
     log = path.with_name(f"{path.name}-wal")
     alone = not log.exists() or log.stat().st_size == 0
@@ -118,7 +120,7 @@ def _connect_to_read(path: Path) -> OpenDatabase | None:
 
 
 def _connect_to_copy(path: Path) -> OpenDatabase:
-    """Opens a private copy: the catalog is of an older version, or has a log that can be read only by replaying it."""
+    """Open a private copy, because the schema is outdated, or a log must be replayed to read the catalog."""
     folder = TemporaryDirectory(prefix="clipkit-", ignore_cleanup_errors=True)
     try:
         own = Path(folder.name) / path.name
@@ -132,10 +134,10 @@ def _connect_to_copy(path: Path) -> OpenDatabase:
 
 
 def _lacks_migrations(db: Database, path: Path) -> bool:
-    """Whether the schema is an older one; raises LibraryDamaged for a newer one, and for other programs' files."""
+    """Return whether migrations are missing; raise LibraryDamaged for a newer schema and for other databases."""
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if migrations.migrations_table not in tables:
-        raise LibraryDamaged(f"{path} is no catalog of clipkit's: {_advice(path)}")
+        raise LibraryDamaged(f"{path} is not a clipkit catalog: {_advice(path)}")
     applied = {migration.name for migration in migrations.applied(db)}
     own = {migration.name for migration in migrations._migrations}
     if applied - own:
@@ -148,18 +150,18 @@ def _uri(path: Path, mode: str) -> str:
 
 
 def as_clipkit_error(path: Path, error: sqlite3.DatabaseError) -> ClipkitError:
-    """What SQLite says, as an error that says what to do."""
+    """Turn an error of SQLite into one that says what to do."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LibraryBusy(f"another process has locked {path}; wait for it, or stop it, and try again")
     if code == sqlite3.SQLITE_FULL:
-        return ClipkitError(f"the disk of {path} is full: make room and try again; nothing is lost")
+        return ClipkitError(f"the disk of {path} is full: free some space and try again; nothing is lost")
     if code in _OUTSIDE:
-        return ClipkitError(f"{path} cannot be opened ({error}): is it a file that you may read?")
-    return LibraryDamaged(f"{path} is damaged ({error}): {_advice(path)}")
+        return ClipkitError(f"could not open {path} ({error}): check that you may read it")
+    return LibraryDamaged(f"{path} is corrupt ({error}): {_advice(path)}")
 
 
 def _advice(path: Path) -> str:
     log = path.with_name(f"{path.name}-wal")
-    also = f" and delete {log.name}" if log.exists() else ""  # else SQLite would replay it over the backup
-    return f"put a backup in its place{also}, or delete {path.parent} and index again"
+    also = f" and delete {log.name}" if log.exists() else ""  # or SQLite replays it over the backup
+    return f"restore a backup{also}, or delete {path.parent} and index again"

@@ -1,4 +1,4 @@
-"""The models of a library: how many of its pictures each covers, and which one is the default."""
+"""The models of a library: their coverage, which one is the default, and how to remove one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from clipkit.catalog.catalog import IS_SEARCHABLE, Catalog
 
 @dataclass(frozen=True, slots=True)
 class ModelCoverage:
-    """`embedded` of the library's `pictures` (distinct contents that some file holds) have a vector in the space.
+    """How much of a library a model covers.
 
-    `default`: it is the one that a search looks in unless it names another.
+    `embedded`: pictures that have an embedding of the model.
+    `pictures`: distinct contents of the library's files.
+    `default`: searches use this model unless told otherwise.
     """
 
     model: str
@@ -22,24 +24,24 @@ class ModelCoverage:
 
     @property
     def share(self) -> float:
-        """What it covers of the library, in [0, 1]; 1 for an empty library."""
+        """The embedded fraction of the pictures, in [0, 1]; 1 for an empty library."""
         return self.embedded / self.pictures if self.pictures else 1.0
 
     def to_json(self) -> dict:
-        """Plain data, as `clipkit models list --json` has it."""
+        """Return plain data, as the commands print it with `--json`."""
         return asdict(self)
 
 
 def count_pictures(catalog: Catalog) -> int:
-    """How many distinct contents the library's files hold."""
+    """Return the number of distinct contents of the library's files."""
     return catalog.db.execute("SELECT COUNT(*) FROM (SELECT DISTINCT hash FROM images)").fetchone()[0]
 
 
 def count_uncovered(catalog: Catalog, embedded: int) -> int:
-    """How many pictures of the library a space that has `embedded` of them lacks.
+    """Return how many pictures have no vector in a space that has embedded `embedded` of them.
 
-    The only space that a library ever had lacks none, for files are recorded together with their embeddings; counting
-    contents takes a fifth of a second for a million, so they are counted only where there are, or were, several.
+    If a library has only ever had one space the answer is 0, since files are committed with their embeddings. Contents
+    are counted only otherwise, because that takes 0.2 s for a million.
     """
     several = "COUNT(*) > 1 OR MAX(COALESCE(json_extract(config, '$.one_of_several'), 0))"
     if not catalog.db.execute(f"SELECT {several} FROM spaces").fetchone()[0]:
@@ -48,7 +50,7 @@ def count_uncovered(catalog: Catalog, embedded: int) -> int:
 
 
 def coverage(catalog: Catalog) -> list[ModelCoverage]:
-    """Every space of the library, the default one first."""
+    """Return the coverage of every space, the default one first."""
     total = count_pictures(catalog)
     counts = dict(
         catalog.db.execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {IS_SEARCHABLE} GROUP BY space").fetchall()
@@ -60,18 +62,18 @@ def coverage(catalog: Catalog) -> list[ModelCoverage]:
 
 
 def make_default(catalog: Catalog, space: str) -> None:
-    """Has searches look in this space unless they name another."""
+    """Make this the space that searches use by default."""
     with catalog.transaction():
         catalog.db.execute("UPDATE spaces SET config = json_remove(config, '$.default')")
         catalog.db.execute("UPDATE spaces SET config = json_set(config, '$.default', 1) WHERE id = ?", [space])
 
 
 def remove_space(catalog: Catalog, space: str) -> int:
-    """Takes a space and its embeddings out of the catalog, at once or not at all; returns how many embeddings."""
+    """Remove a space and its embeddings in one transaction; return how many embeddings were removed."""
     with catalog.transaction():
         removed = catalog.db.execute("DELETE FROM embeddings WHERE space = ?", [space]).rowcount
         catalog.db.execute("DELETE FROM spaces WHERE id = ?", [space])
         catalog.db.execute("UPDATE spaces SET config = json_set(config, '$.one_of_several', 1)")
-        # Files that only this space's model could not read are no failures of the library any more.
+        # Files that only this space's model could not read no longer count as failures.
         catalog.db.execute("DELETE FROM failures WHERE path IN (SELECT path FROM images)")
     return removed

@@ -1,7 +1,7 @@
-"""Embeddings and metadata as files for other tools, in the layout that clip-retrieval reads.
+"""Export embeddings and metadata for other tools, in the file layout of clip-retrieval.
 
 FOLDER/img_emb/img_emb_0.npy         float16 (n, d), unit vectors
-FOLDER/metadata/metadata_0.parquet   image_path and what the catalog knows, row by row the same pictures
+FOLDER/metadata/metadata_0.parquet   image_path and the catalog's columns, one row per vector, in the same order
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _COLUMNS = ("width", "height", "format", "taken_at", "utc_offset", "camera", "la
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """How many vectors of which model went into how many parts; one row a file, so copies have a row each."""
+    """What was exported: the number of `vectors` (one per file, duplicates included) in how many `parts`."""
 
     folder: str
     model: str
@@ -36,16 +37,16 @@ class ExportReport:
 def export(
     catalog: Catalog, space: str, folder: Path, *, part_size: int, progress: ProgressCallback | None = None
 ) -> ExportReport:
-    """Writes every searchable file of a space, `part_size` rows a part; memory holds one part.
+    """Export every searchable file of a space in parts of `part_size` rows; only one part is in memory at a time.
 
-    Raises ClipkitError if the folder holds an export already, so that parts of two are never mixed.
+    Raises ClipkitError if the folder already holds an export.
     """
     import pyarrow
     import pyarrow.parquet
 
     vectors_folder, metadata_folder = folder / "img_emb", folder / "metadata"
     if any(vectors_folder.glob("*.npy")) or any(metadata_folder.glob("*.parquet")):
-        raise ClipkitError(f"{folder} holds an export already: name another folder, or delete it first")
+        raise ClipkitError(f"{folder} already holds an export: choose another folder, or delete it first")
     vectors_folder.mkdir(parents=True, exist_ok=True)
     metadata_folder.mkdir(parents=True, exist_ok=True)
     dimension = catalog.spaces()[space][0]
@@ -79,11 +80,11 @@ def _parts(catalog: Catalog, space: str, size: int) -> Iterator[list[tuple]]:
 
 
 def _text(path: str | bytes) -> str:
-    """Parquet holds text: bytes that are none are shown escaped."""
+    """Return a path as text, which is what Parquet stores; undecodable bytes are escaped."""
     return str(from_stored(path)).encode("utf-8", "backslashreplace").decode()
 
 
-def _schema(pyarrow):
+def _schema(pyarrow: Any) -> Any:
     kinds = {"width": pyarrow.int32(), "height": pyarrow.int32(), "latitude": pyarrow.float64()}
     kinds["longitude"] = pyarrow.float64()
     return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in ("image_path", *_COLUMNS)])

@@ -1,4 +1,4 @@
-"""Which files a search may return: folders, time, camera, place, or an SQL expression of the user's own."""
+"""Filters on the files that a search may return: folders, time, camera, place, or an SQL expression."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from clipkit.errors import BadQuery
 
 EARTH_RADIUS_KM = 6371.0088
 WHERE_TIMEOUT = 10.0
-"""How long an expression of the user's may run."""
+"""Seconds after which an SQL expression of the user is interrupted."""
 MAX_VALUE_BYTES, MAX_PATTERN_BYTES = 4_000_000, 500
-"""Bytes of a value, and of a pattern of LIKE or GLOB, in such an expression: SQLite cannot be stopped within one."""
+"""Limits on a value and a LIKE or GLOB pattern in such an expression: a single operation cannot be interrupted."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """All that are given must hold.
+    """Conditions on files; all that are set must hold.
 
-    `under`: folders or files; `Library.search` takes any name of theirs. `after` (from it on) and `before` (earlier
-    than it): a date or a datetime. Without a zone they are compared with the local time of the picture; with one they
-    are instants, and a picture whose offset from UTC is not known is taken to be of that zone. Pictures without a time
-    pass neither. `camera`: part of its name, in any case. `near`: latitude, longitude in degrees and a radius in km.
+    `under`: files or folders; `Library.search` accepts any path that leads to them.
+    `after` (inclusive), `before` (exclusive): a date or datetime. Without a time zone it is compared with the
+    picture's local time. With one it is an instant, and pictures with an unknown UTC offset are taken to be in that
+    zone. Undated pictures never match.
+    `camera`: part of its name, ignoring case.
+    `near`: latitude and longitude in degrees, radius in km.
     `where`: an SQL expression over the columns of `images`.
     """
 
@@ -45,7 +47,7 @@ class Filters:
         return self != Filters()
 
     def condition(self) -> tuple[str, list]:
-        """Return the SQL condition over `images` and its parameters; `apply_filters` checks `under` and `where`."""
+        """Return the SQL condition over `images`, and its parameters, without `under` and `where` (`apply_filters`)."""
         parts: list[str] = []
         parameters: list = []
         for moment, comparison in ((self.after, ">="), (self.before, "<")):
@@ -63,8 +65,10 @@ class Filters:
 
 
 def parse_day(text: str) -> date | datetime:
-    """Read a date such as 2024-06-01, a month 2024-06, a year 2024, or a time 2024-06-01T12:30, with a zone
-    2024-06-01T12:30+02:00; raises BadQuery."""
+    """Parse a year, a month, a date or a time: 2024, 2024-06, 2024-06-01, 2024-06-01T12:30, 2024-06-01T12:30+02:00.
+
+    Raises BadQuery.
+    """
     try:
         if re.fullmatch(r"\d{4}", text):
             return date(int(text), 1, 1)
@@ -72,22 +76,22 @@ def parse_day(text: str) -> date | datetime:
             return date.fromisoformat(f"{text}-01")
         return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else datetime.fromisoformat(text)
     except ValueError:
-        raise BadQuery(f"{text!r} is no date; write it as 2024-06-01 or 2024-06-01T12:30") from None
+        raise BadQuery(f"{text!r} is not a date; write it as 2024-06-01 or 2024-06-01T12:30") from None
 
 
 def parse_near(text: str) -> tuple[float, float, float]:
-    """ "LAT,LON,KM" in degrees and kilometres; raises BadQuery."""
+    """Parse "LAT,LON,KM" (degrees and kilometres); raise BadQuery if it is invalid."""
     try:
         latitude, longitude, km = (float(part) for part in text.split(","))
     except ValueError:
-        raise BadQuery(f"{text!r} is no place; write LATITUDE,LONGITUDE,KM as in 48.86,2.35,10") from None
+        raise BadQuery(f"{text!r} is not a place; write LATITUDE,LONGITUDE,KM as in 48.86,2.35,10") from None
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= km < math.inf):
-        raise BadQuery("latitudes go from -90 to 90, longitudes from -180 to 180, and the radius is 0 km or more")
+        raise BadQuery("latitudes must be in -90 to 90, longitudes in -180 to 180, and the radius at least 0 km")
     return latitude, longitude, km
 
 
 def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude2: float) -> float:
-    """Great-circle distance of two places in degrees, by the haversine formula, in km."""
+    """Return the great-circle distance in km between two places in degrees (haversine formula)."""
     a, b = math.radians(latitude1), math.radians(latitude2)
     half = math.sin((b - a) / 2) ** 2
     half += math.cos(a) * math.cos(b) * math.sin(math.radians(longitude2 - longitude1) / 2) ** 2
@@ -95,17 +99,17 @@ def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude
 
 
 def apply_filters(catalog: Catalog, filters: Filters) -> None:
-    """Fills the temporary table `allowed (id)` with the shown files for which the filters hold.
+    """Fill the temporary table `allowed (id)` with the shown files that satisfy the filters.
 
-    Raises BadQuery, with SQLite's own words, for a `where` that does not hold water.
+    Raises BadQuery, quoting SQLite, if `where` is invalid.
     """
     catalog.db.conn.create_function("clipkit_km", 4, _km, deterministic=True)
-    catalog.db.conn.create_function("clipkit_fold", 1, _fold, deterministic=True)  # SQLite's lower() knows ASCII only
+    catalog.db.conn.create_function("clipkit_fold", 1, _fold, deterministic=True)  # SQLite's lower() is ASCII only
     condition, parameters = filters.condition()
     catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
     with catalog.db.atomic():
-        # One by one: a library may know a folder by a thousand names, and SQLite's expressions go only so deep.
+        # One at a time: a folder may have a thousand recorded paths, and SQLite limits the depth of expressions.
         for place, values in [where_at_or_below(folder, "images.path") for folder in filters.under] or [("1", [])]:
             sql = f"INSERT OR IGNORE INTO temp.allowed SELECT id FROM images WHERE shown AND {place} AND {condition}"
             catalog.db.execute(sql, [*values, *parameters])
@@ -118,12 +122,12 @@ def apply_filters(catalog: Catalog, filters: Filters) -> None:
 
 
 IS_ALLOWED = "images.id IN (SELECT id FROM temp.allowed)"
-"""The condition over `images` that the filters of the last `apply_filters` hold."""
+"""SQL condition over `images`: the file passed the filters of the last `apply_filters`."""
 
 
 def allowed_embedding_ids(catalog: Catalog, space: str) -> np.ndarray:
-    """Ids, int64 (n,), of the space's embeddings that some file in the table `allowed` holds."""
-    # CROSS JOIN keeps SQLite from starting at the embeddings: few files must not cost a look at all of them.
+    """Return the ids, int64 (n,), of the space's embeddings that belong to a file in the table `allowed`."""
+    # CROSS JOIN fixes the join order: SQLite would otherwise scan all embeddings even for a few files.
     rows = catalog.db.execute(
         "SELECT DISTINCT embeddings.id FROM temp.allowed CROSS JOIN images ON images.id = allowed.id"
         " CROSS JOIN embeddings ON embeddings.hash = images.hash AND embeddings.space = ? ORDER BY embeddings.id",
@@ -133,13 +137,13 @@ def allowed_embedding_ids(catalog: Catalog, space: str) -> np.ndarray:
 
 
 def _time_condition(moment: date | datetime, comparison: str) -> tuple[str, list]:
-    """Return the SQL condition that a picture's time compares so with a moment, and its parameters."""
+    """Return the SQL condition that a picture's time compares to `moment` as given, and its parameters."""
     if not isinstance(moment, datetime):
         return f"images.taken_at {comparison} ?", [moment.isoformat()]
-    local = moment.replace(tzinfo=None)  # written as `taken_at` is, so that text compares as time does
+    local = moment.replace(tzinfo=None)  # in the format of `taken_at`, so that text comparison orders by time
     if moment.tzinfo is None:
         return f"images.taken_at {comparison} ?", [local.isoformat()]
-    # Not by moment.timestamp(), which overflows within a day of the years 1 and 9999.
+    # Not moment.timestamp(): it overflows within a day of the years 1 and 9999.
     instant = (local - datetime(1970, 1, 1) - (moment.utcoffset() or timedelta())).total_seconds()
     sql = (
         f"CASE WHEN images.utc_offset IS NULL THEN images.taken_at {comparison} ?"
@@ -159,7 +163,7 @@ def _fold(text: str | None) -> str | None:
 
 
 def _ids_where(catalog: Catalog, expression: str) -> set[int]:
-    """Runs the user's expression on a connection that can do nothing but read the table of images."""
+    """Run the user's expression on a connection that can only read the table `images`."""
     connection = sqlite3.connect(catalog.uri, uri=True)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
@@ -176,10 +180,10 @@ def _ids_where(catalog: Catalog, expression: str) -> set[int]:
         connection.execute("PRAGMA query_only = ON")
         connection.set_authorizer(authorise)
         connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
-        # The line break ends a comment that the expression may close with.
+        # The line break ends a trailing comment in the expression.
         ids = {row[0] for row in connection.execute(f"SELECT id FROM images WHERE ({expression}\n)")}
-        if not all(isinstance(i, int) for i in ids):  # the expression closed the bracket and went on to a UNION
-            raise BadQuery("--where must be one expression")
+        if not all(isinstance(i, int) for i in ids):  # the expression closed the bracket and added a UNION
+            raise BadQuery("--where must be a single expression")
         return ids
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         said = " ".join(str(error).split()).rstrip(".")

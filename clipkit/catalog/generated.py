@@ -1,4 +1,4 @@
-"""The record of pictures that were made: what was asked for, by which models, from which seed."""
+"""The record of generated pictures: the query, the models and the seed of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _COLUMNS = "id, path, query, space, prior, decoder, seed, steps, guidance, paren
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A picture that was made, not found.
+    """A generated picture.
 
-    `query` is plain data as `Query.to_json` gives it; `parents` the pictures it was made to resemble. `route`
-    says of each term how it got to the decoder. `id` is its number in the library's record, None where there is no
-    library.
+    `query`: plain data, as `Query.to_json` returns it.
+    `parents`: the pictures that it was asked to resemble.
+    `route`: for each term of the query, how it reached the decoder.
+    `id`: its row in the catalog; None without a library.
     """
 
     path: Path
@@ -36,7 +37,7 @@ class Generated:
     id: int | None = None
 
     def to_json(self) -> dict:
-        """The keys that `clipkit search --json` and `clipkit generate --json` promise."""
+        """Return the keys that `clipkit search --json` and `clipkit generate --json` promise."""
         return {
             "path": str(self.path),
             "seed": self.seed,
@@ -53,51 +54,62 @@ class Generated:
         }
 
 
-def record_generated(catalog: Catalog, made: Generated, put: Callable[[], None]) -> Generated:
-    """Writes the row, calls `put`, which puts the file in its place whole, and commits: killed anywhere, there is no
-    row without its file."""
+def record_generated(catalog: Catalog, picture: Generated, put: Callable[[], None]) -> Generated:
+    """Record a generated picture, and return it with its id.
+
+    `put` moves the file into place atomically, between the insert and the commit: a killed process never leaves a row
+    without its file.
+    """
     folder = catalog.path.parent
-    path = made.path.relative_to(folder) if made.path.is_relative_to(folder) else made.path
+    path = picture.path.relative_to(folder) if picture.path.is_relative_to(folder) else picture.path
+    values = {
+        "path": to_stored(path),
+        "query": _canonical(picture.query),
+        "space": picture.model,
+        "prior": picture.prior,
+        "decoder": picture.decoder,
+        "seed": picture.seed,
+        "steps": picture.steps,
+        "guidance": picture.guidance,
+        "parents": json.dumps(list(picture.parents)),
+        "created_at": picture.created_at,
+        "route": json.dumps(list(picture.route)),
+    }
+    updates = ", ".join(f"{name} = excluded.{name}" for name in values if name != "path")
     with catalog.transaction():
         cursor = catalog.db.execute(
-            "INSERT INTO generations (path, query, space, prior, decoder, seed, steps, guidance, parents, created_at,"
-            " route) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET query = excluded.query,"
-            " space = excluded.space, prior = excluded.prior, decoder = excluded.decoder, seed = excluded.seed,"
-            " steps = excluded.steps, guidance = excluded.guidance, parents = excluded.parents,"
-            " created_at = excluded.created_at, route = excluded.route RETURNING id",
-            [
-                to_stored(path), _canonical(made.query), made.model, made.prior, made.decoder, made.seed, made.steps,
-                made.guidance, json.dumps(list(made.parents)), made.created_at, json.dumps(list(made.route)),
-            ],
-        )  # fmt: skip
+            f"INSERT INTO generations ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+            f" ON CONFLICT (path) DO UPDATE SET {updates} RETURNING id",
+            list(values.values()),
+        )
         number = cursor.fetchone()[0]
         put()
-    return replace(made, id=number)
+    return replace(picture, id=number)
 
 
 def list_generated(catalog: Catalog) -> Iterator[Generated]:
-    """All pictures that were made and are still there, the oldest first."""
+    """Yield all generated pictures whose files still exist, oldest first."""
     rows = catalog.db.execute(f"SELECT {_COLUMNS} FROM generations ORDER BY id")
-    return (made for made in map(_from_row(catalog), rows) if made.path.is_file())
+    return (picture for row in rows if (picture := _from_row(catalog, row)).path.is_file())
 
 
 def find_generated(catalog: Catalog, query: dict, decoder: str) -> Generated | None:
-    """The newest picture that the decoder made of this very query, if it is still there."""
+    """Return the newest picture that the decoder generated for exactly this query, if its file still exists."""
     rows = catalog.db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE query = ? AND decoder = ? ORDER BY id DESC",
         [_canonical(query), decoder],
     )
-    return next((made for made in map(_from_row(catalog), rows) if made.path.is_file()), None)
+    return next((picture for row in rows if (picture := _from_row(catalog, row)).path.is_file()), None)
 
 
-def delete_generated(catalog: Catalog, numbers: Sequence[int] | None = None) -> list[Generated]:
-    """Deletes pictures by their numbers, or all, rows and files; returns those that were there."""
-    chosen = [made for made in list_generated(catalog) if numbers is None or made.id in numbers]
-    for made in chosen:
-        # The row first: a kill between the two leaves a marked file, never a row that points nowhere.
+def delete_generated(catalog: Catalog, ids: Sequence[int] | None = None) -> list[Generated]:
+    """Delete generated pictures by id, or all of them: rows and files. Return those that existed."""
+    chosen = [picture for picture in list_generated(catalog) if ids is None or picture.id in ids]
+    for picture in chosen:
+        # The row first: a kill in between leaves a marked file, never a row without its file.
         with catalog.transaction():
-            catalog.db.execute("DELETE FROM generations WHERE id = ?", [made.id])
-        made.path.unlink(missing_ok=True)
+            catalog.db.execute("DELETE FROM generations WHERE id = ?", [picture.id])
+        picture.path.unlink(missing_ok=True)
     return chosen
 
 
@@ -105,12 +117,19 @@ def _canonical(query: dict) -> str:
     return json.dumps(query, sort_keys=True, ensure_ascii=False)
 
 
-def _from_row(catalog: Catalog) -> Callable[[tuple], Generated]:
-    def make(row: tuple) -> Generated:
-        number, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route = row
-        return Generated(
-            catalog.path.parent / from_stored(path), json.loads(query), space, prior, decoder, seed, steps, guidance,
-            created_at, tuple(json.loads(parents)), tuple(json.loads(route)), number,
-        )  # fmt: skip
-
-    return make
+def _from_row(catalog: Catalog, row: tuple) -> Generated:
+    number, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route = row
+    return Generated(
+        path=catalog.path.parent / from_stored(path),
+        query=json.loads(query),
+        space=space,
+        prior=prior,
+        decoder=decoder,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        created_at=created_at,
+        parents=tuple(json.loads(parents)),
+        route=tuple(json.loads(route)),
+        id=number,
+    )

@@ -1,4 +1,4 @@
-"""The schema, as numbered steps; a new version of clipkit adds a step and never edits an old one."""
+"""The schema as numbered migrations. A new version of clipkit adds migrations and never edits old ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ migrations = Migrations("clipkit")
 
 @migrations(name="0001_initial")
 def _initial(db: Database) -> None:
-    # Two identifiers never come again (AUTOINCREMENT): search indexes know embeddings by theirs.
+    # AUTOINCREMENT: ids are never reused, because search indexes refer to embeddings by id.
     for statement in _INITIAL:
         db.execute(statement)
 
@@ -70,8 +70,8 @@ _INITIAL = (
         parents TEXT NOT NULL DEFAULT '[]',
         created_at TEXT NOT NULL
     )""",
-    # `revision` counts the times that an embedding which searches knew stopped, or began again, to have a file:
-    # search indexes built before such a moment must look again. New embeddings only have larger ids.
+    # `revision` counts how often an embedding lost its last file or got one back: search indexes built before that
+    # must be checked against the catalog. New embeddings need no revision, since their ids are larger.
     """CREATE TRIGGER last_file_gone AFTER DELETE ON images
        WHEN NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash)
        BEGIN
@@ -99,8 +99,8 @@ _INITIAL = (
 
 @migrations(name="0002_made_pictures")
 def _made_pictures(db: Database) -> None:
-    # `made` says which marks of a file say that a model made it; NULL for photos. Such files are `shown` by searches
-    # only where their folder was indexed so; the revision now counts what is shown.
+    # `made`: which marks say that a file was generated; NULL for photos. Generated files are `shown` by searches only
+    # where their folder includes them; `revision` now counts what is shown.
     for statement in _MADE_PICTURES:
         db.execute(statement)
 
@@ -140,21 +140,21 @@ _MADE_PICTURES = (
 
 @migrations(name="0003_routes")
 def _routes(db: Database) -> None:
-    # How each term of the query got to the decoder, as JSON.
+    # For each term of the query, how it reached the decoder; JSON.
     db.execute("ALTER TABLE generations ADD COLUMN route TEXT NOT NULL DEFAULT '[]'")
 
 
 @migrations(name="0004_causes_and_drives")
 def _causes_and_drives(db: Database) -> None:
-    # `cause`: what a failure was due to, see `clipkit.images.failure_causes`; empty for those of older versions.
-    # `drives`: what each root, and each mount point below one, lay on when it was last read.
+    # `cause`: see `clipkit.images.failure_causes`; empty for failures recorded by older versions.
+    # `drives`: the drive of each root, and of each mount point below one, at the last scan.
     db.execute("ALTER TABLE failures ADD COLUMN cause TEXT NOT NULL DEFAULT ''")
     db.execute("CREATE TABLE drives (path NOT NULL UNIQUE, drive TEXT NOT NULL)")
 
 
 @migrations(name="0005_local_time")
 def _local_time(db: Database) -> None:
-    # `taken_at` is local time alone from here on; the offset that some rows had at its end moves to its own column.
+    # From here on `taken_at` is local time only; offsets at its end move to `utc_offset`.
     # `strftime('%s', taken_at || utc_offset)` is the instant. `keywords` is a JSON list.
     for statement in _LOCAL_TIME:
         db.execute(statement)

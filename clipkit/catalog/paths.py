@@ -1,4 +1,4 @@
-"""Paths in SQLite: text where they are text, the raw bytes where they are not."""
+"""Store paths in SQLite: as text if they are valid UTF-8, else as raw bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ StoredPath = str | bytes
 
 
 def to_stored(path: str | os.PathLike[str]) -> StoredPath:
-    """What the `path` columns hold: TEXT for names that are valid UTF-8, a BLOB of the bytes for others."""
+    """Return the value for a `path` column: TEXT if the name is valid UTF-8, else a BLOB of its bytes."""
     text = os.fspath(path)
     try:
         text.encode("utf-8")
@@ -19,15 +19,15 @@ def to_stored(path: str | os.PathLike[str]) -> StoredPath:
 
 
 def from_stored(value: StoredPath) -> Path:
-    """The path as Python holds it, with undecodable bytes as surrogates."""
+    """Return the path, with undecodable bytes as surrogates."""
     return Path(os.fsdecode(value) if isinstance(value, bytes) else value)
 
 
 def where_at_or_below(folder: Path, column: str = "path") -> tuple[str, list[StoredPath]]:
-    """An SQL condition and its parameters: `column` is the folder, or lies below it.
+    """Return an SQL condition, and its parameters, that `column` is the folder or a path below it.
 
-    A range over the index on paths, for text and for bytes, since SQLite sorts every BLOB after every TEXT. The upper
-    end is the folder followed by the character after the separator.
+    It is a range query on the path index, for text and for bytes, since SQLite sorts every BLOB after every TEXT. The
+    upper bound is the folder followed by the character after the separator.
     """
     text = os.fspath(folder)
     prefix = text if text.endswith(os.sep) else text + os.sep

@@ -1,4 +1,4 @@
-"""The names by which a library records a folder, which people may know by others."""
+"""Resolve a path that a user names to the paths under which the library has recorded it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Identity = tuple[int, int] | str
 
 
 def recorded_paths(catalog: Catalog, path: Path) -> list[Path]:
-    """Return the paths, absolute, at or below which the library records what lies at or below `path`.
+    """Return the absolute paths at or below which the library has recorded what is at or below `path`.
 
-    `path` may begin with `~`, and may lead there through other symbolic links than those that the library was indexed
-    through, with `..`, or in another case where the file system is blind to it: folders are told by their identity. A
-    folder that is away is known by its own name alone.
+    `path` may start with `~`, contain `..`, go through other symlinks than the indexed path, or differ in case on a
+    case-insensitive file system: folders are compared by identity. A folder that is missing or on a disconnected drive
+    is found only by its recorded name.
 
-    Raises BadQuery if the library holds nothing there, unless it is a folder within one that was indexed.
+    Raises BadQuery if the library has nothing there, unless it is a folder inside an indexed one.
     """
     given = os.path.expanduser(path)
     written = os.path.abspath(given)
     known = _Known()
     wanted = known.identity(given)
-    # `..` behind a symbolic link leads elsewhere than the text of the path says.
+    # `..` after a symlink does not lead where the text of the path suggests.
     names = [written] if known.identity(written) == wanted and _records(catalog, Path(written)) else []
     if wanted is not None:
-        with contextlib.suppress(OSError):  # it went away meanwhile
+        with contextlib.suppress(OSError):  # it has vanished since
             names += _found(catalog, known, os.path.realpath(given), wanted)
     if names:
         return [Path(name) for name in _outermost(names)]
     if wanted is not None and any(_lies_in(known, given, root) for root, _ in catalog.roots()):
         return [Path(written)]
     raise BadQuery(
-        f"the library holds no pictures below {written}: `clipkit info` lists its folders, `clipkit index` adds one"
+        f"the library has no pictures below {written}: `clipkit info` lists its folders, `clipkit index` adds one"
     )
 
 
@@ -48,7 +48,7 @@ def _lies_in(known: _Known, path: str, root: Path) -> bool:
 
 
 def _found(catalog: Catalog, known: _Known, real: str, wanted: Identity) -> Iterator[str]:
-    """Yield the recorded folders that lie at or below the wanted one, or the recorded path of the wanted file."""
+    """Yield the recorded folders at or below the wanted folder, or the recorded paths of the wanted file."""
     if stat.S_ISDIR(os.stat(real).st_mode):
         for folder in _folders(catalog):
             if wanted in known.line_of(known.real(folder)):
@@ -63,8 +63,8 @@ def _found(catalog: Catalog, known: _Known, real: str, wanted: Identity) -> Iter
 
 
 def _folders(catalog: Catalog) -> Iterator[str]:
-    """Yield every folder that directly holds a file of the library."""
-    # In Python, because SQLite has no function for it; a second for two million files.
+    """Yield every folder that directly contains a file of the library."""
+    # In Python, since SQLite has no function for it: a second for two million files.
     rows = catalog.db.execute("SELECT path FROM images")
     heads = {(path if isinstance(path, str) else os.fsdecode(path)).rpartition(os.sep)[0] for (path,) in rows}
     for head in heads:
@@ -88,19 +88,19 @@ def _outermost(names: list[str]) -> list[str]:
 
 
 class _Known:
-    """What the file system has said already: every folder is looked at once, however many lie below it."""
+    """A cache of file system lookups: each folder is resolved once, however many lie below it."""
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {}
         self._identity: dict[str, Identity | None] = {}
 
     def real(self, folder: str) -> str:
-        """Return the folder's path without symbolic links."""
+        """Return the folder's path without symlinks."""
         *_, own = (self._without_link(str(parent)) for parent in (*reversed(Path(folder).parents), Path(folder)))
         return own
 
     def _without_link(self, folder: str) -> str:
-        """As `real`, for a folder whose parent went through here before."""
+        """Do the same for a folder whose parent is already cached."""
         if folder not in self._real:
             parent, name = os.path.split(folder)
             path = os.path.join(self._real[parent], name) if parent != folder else folder
@@ -108,11 +108,11 @@ class _Known:
         return self._real[folder]
 
     def identity(self, path: str) -> Identity | None:
-        """Return what tells a file or folder from all others; None if it is not there."""
+        """Return a key that identifies a file or folder; None if it does not exist."""
         if path not in self._identity:
             try:
                 status = os.stat(path)
-                # Some file systems of Windows number nothing.
+                # Some Windows file systems have no inode numbers.
                 found = (status.st_dev, status.st_ino) if status.st_ino else os.path.normcase(os.path.realpath(path))
             except (OSError, ValueError):
                 found = None
@@ -120,7 +120,7 @@ class _Known:
         return self._identity[path]
 
     def line_of(self, real: str) -> Iterator[Identity]:
-        """Yield the identities of a folder and of those that it lies in."""
+        """Yield the identities of a folder and its ancestors."""
         path = Path(real)
         for folder in (path, *path.parents):
             if (identity := self.identity(str(folder))) is not None:

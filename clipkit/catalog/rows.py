@@ -1,4 +1,4 @@
-"""The rows that go in and out of the catalog."""
+"""Rows that are written to and read from the catalog."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipkit.catalog.paths import from_stored
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A file to record. The details are None for bytes that the catalog knows by another path: it copies them."""
+    """A file to record. Without `details`, they are copied from another file with the same content."""
 
     path: Path
     size: int
@@ -24,11 +24,13 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a picture's bytes say: pixels of the upright picture, and what the camera and people wrote.
+    """What a picture's bytes say about it.
 
-    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", and never holds an offset; `utc_offset` is that clock's, "+02:00",
-    where it is known. `keywords`: a JSON list. `generated`: the places of marks that say that a model made it; None for
-    photos.
+    `width`, `height`: of the upright picture, in pixels.
+    `taken_at`: local time, "YYYY-MM-DDTHH:MM:SS", without an offset.
+    `utc_offset`: the offset of that local time, such as "+02:00", if known.
+    `keywords`: a JSON list.
+    `generated`: which marks say that it was generated; None for photos.
     """
 
     width: int
@@ -48,7 +50,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A content hash with its vector in one space, float32 (d,), as the image tower gave it, not normalised."""
+    """A content hash with its vector in one space: float32 (d,), as returned by the image tower, not normalised."""
 
     hash: str
     vector: np.ndarray
@@ -56,8 +58,10 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that gave no picture. It is tried again once `size` or `mtime_ns` differ, or the `cause` may have gone,
-    see `clipkit.images.failure_causes`."""
+    """A file that could not be decoded.
+
+    It is retried when `size` or `mtime_ns` change, or when its `cause` may be gone: `clipkit.images.failure_causes`.
+    """
 
     path: Path
     size: int
@@ -67,13 +71,13 @@ class Failure:
     cause: str = ""
 
     def to_json(self) -> dict:
-        """Plain data, as `clipkit failures --json` prints it."""
+        """Return plain data, as `clipkit failures --json` prints it."""
         return {"path": str(self.path), "kind": self.kind, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """A file of the library, as a hit shows it."""
+    """A file of the library, with what a hit shows."""
 
     id: int
     path: Path
@@ -91,10 +95,10 @@ class ImageRow:
 
     @classmethod
     def from_sql(cls, row: tuple) -> ImageRow:
-        """From the values of `COLUMNS`."""
+        """Build it from the values of `COLUMNS`."""
         return cls(row[0], from_stored(row[1]), *row[2:])
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 to the second."""
+    """Return the current time in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

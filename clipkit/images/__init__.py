@@ -1,1 +1,1 @@
-"""Files to pixels: discovery, safe decoding, orientation, metadata, hashing, preprocessing, contact sheets, URLs."""
+"""Read picture files: discovery, safe decoding, colour, orientation, metadata, hashing, preprocessing, and more."""

@@ -1,4 +1,4 @@
-"""The colour that boxes of AVIF, HEIF (ISO/IEC 23008-12) and JPEG 2000 files declare, and their decoders ignore."""
+"""Read the colour that boxes of AVIF, HEIF (ISO/IEC 23008-12) and JPEG 2000 files declare and their decoders ignore."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _MAX_BOXES = 4096
 
 @dataclass(frozen=True)
 class BoxColour:
-    """What `colr` boxes hold: `icc_profile`, and `cicp`: primaries and transfer function by ITU-T H.273."""
+    """The content of `colr` boxes: an ICC profile, and `cicp`: colour primaries and transfer function (ITU-T H.273)."""
 
     icc_profile: bytes | None = None
     cicp: tuple[int, int] | None = None
 
 
 def heif_colour(file: BinaryIO) -> BoxColour:
-    """Read the colour of a HEIF or AVIF file's primary picture; empty where there is none or it cannot be followed."""
+    """Read the colour of a HEIF or AVIF file's primary picture; empty if there is none or the boxes are corrupt."""
     try:
         meta = _first(_file_boxes(file), b"meta")
         if meta is None:
@@ -45,7 +45,7 @@ def heif_colour(file: BinaryIO) -> BoxColour:
 
 
 def jpeg2000_colour(file: BinaryIO) -> BoxColour:
-    """Read the ICC profile of a JPEG 2000 file (ISO/IEC 15444-1, annex I); empty where there is none."""
+    """Read the ICC profile of a JPEG 2000 file (ISO/IEC 15444-1, annex I); empty if there is none."""
     try:
         header = _first(_file_boxes(file), b"jp2h")
         for name, content in _boxes(header or b""):
@@ -66,7 +66,7 @@ def _with(found: BoxColour, content: bytes) -> BoxColour:
 
 
 def _associated(ipma: bytes, item: int) -> list[int]:
-    """Return the numbers, from 1, of the properties that an ItemPropertyAssociation box gives to an item."""
+    """Return the indices, from 1, of the properties that an ItemPropertyAssociation box assigns to an item."""
     version, wide = ipma[0], ipma[3] & 1
     (count,) = struct.unpack(">I", ipma[4:8])
     position = 8
@@ -89,7 +89,7 @@ def _first(boxes: Iterator[tuple[bytes, bytes]] | list[tuple[bytes, bytes]], nam
 
 
 def _file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the boxes of a file, the content of long ones (the pixels) cut short to nothing."""
+    """Yield the boxes of a file, with content only for those that are needed: the others hold the pixels."""
     file.seek(0, 2)
     size, position = file.tell(), 0
     for _ in range(_MAX_BOXES):

@@ -1,4 +1,4 @@
-"""Any Pillow mode to 8-bit RGB in sRGB."""
+"""Convert any Pillow mode to 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from PIL import Image, ImageCms
 from clipkit.images.colour_space import ColourSpace, to_srgb
 
 Declared = bytes | ColourSpace | None
-"""What a file says of its colours: an ICC profile, a space given by numbers, or None: nothing, which means sRGB."""
+"""The colour that a file declares: an ICC profile, a numeric colour space, or None for undeclared, taken as sRGB."""
 
 BACKGROUND = (128, 128, 128)
-"""What shows through transparent pixels. Mid-grey, because transparent pictures are mostly logos, icons and cut-outs:
-on white the white ones vanish, on black the black ones, on grey neither; and grey is near CLIP's mean, so that after
-normalisation the ground adds next to nothing to the embedding."""
+"""The background of transparent pixels. Transparent pictures are mostly logos, icons and cut-outs: white ones would
+vanish on white and black ones on black. Mid-grey is also close to CLIP's mean, so that the normalised background
+contributes almost nothing to the embedding."""
 
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-# A profile that moves no colour of a grid by more than this many levels is sRGB, whatever it is called.
+# A profile that shifts no colour of a test grid by more than this many levels counts as sRGB.
 _SAME = 2
-_SAMPLE = 1_000_000  # pixels that a range is judged by
+_SAMPLE = 1_000_000  # pixels sampled to estimate a range
 
 
 def to_rgb(image: Image.Image, declared: Declared = None) -> Image.Image:
-    """Return a loaded picture of any Pillow mode as "RGB", in sRGB.
+    """Convert a loaded picture of any Pillow mode to "RGB" in sRGB.
 
-    `declared` is what the file says of its colours: an ICC profile, a `ColourSpace`, or None for sRGB. A profile that
-    cannot be used, or is for another kind of pixels, is passed over. Transparency (alpha, palettes and colour keys) is
-    composited on `BACKGROUND`. 16 and 32-bit greyscale is scaled to 8 bits by `levels_of_integers`, floats by
-    `levels_of_floats`.
+    `declared`: the colour that the file declares. Profiles that are unusable or for another kind of pixels are ignored.
+    Transparency (alpha, palettes, colour keys) is composited on `BACKGROUND`. 16 and 32-bit greyscale is scaled to 8
+    bits by `levels_of_integers`, floats by `levels_of_floats`.
     """
     if image.mode in _DEEP_MODES or image.mode == "F":
         values = np.asarray(image)
@@ -52,7 +51,7 @@ def to_rgb(image: Image.Image, declared: Declared = None) -> Image.Image:
 
 
 def _opaque(image: Image.Image, declared: Declared, grey: bool) -> Image.Image:
-    """Convert a picture without alpha; `grey`: its three channels are one."""
+    """Convert a picture without alpha; `grey` means that its three channels are equal."""
     if image.mode == "CMYK":
         return (_through_profile(image, declared) if isinstance(declared, bytes) else None) or image.convert("RGB")
     if grey and (curve := _curve(declared)) is not None:
@@ -70,10 +69,11 @@ def _grey(levels: np.ndarray, curve: np.ndarray | None) -> Image.Image:
 
 
 def levels_of_integers(values: np.ndarray) -> np.ndarray:
-    """Scale integers to 0..255, float32, from the smallest usual depth that holds them: 8, 10, 12, 14 or 16 bits.
+    """Scale integers to 0..255, float32, from the smallest common bit depth that holds them: 8, 10, 12, 14 or 16.
 
-    Scanners and microscopes store 12 bits in 16: scaled from 65535 they would come out black. Signed types have the
-    depth of their positive half; beyond 16 bits any depth will do; what goes below zero is stretched over its range.
+    Scanners and microscopes store 12 bits in 16, which would come out black if scaled from 65535. Signed types use the
+    depth of their positive half. Values beyond 16 bits use any depth. If there are negative values, the actual range is
+    stretched.
     """
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0:
@@ -84,11 +84,10 @@ def levels_of_integers(values: np.ndarray) -> np.ndarray:
 
 
 def levels_of_floats(values: np.ndarray) -> np.ndarray:
-    """Scale floats to 0..255, float32: from 0..1 or 0..255 where nearly all values are of such a scale, else from
-    their own range.
+    """Scale floats to 0..255, float32: from 0..1 or 0..255 if nearly all values fit, else from their own range.
 
-    A thousandth of the pixels may lie outside it: resampling overshoots, sensors have hot pixels, renderers have
-    lamps. NaN, infinity and the huge numbers that stand for "no data" are black.
+    One in a thousand pixels may be outside: resampling overshoots, and there are hot pixels and specular highlights.
+    NaN, infinity and the huge values that mark missing data become black.
     """
     finite = np.isfinite(values) & (np.abs(values) < np.float64(1e30))
     known = values[finite][:: max(1, values.size // _SAMPLE)]
@@ -112,7 +111,7 @@ def _stretched(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:
 
 
 def _curve(declared: Declared) -> np.ndarray | None:
-    """Return the sRGB level, float64, for each of 256 levels of grey; None where it is the same level."""
+    """Return the sRGB level, float64, of each of 256 grey levels; None if they are the same."""
     if isinstance(declared, ColourSpace):
         if declared.is_srgb or declared.is_high_dynamic_range:
             return None
@@ -126,7 +125,7 @@ def _curve(declared: Declared) -> np.ndarray | None:
 
 
 def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image | None:
-    """Convert to sRGB by an ICC profile (None: Lab); None where it is sRGB's own or of no use for these pixels."""
+    """Convert to sRGB with an ICC profile (None: Lab); return None if it is sRGB already or does not fit the pixels."""
     try:
         transform = _transform(profile, image.mode)
         return None if transform is None else ImageCms.applyTransform(image, transform)
@@ -136,7 +135,7 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image |
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform to sRGB; None where it would change nothing or is meant for another kind of pixels."""
+    """Build the transform to sRGB; return None if it is an identity or for another kind of pixels."""
     if profile is None:
         source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     else:

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, each with its label."""
+"""Draw a contact sheet: labelled pictures in rows on one image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FONT = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass
 class Tile:
-    """One picture of a sheet: `label` below it, `note` (a score, say) below that.
+    """A picture on a sheet, with a `label` below it and a `note` (such as a score) below that.
 
-    A coloured frame is for `emphasis`, one of another colour for `warning`, with the label in that colour too.
+    `emphasis` draws a coloured frame; `warning` draws one in another colour and colours the label too.
     """
 
     image: Image.Image
@@ -34,10 +34,10 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw the tiles in rows and return the sheet as an RGB image.
 
-    `tile_size` is the side in pixels of the square that each picture is fitted into, whole.
-    Without `columns` the sheet is a little wider than high. Texts that do not fit end in an ellipsis; letters that
-    Pillow's own font lacks lose their accents, other characters it cannot show become "?".
-    Without tiles the sheet bears the title alone.
+    `tile_size`: side in pixels of the square that each picture is fitted into.
+    `columns`: by default, such that the sheet is slightly wider than high.
+    Text that does not fit ends in an ellipsis. Letters missing from Pillow's built-in font lose their accents; other
+    missing characters become "?". Without tiles the sheet has only its title.
     """
     if tile_size < 16:
         raise ValueError(f"the tile size must be at least 16 pixels, not {tile_size}")
@@ -88,7 +88,7 @@ def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: 
 
 
 def _rounded_mask(side: int, radius: int) -> Image.Image:
-    """A mask with smooth rounded corners: drawn four times as large and reduced."""
+    """Return a mask with smooth rounded corners, drawn at four times the size and reduced."""
     large = Image.new("L", (side * 4, side * 4), 0)
     ImageDraw.Draw(large).rounded_rectangle((0, 0, side * 4 - 1, side * 4 - 1), radius * 4, fill=255)
     return large.reduce(4)
@@ -100,7 +100,7 @@ def _height(font: _FONT) -> int:
 
 
 def _fit(text: str, font: _FONT, width: int) -> str:
-    """Return the longest beginning of a text that fits into `width` pixels, with an ellipsis where it was cut."""
+    """Shorten a text to `width` pixels, with an ellipsis if it is cut."""
     text = "".join(_drawable(character) for character in text[:500])
     ellipsis = _drawable("\N{HORIZONTAL ELLIPSIS}")
     if font.getlength(text) <= width:
@@ -117,9 +117,9 @@ def _fit(text: str, font: _FONT, width: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _drawable(character: str) -> str:
-    """Return a character as the built-in font, which knows little beyond ASCII, can draw it."""
+    """Return a character that the built-in font, mostly ASCII, can draw."""
     font = ImageFont.load_default(20)
-    if isinstance(font, ImageFont.ImageFont):  # Pillow without FreeType: a bitmap font
+    if isinstance(font, ImageFont.ImageFont):  # Pillow without FreeType has only a bitmap font
         return character if character.isascii() and character.isprintable() else "?"
     if character == " ":
         return character

@@ -1,4 +1,4 @@
-"""The colour space that a file says its pixels are in, whichever of many ways it says it."""
+"""Find the colour space that a file declares, in any of the ways that its format allows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _SRGB, _ADOBE = 1, 2
 
 
 def declared_colour(image: ImageFile.ImageFile, file: BinaryIO) -> Declared:
-    """Return what an opened picture says of its colours, by the rank that its format gives to the ways of saying it.
+    """Return the colour that an opened picture declares, in the order of precedence of its format.
 
-    PNG: cICP, ICC profile, sRGB, gAMA and cHRM (PNG, third edition, 4.3). AVIF and HEIF: ICC profile, then nclx.
-    Every format: then EXIF, which can name sRGB or Adobe RGB (DCF 2.0).
+    PNG: cICP, ICC profile, sRGB, gAMA and cHRM (PNG, third edition, 4.3).
+    AVIF and HEIF: ICC profile, then nclx.
+    All formats: then EXIF, which can declare sRGB or Adobe RGB (DCF 2.0).
     """
     profile = image.info.get("icc_profile")
     profile = profile if isinstance(profile, bytes) and profile else None
@@ -38,7 +39,7 @@ def declared_colour(image: ImageFile.ImageFile, file: BinaryIO) -> Declared:
 
 def _of_png(info: dict[Any, Any], profile: bytes | None) -> Declared:
     cicp = info.get("cicp")
-    if isinstance(cicp, tuple) and cicp[2] == 0:  # PNG holds RGB alone: another matrix is a fault
+    if isinstance(cicp, tuple) and cicp[2] == 0:  # PNG stores only RGB; any other matrix is an error
         space = from_cicp(cicp[0], cicp[1])
         if space is not None:
             return space
@@ -56,12 +57,12 @@ def _of_exif(image: ImageFile.ImageFile) -> ColourSpace | None:
     try:
         exif = image.getexif()
         space = exif.get_ifd(_EXIF_IFD).get(_COLOUR_SPACE)
-        if space == _ADOBE:  # not in the standard, but what some cameras write
+        if space == _ADOBE:  # not in the standard, but some cameras write it
             return ADOBE_RGB
         if space == _SRGB:
             return None
         index = exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX)
         index = index.encode("latin-1", "replace") if isinstance(index, str) else index
         return ADOBE_RGB if isinstance(index, bytes) and index.startswith(b"R03") else None
-    except Exception:  # damaged EXIF raises nearly everything; it says nothing then
+    except Exception:  # corrupt EXIF raises almost anything; treat it as no declaration
         return None

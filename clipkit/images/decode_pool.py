@@ -193,7 +193,7 @@ class _Child:
                 if self._closed:
                     return
                 self._process = process = subprocess.Popen(
-                    [sys.executable, "-m", "clipkit.images.decode_pool"],
+                    [sys.executable, "-m", "clipkit.images.decode_worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,

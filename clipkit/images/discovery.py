@@ -1,4 +1,4 @@
-"""Finding picture files under folders: lazily, in a fixed order, and without being led in circles."""
+"""Find picture files below folders: lazily, in a stable order, and safe against symlink loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipkit.images.extensions import EXTENSIONS
 from clipkit.images.failure_causes import ACCESS, NOT_A_FILE
 from clipkit.images.file_access import describe_os_error, describe_special_file, modified_ns
 
-# Copies, thumbnails and wastebaskets that NAS boxes, archivers and systems leave beside the pictures.
+# Copies, thumbnails and trash folders that NAS devices, archivers and operating systems leave next to pictures.
 _IGNORED_FOLDERS = frozenset(
     ("@eadir", "#recycle", "#snapshot", "@recycle", "__macosx", "node_modules", "lost+found", "$recycle.bin")
 ) | {"system volume information"}
@@ -24,7 +24,7 @@ _IGNORED_FOLDERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that has a picture's name: `path` is absolute, `size` in bytes, `mtime_ns` as `modified_ns` gives it."""
+    """A file with a picture's extension: absolute `path`, `size` in bytes, `mtime_ns` as `modified_ns` returns it."""
 
     path: Path
     size: int
@@ -33,9 +33,9 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something on the way that cannot be read; `kind` is for programs, `reason` one line for people.
+    """A path that cannot be read; `kind` is for programs, `reason` for people.
 
-    `cause`: `ACCESS` if the system refuses to say what it is, `NOT_A_FILE` if it is no file.
+    `cause`: `ACCESS` if the system denies access, `NOT_A_FILE` if it is not a file.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder on another drive than the one that it lies in: a mount point, or a link to another drive."""
+    """A folder on another drive than its parent: a mount point, or a symlink to another drive."""
 
     path: Path
 
@@ -58,20 +58,20 @@ _Matcher = Callable[[str, str, bool], bool]
 def walk(
     roots: Iterable[Path], exclude: Sequence[str] | Mapping[Path, Sequence[str]] = ()
 ) -> Iterator[FoundFile | Problem | Mount]:
-    """Yield the picture files under `roots`, what cannot be read on the way, and the mount points below them.
+    """Yield the picture files below `roots`, paths that cannot be read, and mount points.
 
-    A root is a folder or a single file (taken whatever its extension). In a folder come first its files, then its
-    folders, each sorted by name. Symbolic links are followed; a folder reached twice is walked once, and a root inside
-    another root is walked as a root. Hidden files and folders and the droppings of NAS boxes and archivers (`@eaDir`,
-    `__MACOSX`, ...) are left out below a root.
+    A root is a folder or a single file with any extension. A folder yields first its files, then its subfolders, each
+    sorted by name. Symlinks are followed; a folder reached twice is walked once, and a root inside another root is
+    walked as a root. Below a root, hidden files and folders are skipped, and so are the folders of NAS devices and
+    archivers (`@eaDir`, `__MACOSX`, ...).
 
-    `exclude` holds globs, the same for all roots or for each its own: `*` and `?` stop at `/`, `**` does not, `[...]`
-    is a set of characters, a trailing `/` means folders alone. A glob is tried on the name, on the path below the root
-    and, if it is absolute, on the whole path. An excluded folder is not entered. A folder that is named as a root is
-    never excluded; a file that is, can be.
+    `exclude`: globs, for all roots or per root. `*` and `?` do not match `/`, `**` does, `[...]` is a character set,
+    and a trailing `/` matches only folders. A glob is matched against the name, the path relative to the root and, if
+    it is absolute, the whole path. Excluded folders are not entered. A folder given as a root is never excluded; a file
+    given as a root can be.
 
-    Memory holds the names of one folder at a time and an identity for every folder seen, never the list of files.
-    Paths are absolute but not resolved, so that they stay the names the user knows.
+    Memory holds the names in one folder and the identity of every folder seen, never the list of files. Paths are
+    absolute but not resolved, so that users recognise them.
     """
     matchers: dict[str, _Matcher] = {}
     by_globs: dict[tuple[str, ...], _Matcher] = {}
@@ -80,9 +80,9 @@ def walk(
         if globs not in by_globs:
             by_globs[globs] = _matcher(globs)
         matchers.setdefault(os.path.abspath(named), by_globs[globs])
-    # A file may be named as a root and lie below another root too: it is yielded once, as a root.
+    # A file may be a root and also lie below another root: it is yielded once, as a root.
     single_files = {root for root in matchers if os.path.isfile(root)}
-    # So may a folder, perhaps by another name: it is left to its own turn, with its own globs.
+    # So may a folder, perhaps under another path: it is walked as a root, with its own globs.
     owners: dict[_Identity, str] = {}
     for root in matchers:
         with contextlib.suppress(OSError, ValueError):
@@ -107,7 +107,7 @@ def walk(
 def _walk_folder(
     root: str, excluded: _Matcher, seen_folders: set[_Identity], owners: Mapping[_Identity, str]
 ) -> Iterator[FoundFile | Problem | Mount]:
-    # A stack rather than recursion: trees may be deeper than Python's stack.
+    # A stack, not recursion: trees may be deeper than Python's recursion limit.
     waiting: list[tuple[str, str, int | None]] = [(root, "", None)]
     while waiting:
         folder, below_root, device_above = waiting.pop()
@@ -139,24 +139,24 @@ def _walk_folder(
             if is_folder:
                 folders.append((entry.path, f"{relative}/", status.st_dev))
             if not _has_picture_name(entry.name):
-                if broken and broken.errno != errno.ELOOP:  # it may be a folder, on a drive that does not answer
+                if broken and broken.errno != errno.ELOOP:  # it may be a folder on a drive that does not respond
                     yield _problem(entry.path, broken)
                 continue
             if is_folder:
                 yield Problem(Path(entry.path), "directory", "it is a folder that is named like a picture")
                 continue
-            yield _look_at(entry)
+            yield _examine_entry(entry)
         waiting.extend(reversed(folders))
 
 
-def _look_at(entry: os.DirEntry[str]) -> FoundFile | Problem:
+def _examine_entry(entry: os.DirEntry[str]) -> FoundFile | Problem:
     try:
         status = entry.stat()
     except OSError as error:
         if _is_link(entry):
             problem = _problem(entry.path, error)
             if problem.kind == "vanished":
-                return Problem(problem.path, "vanished", "it is a symbolic link to nothing")
+                return Problem(problem.path, "vanished", "it is a dangling symlink")
             return problem
         return _problem(entry.path, error)
     if stat.S_ISREG(status.st_mode):
@@ -181,11 +181,11 @@ def _problem(path: str, error: OSError | ValueError) -> Problem:
         if kind == "vanished":
             reason = "there is no such file or folder"
         return Problem(Path(path), kind, reason, ACCESS)
-    return Problem(Path(path), "unreadable", "its name is not one the system can open")
+    return Problem(Path(path), "unreadable", "the system cannot open a file of this name")
 
 
 def _identity(folder: str, status: os.stat_result) -> _Identity:
-    """Tell folders apart whatever path leads to them; some Windows file systems number nothing, so the path decides."""
+    """Return a key that identifies a folder under any path; the real path where a file system has no inodes."""
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
@@ -224,7 +224,7 @@ def _matcher(globs: Sequence[str]) -> _Matcher:
 
 
 def _glob_to_regex(glob: str) -> str:
-    """Translate a glob; Python's own `glob.translate`, which knows `**`, came only with 3.13."""
+    """Translate a glob to a regular expression. Python's `glob.translate`, which supports `**`, requires 3.13."""
     out, position = [], 0
     while position < len(glob):
         if glob.startswith("**/", position) and (position == 0 or glob[position - 1] == "/"):
@@ -255,6 +255,6 @@ def _character_set(body: str, negated: bool) -> str:
     candidate = f"[^/{body}]" if negated else f"(?!/)[{body}]"
     try:
         re.compile(candidate)
-    except re.error:  # a range that runs backwards, such as [z-a], matches nothing
+    except re.error:  # a reversed range such as [z-a] matches nothing
         return "[^/]" if negated else "(?!)"
     return candidate

@@ -1,4 +1,4 @@
-"""Which drive a folder lies on, so that a mount point whose drive is away is not taken for an emptied folder."""
+"""Identify the drive of a folder, so that the mount point of a missing drive is not mistaken for an empty folder."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import Literal
 
 DriveStatus = Literal["here", "empty", "missing", "another", "away", "closed"]
-"""How it stands with a folder that held pictures.
+"""The status of a folder that used to have pictures.
 
-here, empty: it is there, with or without anything in it. missing: it is not there, though its drive is. another: it is
-there, but on another drive than before. away: its drive is not there, or does not answer. closed: no permission.
+here, empty: it exists, with or without content.
+missing: it does not exist, though its drive is there.
+another: it exists, but on another drive than before.
+away: its drive is missing or does not respond.
+closed: permission denied.
 """
 
 _UUIDS = Path("/dev/disk/by-uuid")
 
 
 def drive_of(path: Path) -> str:
-    """Return what tells the drive of an existing file or folder from others, as a line of text. Raises OSError.
+    """Return a line of text that identifies the drive of an existing file or folder. Raises OSError.
 
-    It holds up to three marks, the most telling first: the file system's UUID, its id, and the device's number. The
-    number is the weakest: it goes to the next drive that is plugged in.
+    It has up to three parts, the most reliable first: file system UUID, file system id, device number. The device
+    number is the weakest, because it is reassigned to the next drive that is plugged in.
     """
     status = os.stat(path)
     marks = {"dev": str(status.st_dev)}
     if hasattr(os, "statvfs"):
         id_ = os.statvfs(path).f_fsid
-        if id_:  # network file systems have none
+        if id_:  # it is 0 for network file systems
             marks["fs"] = f"{id_:x}"
     uuid = _uuid(status.st_dev)
     if uuid:
@@ -36,14 +39,14 @@ def drive_of(path: Path) -> str:
 
 
 def same_drive(one: str, other: str) -> bool:
-    """Compare two results of `drive_of` by the most telling mark that both have."""
+    """Compare two results of `drive_of` by the most reliable part that both have."""
     first, second = _marks(one), _marks(other)
     mark = next((mark for mark in ("uuid", "fs", "dev") if mark in first and mark in second), None)
     return mark is None or first[mark] == second[mark]
 
 
 def drive_status(folder: Path, drive: str | None) -> DriveStatus:
-    """Ask how it stands with a folder, or single file, that lay on `drive`; None if that was never noted."""
+    """Return the status of a folder, or single file, that was last seen on `drive`; None if the drive is unknown."""
     try:
         if drive and not same_drive(drive, drive_of(folder)):
             return "another"
@@ -60,7 +63,7 @@ def drive_status(folder: Path, drive: str | None) -> DriveStatus:
 
 
 def _is_here(drive: str, folder: Path) -> bool:
-    """Say whether the nearest folder that exists, from this one up, is on the drive."""
+    """Return whether the nearest existing ancestor, starting with `folder`, is on the drive."""
     for ancestor in (folder, *folder.parents):
         try:
             return same_drive(drive, drive_of(ancestor))

@@ -1,4 +1,4 @@
-"""EXIF: what the camera wrote beside the pixels, read with Pillow's parser of TIFF directories."""
+"""Read EXIF metadata with Pillow's parser of TIFF directories."""
 
 from __future__ import annotations
 
@@ -14,32 +14,40 @@ from clipkit.images.timestamps import Timestamp, most_precise, parse_offset, par
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _DESCRIPTION, _MAKE, _MODEL, _WRITTEN, _LENS_MODEL, _CAMERA_OF_DNG = 0x010E, 0x010F, 0x0110, 0x0132, 0xA434, 0xC614
 _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS = 0x9C9B, 0x9C9C, 0x9C9E
-_ZONE_HOURS = 0x882A  # TIFF/EP's, in whole hours
-# When it was taken, else when it was digitised, else when the file was written; each with its UTC offset.
+_ZONE_HOURS = 0x882A  # of TIFF/EP, in whole hours
+# Taken, digitised, file written: (time, UTC offset), in order of preference.
 _TIMES = ((0x9003, 0x9011), (0x9004, 0x9012), (_WRITTEN, 0x9010))
 _WANTED = (
-    _DESCRIPTION, _MAKE, _MODEL, _LENS_MODEL, _CAMERA_OF_DNG, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _ZONE_HOURS,
+    _DESCRIPTION,
+    _MAKE,
+    _MODEL,
+    _LENS_MODEL,
+    _CAMERA_OF_DNG,
+    _XP_TITLE,
+    _XP_COMMENT,
+    _XP_KEYWORDS,
+    _ZONE_HOURS,
     *(tag for pair in _TIMES for tag in pair),
-)  # fmt: skip
+)
 
 Tags = dict[int, Any]
 
 
 def read_exif(exif: Image.Exif) -> Metadata:
-    """Return what Pillow's EXIF data says. Broken tags count as absent; nothing is raised."""
+    """Read metadata from Pillow's EXIF data. Corrupt tags count as missing; nothing is raised."""
     return metadata_from_tags(_tags(exif), _directory(exif, _EXIF_IFD), _directory(exif, _GPS_IFD))
 
 
 def metadata_from_tags(main: Tags, details: Tags, place: Tags) -> Metadata:
-    """Return what the tags of the main, the EXIF and the GPS directory say.
+    """Build metadata from the tags of the main, EXIF and GPS directories.
 
-    Some programs write tags of the EXIF directory into the main one: they are taken from there as well.
+    Some programs write EXIF tags into the main directory, so they are accepted there too.
     """
     tags = {**main, **{tag: value for tag, value in details.items() if not _is_blank(value)}}
     taken_at, is_file_time = _taken_at(tags)
     latitude = degrees(place.get(2), place.get(1), "NS", 90.0)
     longitude = degrees(place.get(4), place.get(3), "EW", 180.0)
-    # Exactly 0, 0 is what receivers write before they have a fix; nobody photographs there.
+    # Receivers write exactly 0, 0 before they have a fix.
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
         latitude = longitude = None
     camera = camera_name(_text(tags.get(_MAKE), NAME_LENGTH), _text(tags.get(_MODEL), NAME_LENGTH))
@@ -58,10 +66,10 @@ def metadata_from_tags(main: Tags, details: Tags, place: Tags) -> Metadata:
 
 
 def degrees(parts: Any, hemisphere: Any, letters: str, limit: float) -> float | None:
-    """Turn degrees, minutes, seconds and a hemisphere into signed degrees; without a hemisphere the sign is a guess.
+    """Convert degrees, minutes, seconds and a hemisphere to signed degrees; None if they are invalid.
 
-    `parts` are numbers, or text as "48,51.4". Minutes and seconds that are no numbers, as 0/0 is, count as 0: the place
-    is then less exact, not wrong.
+    `parts`: numbers, or text such as "48,51.4". Minutes and seconds that are not numbers, such as 0/0, count as 0: the
+    place is then less precise, not wrong. Without a hemisphere the sign is unknown, so the result is None.
     """
     sign = (_text(hemisphere, 10) or " ")[0].upper()
     if sign not in letters:
@@ -70,7 +78,7 @@ def degrees(parts: Any, hemisphere: Any, letters: str, limit: float) -> float | 
         parts = _parts_of(parts)
     try:
         values = [float(part) for part in (parts if isinstance(parts, tuple | list) else (parts,))][:3]
-    except Exception:  # EXIF rationals divide by zero in more ways than one
+    except Exception:  # EXIF rationals with denominator 0 raise various errors
         return None
     if not values or not math.isfinite(values[0]):
         return None
@@ -84,7 +92,7 @@ def degrees(parts: Any, hemisphere: Any, letters: str, limit: float) -> float | 
 
 
 def _parts_of(text: str) -> tuple[str, ...]:
-    """Split "48,51.4" or "48 51 24.5"; nothing for minutes or seconds of 60 and more, as a decimal comma gives."""
+    """Split "48,51.4" or "48 51 24.5"; return () if minutes or seconds reach 60, as with a decimal comma."""
     parts = tuple(text.strip(" \0").replace(",", " ").replace(":", " ").split())
     if not all(re.fullmatch(r"\d{1,3}(\.\d*)?|\d{1,4}/\d{1,4}", part, re.ASCII) for part in parts):
         return ()
@@ -92,7 +100,7 @@ def _parts_of(text: str) -> tuple[str, ...]:
 
 
 def _taken_at(tags: Tags) -> tuple[Timestamp | None, bool]:
-    """Return when the picture was taken, and whether that is merely when its file was written."""
+    """Return when the picture was taken, and whether that is only the time its file was written."""
     moments = [(_moment(tags.get(time_tag)), tags.get(offset_tag)) for time_tag, offset_tag in _TIMES]
     known = [
         Timestamp(moment.day, moment.time, _offset(offset) or moment.offset) if moment and moment.time else moment
@@ -104,14 +112,14 @@ def _taken_at(tags: Tags) -> tuple[Timestamp | None, bool]:
     if chosen is None or chosen.time is None and written and written.day == chosen.day:
         chosen = written
     if chosen and chosen.time and not chosen.offset:
-        # The offset may stand with another tag that shows the same clock at the same moment.
+        # The offset may be stored with another tag that has the same time.
         same = (m.offset for m in known if m and (m.day, m.time) == (chosen.day, chosen.time) and m.offset)
         chosen = Timestamp(chosen.day, chosen.time, next(same, None) or _zone(tags.get(_ZONE_HOURS)))
     return chosen, is_file_time and chosen is not None
 
 
 def _is_blank(value: Any) -> bool:
-    """Tell a tag that is there for the sake of the format alone: spaces, and the colons of a date between them."""
+    """Return whether a tag is only a placeholder: blanks, possibly with the colons of a date."""
     return value is None or (isinstance(value, str) and not value.strip(" :\0"))
 
 
@@ -133,7 +141,7 @@ def _tags(exif: Image.Exif) -> Tags:
     for tag in _WANTED:
         try:
             found[tag] = exif.get(tag)
-        except Exception:  # one broken tag should not cost the others
+        except Exception:  # one corrupt tag must not cost the others
             continue
     return found
 
@@ -141,30 +149,30 @@ def _tags(exif: Image.Exif) -> Tags:
 def _directory(exif: Image.Exif, which: int) -> Tags:
     try:
         return dict(exif.get_ifd(which))
-    except Exception:  # as above
+    except Exception:  # corrupt directory
         return {}
 
 
 def _text(value: Any, longest: int) -> str | None:
-    """Return EXIF text as `clean` does; bytes and Latin-1 that hold UTF-8 are read as that."""
+    """Return EXIF text as `clean` does, decoding bytes, and Latin-1 that contains UTF-8."""
     try:
         if isinstance(value, tuple | list) and value:
             value = value[0]
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         elif isinstance(value, str):
-            # Pillow reads EXIF's ASCII as Latin-1; phones write UTF-8 there.
+            # Pillow decodes EXIF ASCII as Latin-1, but phones write UTF-8.
             try:
                 value = value.encode("latin-1").decode("utf-8")
             except UnicodeError:
                 value = str(value)
         return clean(value, longest)
-    except Exception:  # a str subclass from a broken tag
+    except Exception:  # a str subclass from a corrupt tag
         return None
 
 
 def _utf16(value: Any) -> str | None:
-    """Return the text of Windows' own tags, which hold UTF-16 as bytes."""
+    """Decode the text of Windows' XP tags, UTF-16 stored as bytes."""
     try:
         return bytes(value).decode("utf-16-le", "replace") if isinstance(value, bytes | tuple | list) else None
     except (ValueError, TypeError):

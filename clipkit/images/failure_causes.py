@@ -1,13 +1,13 @@
-"""What a failure was due to, so that a file is tried again once that may have gone.
+"""Causes of failures, and whether a failed file is worth retrying.
 
-A cause is a line of text that the catalog keeps:
+A cause is a line of text in the catalog:
 
-    here            the file could not be read at its place: permission, a bad sector, a share that does not answer
-    entry           what is at its place is no file: a folder, a pipe, a link to nothing
-    machine         decoding ran out of memory or time, or was killed
-    limit:PIXELS    the picture is larger than was allowed
-    missing:MODULE  a module that reads such files is not installed
-    bytes:VERSIONS  the file's own bytes, as decoders of these versions read them
+    access          the file could not be read: permissions, a bad sector, a share that does not respond
+    not-a-file      the path is a folder, a pipe or a dangling symlink
+    resources       decoding ran out of memory or time, or was killed
+    limit:PIXELS    the picture exceeds a limit of this many pixels
+    missing:MODULE  the module that reads such files is not installed
+    bytes:VERSIONS  decoders of these versions could not read the file's bytes
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from clipkit.version import __version__
 ACCESS, NOT_A_FILE, RESOURCES = "access", "not-a-file", "resources"
 
 _DECODERS = ("pillow", "pillow-heif", "pylibjxl", "rawpy", "tifffile", "imagecodecs")
-# Seeking where a damaged header points gives these: they speak of the bytes, not of the system.
+# Errors of seeking to an offset from a corrupt header: these are due to the bytes, not the system.
 _OF_BYTES = (None, 0, errno.EINVAL, errno.EOVERFLOW, errno.EDOM, errno.ERANGE)
 
 
 def failure_cause(error: UnreadableImage, max_pixels: int) -> str:
-    """Tell the cause of a failure from the exceptions that led to it; `max_pixels` were allowed."""
+    """Return the cause of a failure, from its chain of exceptions and the pixel limit that applied."""
     if error.cause:
         return error.cause
     if error.kind == "vanished":
@@ -45,9 +45,9 @@ def failure_cause(error: UnreadableImage, max_pixels: int) -> str:
 
 
 def is_worth_retrying(cause: str, max_pixels: int) -> bool:
-    """Say whether a file that failed for this cause, and has not changed since, is worth another try.
+    """Return whether a file that failed for this cause, and has not changed since, is worth retrying.
 
-    `max_pixels`: how many are allowed now.
+    `max_pixels` is the limit that applies now.
     """
     kind, _, detail = cause.partition(":")
     if kind == "limit":
@@ -56,7 +56,7 @@ def is_worth_retrying(cause: str, max_pixels: int) -> bool:
         return _can_import(detail)
     if kind == "bytes":
         return detail != _decoders()
-    return True  # it lay outside the file, or an older clipkit did not note it
+    return True  # the cause is outside the file, or was recorded by an older clipkit
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:
@@ -70,17 +70,17 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
 
 def _can_import(module: str) -> bool:
     if module not in {name.replace("-", "_") for name in _DECODERS}:
-        return True  # nothing is imported because a catalog says so
+        return True  # never import a module only because a catalog names it
     try:
         importlib.import_module(module)
-    except Exception:  # installed, and broken, is missing too
+    except Exception:  # a broken installation counts as missing
         return False
     return True
 
 
 @cache
 def _decoders() -> str:
-    """Name the installed decoders with their versions; new ones may read what the old ones could not."""
+    """Return the installed decoders with their versions: newer ones may read what older ones could not."""
     found = [f"clipkit {__version__}"]
     for name in _DECODERS:
         try:

@@ -1,8 +1,7 @@
-"""A picture from a URL that the user gave, within limits.
+"""Download a picture from a URL that the user gave, within limits.
 
-On the standard library's `http.client`: it is the one client that connects exactly where it is told, so that the
-address that was checked is the address that is used; and it knows no proxies, no netrc, no cookies and no redirects
-of its own, so nothing happens here that is not written here.
+It uses `http.client` from the standard library, which connects to exactly the address it is given, so that the address
+that was checked is the one that is used. It also does nothing unasked: no proxies, netrc, cookies or redirects.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ def fetch(
     max_redirects: int = 5,
     allow_private: bool = False,
 ) -> bytes:
-    """Return the bytes behind an http or https URL.
+    """Download the bytes of an http or https URL.
 
-    `timeout` is in seconds and for everything together: names, connections, redirects and all bytes. Every address
-    on the way must be a public one, unless `allow_private`.
+    `timeout` covers everything, in seconds: DNS, connections, redirects and transfer. Unless `allow_private`, every
+    address on the way must be public.
 
-    Raises `FetchRefused` with one line that says why. Whether the bytes are a picture is for `open_picture` to say.
+    Raises `FetchRefused` with a one-line reason. It does not check whether the bytes are a picture.
     """
     deadline = time.monotonic() + timeout
     place = url
@@ -49,13 +48,13 @@ def fetch(
 
 
 def _visit(url: str, max_bytes: int, deadline: float, timeout: float, allow_private: bool) -> tuple[bytes | None, str]:
-    """Make one request; return its body, or None and the place it redirects to."""
+    """Make one request; return (body, URL), or (None, URL of the redirect)."""
     secure, host, port, target = _parts(url)
     shown = _shown(url)
-    too_slow = FetchRefused(f"{shown}: not done within {timeout:g} seconds")
+    too_slow = FetchRefused(f"{shown}: not finished within {timeout:g} seconds")
     address = _resolve(host, port, deadline, shown, too_slow, allow_private)
     connection = _Connection(host, port, address, secure, deadline)
-    # Socket timeouts count from byte to byte; a server that drips one a second is stopped by this clock.
+    # Socket timeouts apply per read; this timer also stops a server that sends a byte a second.
     clock = threading.Timer(max(0.0, deadline - time.monotonic()), connection.abort)
     clock.daemon = True
     clock.start()
@@ -65,7 +64,7 @@ def _visit(url: str, max_bytes: int, deadline: float, timeout: float, allow_priv
             if response.status in _REDIRECTS:
                 location = response.getheader("Location")
                 if not location:
-                    raise FetchRefused(f"{shown}: it redirects to nowhere")
+                    raise FetchRefused(f"{shown}: the redirect has no target")
                 return None, _join(url, location)
             if response.status != 200:
                 answer = f"{response.status} {_printable(response.reason)}".rstrip()
@@ -75,14 +74,14 @@ def _visit(url: str, max_bytes: int, deadline: float, timeout: float, allow_priv
     except FetchRefused:
         raise
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        # AttributeError: http.client, when the clock closes the socket under it
+        # AttributeError: raised by http.client when the timer closes its socket
         if connection.aborted or isinstance(error, TimeoutError) or time.monotonic() >= deadline:
             raise too_slow from error
         raise FetchRefused(f"{shown}: {_printable(str(error) or type(error).__name__)}") from error
     finally:
         clock.cancel()
         connection.close()
-    if connection.aborted:  # an aborted connection may look like the regular end of one
+    if connection.aborted:  # an aborted connection may look like a normal end of data
         raise too_slow
     return body, url
 
@@ -91,11 +90,11 @@ def _check_headers(response: http.client.HTTPResponse, shown: str, max_bytes: in
     if response.length is not None and response.length > max_bytes:
         raise FetchRefused(f"{shown}: it has {response.length:,} bytes; the limit is {max_bytes:,}")
     encoding = (response.getheader("Content-Encoding") or "identity").strip().lower()
-    if encoding != "identity":  # compressed pictures are unusual, compressed bombs are not
-        raise FetchRefused(f"{shown}: the server sends it compressed ({_printable(encoding)}), unasked")
+    if encoding != "identity":  # decompression bombs are more likely than compressed pictures
+        raise FetchRefused(f"{shown}: the server sent it compressed ({_printable(encoding)}), which was not requested")
     kind = response.headers.get_content_type()
     if "Content-Type" in response.headers and kind.startswith("text/") and kind != "text/plain":
-        raise FetchRefused(f"{shown}: it is a page ({_printable(kind)}), not a picture")
+        raise FetchRefused(f"{shown}: it is a web page ({_printable(kind)}), not a picture")
 
 
 def _read_body(response: http.client.HTTPResponse, shown: str, max_bytes: int) -> bytes:
@@ -106,16 +105,16 @@ def _read_body(response: http.client.HTTPResponse, shown: str, max_bytes: int) -
         if len(body) > max_bytes:
             raise FetchRefused(f"{shown}: it has more than {max_bytes:,} bytes")
     if expected is not None and len(body) < expected:
-        raise FetchRefused(f"{shown}: the connection ended after {len(body):,} of {expected:,} bytes")
+        raise FetchRefused(f"{shown}: the connection closed after {len(body):,} of {expected:,} bytes")
     return bytes(body)
 
 
 class _Connection(http.client.HTTPConnection):
-    """An HTTP connection to one given address, whatever the host's name resolves to by now."""
+    """An HTTP connection to a fixed address, whatever the host name resolves to now."""
 
     def __init__(self, host: str, port: int, address: str, secure: bool, deadline: float) -> None:
         super().__init__(host, port)
-        self.default_port = 443 if secure else 80  # so that the Host header names the port only where needed
+        self.default_port = 443 if secure else 80  # so that the Host header has a port only if it needs one
         self._address, self._secure, self._deadline = address, secure, deadline
         self._raw: socket.socket | None = None
         self.aborted = False
@@ -129,13 +128,13 @@ class _Connection(http.client.HTTPConnection):
     def abort(self) -> None:
         self.aborted = True
         if self._raw is not None:
-            # Of the plain socket, also under TLS: a handshake or a read that waits in another thread wakes up.
+            # Shut down the plain socket, under TLS too, to wake a handshake or read that blocks in another thread.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
 
 
 def _resolve(host: str, port: int, deadline: float, shown: str, too_slow: FetchRefused, allow_private: bool) -> str:
-    """Return the first address of a host; refuse the host if any of its addresses is not public."""
+    """Return the first address of a host; refuse it if any of its addresses is not public."""
     answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -145,14 +144,14 @@ def _resolve(host: str, port: int, deadline: float, shown: str, too_slow: FetchR
         except (OSError, UnicodeError) as error:
             answers.put(error)
 
-    # getaddrinfo knows no time limit, so it is asked in a thread that may be left behind.
+    # getaddrinfo has no timeout, so it runs in a thread that may be abandoned.
     threading.Thread(target=ask, daemon=True).start()
     try:
         addresses = answers.get(timeout=max(0.001, deadline - time.monotonic()))
     except queue.Empty:
         raise too_slow from None
     if isinstance(addresses, Exception) or not addresses:
-        raise FetchRefused(f"{shown}: there is no host of the name {_printable(host)}")
+        raise FetchRefused(f"{shown}: unknown host {_printable(host)}")
     for address in addresses:
         if not allow_private and not _is_public(address):
             raise FetchRefused(f"{shown}: {_printable(host)} is a private or local address ({address})")
@@ -165,7 +164,7 @@ def _is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(parsed, ipaddress.IPv6Address):
-        # IPv4 in IPv6's clothes: ::ffff:10.0.0.1, 6to4 2002:0a00:0001::, NAT64 64:ff9b::10.0.0.1, Teredo
+        # IPv4 embedded in IPv6: ::ffff:10.0.0.1, 6to4 2002:0a00:0001::, NAT64 64:ff9b::10.0.0.1, Teredo
         if parsed in ipaddress.ip_network("64:ff9b::/96"):
             inner: ipaddress.IPv4Address | None = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         else:
@@ -176,26 +175,26 @@ def _is_public(address: str) -> bool:
 
 
 def _parts(url: str) -> tuple[bool, str, int, str]:
-    """Split a URL into: secure or not, host, port, request target."""
+    """Split a URL into (secure, host, port, request target)."""
     try:
         split = urlsplit(url.strip())
         host, port = split.hostname, split.port
         if split.scheme.lower() not in ("http", "https"):
-            raise FetchRefused(f"{_shown(url)}: only http and https URLs are fetched")
+            raise FetchRefused(f"{_shown(url)}: only http and https URLs are supported")
         if not host:
-            raise FetchRefused(f"{_shown(url)}: it names no host")
+            raise FetchRefused(f"{_shown(url)}: it has no host")
         if split.username is not None or split.password is not None:
-            raise FetchRefused(f"{_shown(url)}: URLs with a user name or password are not fetched")
+            raise FetchRefused(f"{_shown(url)}: URLs with a user name or password are not supported")
         host = host if host.isascii() else host.encode("idna").decode("ascii")
     except (ValueError, UnicodeError) as error:
-        raise FetchRefused(f"{_shown(url)}: it is not a URL that can be understood") from error
+        raise FetchRefused(f"{_shown(url)}: it is not a valid URL") from error
     target = (split.path or "/") + (f"?{split.query}" if split.query else "")
     secure = split.scheme.lower() == "https"
     return secure, host, port or (443 if secure else 80), _escaped(target)
 
 
 def _escaped(target: str) -> str:
-    """Percent-encode what may not stand in a request line and leave what is encoded already."""
+    """Percent-encode characters that a request line may not contain; leave existing escapes alone."""
     return "".join(c if "!" <= c <= "~" else "".join(f"%{b:02X}" for b in c.encode("utf-8", "replace")) for c in target)
 
 
@@ -203,11 +202,11 @@ def _join(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise FetchRefused(f"{_shown(url)}: it redirects to something that is no URL") from error
+        raise FetchRefused(f"{_shown(url)}: it redirects to something that is not a URL") from error
 
 
 def _shown(url: str) -> str:
-    """The URL as messages show it: on one line, without secrets from its query, and not without end."""
+    """Return a URL for messages: on one line, without its query and credentials, and truncated."""
     clean = _printable(url.split("?", 1)[0].split("#", 1)[0])
     scheme, separator, rest = clean.partition("://")
     authority, slash, path = rest.partition("/")

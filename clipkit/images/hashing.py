@@ -1,4 +1,4 @@
-"""The identity of a picture's file: a hash of all its bytes."""
+"""Hash the bytes of a file, to identify its content."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ _CHUNK_BYTES = 1 << 20
 
 
 def content_hash(path: Path, max_bytes: int | None = None) -> str:
-    """Return the XXH3-128 hash of the whole file as 32 hexadecimal digits, read in chunks of 1 MiB.
+    """Return the XXH3-128 hash of a file as 32 hexadecimal digits.
 
-    It is no cryptographic hash: it tells files apart, it does not defend against a forger.
-    Raises `UnreadableImage` where the file cannot be read to its end, or has more than `max_bytes`; then none of it
-    is read.
+    The hash is not cryptographic: it does not protect against deliberate collisions.
+    Raises `UnreadableImage` if the file cannot be read completely, or, before reading, if it exceeds `max_bytes`.
     """
     digest = xxhash.xxh3_128()
     file, status = open_regular(path)

@@ -1,4 +1,4 @@
-"""IPTC's older records (IIM), which agencies and archives fill in: date, title, caption, keywords."""
+"""Read IPTC-IIM records, which agencies and archives fill in: date, title, caption, keywords."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from clipkit.images.timestamps import Timestamp, most_precise, parse_timestamp
 
 _CHARACTER_SET, _UTF8 = (1, 90), b"\x1b%G"
 _TITLE, _HEADLINE, _CAPTION, _KEYWORDS = (2, 5), (2, 105), (2, 120), (2, 25)
-# When the content was created, else when it was digitised: a date and a time each.
+# Created, digitised: (date, time), in order of preference.
 _TIMES = (((2, 55), (2, 60)), ((2, 62), (2, 63)))
 
 
 def read_iptc(image: Image.Image) -> Metadata:
-    """Return what the records of a JPEG or TIFF picture say; nothing is raised for broken ones."""
+    """Read the metadata of a JPEG or TIFF picture's records; corrupt ones are ignored."""
     try:
         records: dict[Any, Any] = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[arg-type]
-    except Exception:  # Pillow lets through whatever the damaged bytes lead to
+    except Exception:  # Pillow raises almost anything on corrupt records
         return Metadata()
     encodings = ("utf-8",) if records.get(_CHARACTER_SET) == _UTF8 else ("utf-8", "cp1252", "latin-1")
 

@@ -1,9 +1,9 @@
-"""JPEG XL files (ISO/IEC 18181), decoded by pylibjxl if it is installed."""
+"""Read JPEG XL files (ISO/IEC 18181), decoded by pylibjxl if it is installed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -15,14 +15,17 @@ CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 
 _MAX_BOXES = 1024
 _GREY, _XYB = 1, 2
-# The enumerated values of JPEG XL are those of ITU-T H.273 where that has them.
+# JPEG XL uses the code points of ITU-T H.273 where it has them.
 _P3, _CUSTOM, _DCI_WHITE = 11, 2, 11
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the head of a codestream says. `width` and `height` are as stored, before `orientation` (as in EXIF) turns
-    them; `space` is None where an ICC profile takes its place."""
+    """The header of a codestream.
+
+    `width`, `height`: as stored, before `orientation` (numbered as in EXIF) is applied.
+    `space`: None if an ICC profile replaces it.
+    """
 
     width: int
     height: int
@@ -31,7 +34,7 @@ class Header:
 
 
 class JpegXlFile(ImageFile.ImageFile):
-    """A JPEG XL file. It comes upright from its decoder, and its colours as `info["colour_space"]` says."""
+    """A JPEG XL file. Its decoder returns it upright, with its colour in `info["colour_space"]`."""
 
     format = "JXL"
     format_description = "JPEG XL"
@@ -46,8 +49,8 @@ class JpegXlFile(ImageFile.ImageFile):
         if header.space is not None:
             self.info["colour_space"] = header.space
 
-    def load(self):
-        """Decode the first frame. Raises `Unsupported`, or what libjxl raises on damaged data."""
+    def load(self) -> Any:
+        """Decode the first frame. Raises `Unsupported`, or what libjxl raises on corrupt data."""
         if self._im is None:
             assert self.fp is not None
             self.fp.seek(0)
@@ -62,21 +65,21 @@ class JpegXlFile(ImageFile.ImageFile):
             raise Unsupported('reading JPEG XL files needs pylibjxl: pip install "clipkit[formats]"') from error
         array, beside = pylibjxl.decode(data, metadata=True)
         if array.dtype != np.uint8 or array.shape[:2] != (self.height, self.width):
-            raise Unsupported("it is a JPEG XL file of a kind that clipkit does not read")
+            raise Unsupported("clipkit does not read this variant of JPEG XL")
         if "colour_space" not in self.info:
             if not beside.get("icc"):
-                raise Unsupported("it is a JPEG XL file whose colour space clipkit cannot tell")
+                raise Unsupported("the JPEG XL file does not declare a colour space that clipkit knows")
             self.info["icc_profile"] = bytes(beside["icc"])
         self.info |= {name: bytes(beside[name]) for name in ("exif", "xmp") if beside.get(name)}
         modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
         channels = array.shape[2] if array.ndim == 3 else 1
         if channels not in modes:
-            raise Unsupported(f"it is a JPEG XL file of {channels} channels, which clipkit does not read")
+            raise Unsupported(f"clipkit does not read JPEG XL files with {channels} channels")
         return Image.frombytes(modes[channels], self.size, np.ascontiguousarray(array).tobytes())
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """Read size, orientation and colour from the head of the codestream; Raises EOFError or ValueError."""
+    """Read size, orientation and colour from the codestream header. Raises EOFError or ValueError."""
     bits = _Bits(_codestream(file))
     if bits.take(16) != 0x0AFF:
         raise ValueError("it has no JPEG XL codestream")
@@ -93,15 +96,15 @@ def read_header(file: IO[bytes]) -> Header:
         if bits.flag():
             _skip_animation(bits)
     _skip_bit_depth(bits)
-    bits.flag()  # 16-bit buffers suffice
+    bits.flag()  # whether 16-bit buffers suffice
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
         _skip_extra_channel(bits)
-    bits.flag()  # XYB, which the decoder turns back into the space that follows
+    bits.flag()  # XYB, which the decoder converts to the space that follows
     return Header(width, height, orientation, _space(bits))
 
 
 def _space(bits: _Bits) -> ColourSpace | None:
-    """Return the space that the colour encoding gives by numbers; None where it does not, or names one unknown."""
+    """Return the space of a numeric colour encoding; None if it is not numeric, or unknown."""
     if bits.flag():  # all default
         return ColourSpace()
     by_profile, kind = bits.flag(), bits.enumerated()
@@ -125,7 +128,7 @@ def _space(bits: _Bits) -> ColourSpace | None:
         transfer: str | float | None = 1 / exponent if exponent > 0 else None
     else:
         code = bits.enumerated()
-        curve = from_cicp(9, code)  # with primaries of high definition, so that BT.709's curve stays itself
+        curve = from_cicp(9, code)  # with BT.2020 primaries, so that the BT.709 curve is not replaced by sRGB's
         transfer = curve.transfer if curve is not None and code != 2 else None
     if white is None or transfer is None:
         return None
@@ -177,7 +180,7 @@ def _skip_extra_channel(bits: _Bits) -> None:
     _skip_bit_depth(bits)
     bits.choice((0, 0), (3, 0), (4, 0), (1, 3))
     for _ in range(bits.choice((0, 0), (0, 4), (16, 5), (48, 10))):
-        bits.take(8)  # a letter of its name
+        bits.take(8)  # a character of its name
     if kind == 0:
         bits.flag()
     elif kind == 2:
@@ -187,7 +190,7 @@ def _skip_extra_channel(bits: _Bits) -> None:
 
 
 class _Bits:
-    """Bits of a codestream, the lowest of each byte first."""
+    """The bits of a codestream, least significant bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "little"), 8 * len(data)
@@ -204,7 +207,7 @@ class _Bits:
         return bool(self.take(1))
 
     def choice(self, *kinds: tuple[int, int]) -> int:
-        """A number of one of four kinds: an offset and how many bits are added to it."""
+        """Read a U32: a selector of two bits picks an offset and how many bits to add to it."""
         offset, count = kinds[self.take(2)]
         return offset + self.take(count)
 
@@ -221,7 +224,7 @@ def _signed(value: int) -> int:
 
 
 def _codestream(file: IO[bytes]) -> bytes:
-    """Return the first bytes of the codestream, out of its box if the file is a container."""
+    """Return the first bytes of the codestream, from inside its box if the file is a container."""
     file.seek(0)
     if file.read(2) == CODESTREAM:
         file.seek(0)

@@ -1,4 +1,4 @@
-"""What a picture's file says of how it was taken: EXIF, then XMP, then IPTC."""
+"""Read a picture's metadata from EXIF, XMP and IPTC, in that order of preference."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clipkit.images.xmp import read_xmp
 
 
 def read_metadata(image: Image.Image) -> Metadata:
-    """Read the metadata of an opened picture. What is broken gives empty fields; nothing is raised, nothing warned of.
+    """Read the metadata of an opened picture: EXIF first, then XMP, then IPTC.
 
-    Where EXIF has nothing, XMP is asked, then IPTC.
+    Corrupt fields are left empty, without errors or warnings.
     """
     with quiet():
         try:
             exif = read_exif(image.getexif())
-        except Exception:  # Pillow's EXIF reader lets through whatever the damaged bytes lead to
+        except Exception:  # on corrupt EXIF data, Pillow raises almost anything
             exif = Metadata()
         return merge_metadata(exif, read_xmp(_packet(image)), read_iptc(image))
 
@@ -30,7 +30,7 @@ def _packet(image: Image.Image) -> bytes | str:
         if isinstance(packet := info.get(name), bytes | str):
             return packet
     try:
-        packet = image.getexif().get(700)  # where TIFF files keep it
-    except Exception:  # as above
+        packet = image.getexif().get(700)  # in TIFF files
+    except Exception:  # on corrupt EXIF data, Pillow raises almost anything
         return b""
     return packet if isinstance(packet, bytes) else b""

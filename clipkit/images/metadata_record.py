@@ -1,4 +1,4 @@
-"""What is known of how a picture was taken, and how the words of several sources become one record."""
+"""The metadata of a picture as one record, and how to clean and merge what several sources say."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _COMPANY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What EXIF, XMP and IPTC say; every field is empty where they say nothing, or nonsense.
+    """What EXIF, XMP and IPTC say about a picture; missing and invalid fields are empty.
 
-    `taken_at` is local time, "YYYY-MM-DDTHH:MM:SS", followed by the UTC offset ("+02:00") where it is known; midnight
-    where only the day is known. `is_file_time` says that it is merely when the file was written, the last resort.
-    `latitude` and `longitude` are degrees, north and east positive, both or neither.
+    `taken_at`: local time, "YYYY-MM-DDTHH:MM:SS", plus the UTC offset ("+02:00") if known; midnight if only the day is.
+    `is_file_time`: whether that is only the time the file was written, the last resort.
+    `latitude`, `longitude`: degrees, north and east positive; both or neither.
     """
 
     taken_at: str | None = None
@@ -36,19 +36,19 @@ class Metadata:
 
     @property
     def local_time(self) -> str | None:
-        """The time on the clock where the picture was taken, "YYYY-MM-DDTHH:MM:SS"."""
+        """The local time, "YYYY-MM-DDTHH:MM:SS"."""
         return self.taken_at[:19] if self.taken_at else None
 
     @property
     def utc_offset(self) -> str | None:
-        """How far that clock was ahead of UTC, as "+02:00"; None where that is not known."""
+        """The UTC offset of the local time, such as "+02:00"; None if unknown."""
         return self.taken_at[19:] or None if self.taken_at else None
 
 
 def merge_metadata(*sources: Metadata) -> Metadata:
-    """Return one record: every field from the first source that has it, and the keywords of all.
+    """Merge records: each field from the first source that has it, keywords from all.
 
-    The time that a file was written gives way to any other; a place is never put together from two sources.
+    File times are used only if no source has a better one. Latitude and longitude always come from the same source.
     """
     dated = sorted((source for source in sources if source.taken_at), key=lambda source: source.is_file_time)
     placed = [source for source in sources if source.latitude is not None and source.longitude is not None]
@@ -70,7 +70,7 @@ def _first(values: Iterable[str | None]) -> str | None:
 
 
 def clean(value: Any, longest: int) -> str | None:
-    """Return text as one line of printable Unicode, cut to `longest` characters; None for no text, or an empty one."""
+    """Return text as one line of printable Unicode, at most `longest` characters; None if there is none."""
     if not isinstance(value, str):
         return None
     value = value.encode("utf-8", "replace").decode("utf-8").split("\0", 1)[0]
@@ -81,13 +81,13 @@ def clean(value: Any, longest: int) -> str | None:
 
 
 def clean_keywords(values: Iterable[Any], longest: int = NAME_LENGTH) -> tuple[str, ...]:
-    """Return keywords, each cleaned, once, in their order; at most 200."""
+    """Return cleaned keywords without duplicates, in order; at most 200."""
     lines = (clean(value, longest) for value in values)
     return tuple(dict.fromkeys(line for line in lines if line))[:_MAX_KEYWORDS]
 
 
 def camera_name(make: str | None, model: str | None) -> str | None:
-    """Join maker and model as people say it: "Canon EOS 5D", not "Canon Canon EOS 5D"."""
+    """Join make and model without repetition: "Canon EOS 5D", not "Canon Canon EOS 5D"."""
     if not make or not model:
         return model or make
     brand = make

@@ -1,4 +1,4 @@
-"""From bytes to an opened, not yet decoded Pillow image, without touching Pillow's global switches."""
+"""Open a picture as a Pillow image without decoding it, and without changing Pillow's global state."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from clipkit.images.jpeg_xl import CODESTREAM, CONTAINER, JpegXlFile
 from clipkit.images.png_chunks import read_chunks
 from clipkit.images.tiff import open_tiff
 
-# Pillow logs damaged files as errors; a library without handlers of its own would print them on stderr.
+# Pillow logs damaged files as errors, which Python prints on stderr if the program has no log handlers.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnknownFormat(ValueError):
-    """The first bytes are of no picture format that clipkit reads."""
+    """The file is not in a picture format that clipkit reads."""
 
 
 class DamagedHeader(ValueError):
-    """The first bytes are of a known format, and what follows makes no sense; the cause says why."""
+    """The file has the signature of a known format but an invalid header; `__cause__` is the decoder's error."""
 
     def __init__(self, format_name: str) -> None:
         super().__init__(format_name)
@@ -50,7 +50,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 
 
 def format_of(head: bytes) -> str | None:
-    """Name the picture format that these first bytes (64 are enough) announce, or None."""
+    """Detect the picture format from the first bytes of a file (64 suffice); None if it is unknown."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -64,7 +64,7 @@ def format_of(head: bytes) -> str | None:
     if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
         return "JPEG2000"
     if head[4:8] == b"ftyp":
-        # `mif1` is shared by both; then the compatible brands decide.
+        # Both formats use `mif1`; then the compatible brands decide.
         brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), _be32(head[:4])), 4))]
         if brands[0] in _AVIF_BRANDS or (brands[0] in (b"mif1", b"msf1") and any(b in _AVIF_BRANDS for b in brands)):
             return "AVIF"
@@ -79,7 +79,7 @@ def format_of(head: bytes) -> str | None:
 
 
 def _heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
-    # The class itself, rather than `register_heif_opener()`, which would change what Pillow opens for everybody.
+    # Not `register_heif_opener()`, which would change Pillow for the whole program.
     from pillow_heif import HeifImageFile
 
     return HeifImageFile(file, name)
@@ -109,13 +109,13 @@ _FACTORIES: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
 
 
 def open_header(file: BinaryIO) -> ImageFile.ImageFile:
-    """Read the header of a picture and return Pillow's image, on which nothing is decoded yet.
+    """Read the header of a picture and return a Pillow image that is not decoded yet.
 
-    `Image.open` is not used, for three reasons: it compares with `Image.MAX_IMAGE_PIXELS`, a switch of the whole
-    process; it would try forty formats, of which some start Ghostscript; and it says of every damaged file only that
-    it cannot be identified. The format is told by content, whatever the extension.
+    The format is detected from the content. `Image.open` is not used, because it checks the process-wide
+    `Image.MAX_IMAGE_PIXELS`, tries forty formats, some of which start Ghostscript, and reports every damaged file as
+    unidentified.
 
-    Raises `UnknownFormat`, or `DamagedHeader` with the decoder's error as its cause; the caller limits the pixels.
+    Raises `UnknownFormat`, or `DamagedHeader` with the decoder's error as its cause. Callers must check the pixels.
     """
     file.seek(0)
     name = format_of(file.read(64))
@@ -143,7 +143,7 @@ def draft_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
 
 
 def is_truncated(file: BinaryIO) -> bool:
-    """Say whether a file of a chunked container is shorter than its own chunks claim, so that it was cut off."""
+    """Return whether a file in a chunked container ends before its chunks do."""
     try:
         file.seek(0, 2)
         size = file.tell()
@@ -170,12 +170,12 @@ def is_truncated(file: BinaryIO) -> bool:
                 return False
             position += length
         return position != size
-    except Exception:  # the file is known to be damaged, so anything may come of looking again
+    except Exception:  # the file is known to be corrupt, so parsing it again may raise anything
         return False
 
 
 def _tiff_end(file: BinaryIO, head: bytes, size: int) -> int:
-    """Where the first directory of a TIFF file and the last strip or tile it lists end; many files end with them."""
+    """Return where the first directory of a TIFF file and its strips or tiles end: usually the end of the file."""
     order = "<" if head[:2] == b"II" else ">"
     (directory,) = struct.unpack(order + "I", head[4:8])
     file.seek(directory)
@@ -207,13 +207,13 @@ _quiet_filter: Any = None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the Python warnings that Pillow, pillow_heif and rawpy give about the file being read, and no others.
+    """Suppress Python warnings from Pillow, pillow_heif and rawpy about the file being read, and only those.
 
-    What libtiff and LibRaw print on file descriptor 2 themselves is beyond it: only a child process, as `worker` has,
-    can be rid of that without taking the descriptor from the rest of the program.
+    libtiff and LibRaw print on file descriptor 2; only a child process, such as `decode_worker`, can redirect that
+    without affecting the rest of the program.
 
-    `warnings.catch_warnings` would restore the filters of one thread over those of another; here the first thread in
-    adds one filter, limited to those modules, and the last one out takes just that one away.
+    `warnings.catch_warnings` is not thread-safe: one thread would restore the filters of another. Here the first
+    thread in adds one filter for these modules, and the last one out removes it.
     """
     global _quiet_depth, _quiet_filter
     with _quiet_lock:

@@ -1,4 +1,4 @@
-"""PNG files whose pixels are sound and whose other chunks are not: what Pillow would give up over is left out."""
+"""Read PNG files with intact pixels but damaged ancillary chunks, by leaving out what Pillow would reject."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from PIL import PngImagePlugin
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_TEXT = 1024 * 1024
-"""Pillow refuses a file with one compressed text longer than this (`PngImagePlugin.MAX_TEXT_CHUNK`)."""
+"""Pillow rejects files with a longer compressed text (`PngImagePlugin.MAX_TEXT_CHUNK`)."""
 _MAX_TEXT_IN_ALL = 16 * 1024 * 1024
 _MAX_OF_ONE_CHUNK = 64 * 1024 * 1024
 _MAX_PROFILE = 16 * 1024 * 1024
-# Pillow raises on chunks shorter than these, although browsers and libpng pass over them.
+# Pillow raises on shorter chunks, while browsers and libpng ignore them.
 _MIN_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tRNS": 1, b"acTL": 8}
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """What a PNG file holds apart from its pixels.
+    """What a PNG file holds besides its pixels.
 
-    `stream` is the file, without chunks that Pillow would refuse it for. `icc_profile` and `cicp` (colour primaries,
-    transfer function, matrix, range; ITU-T H.273) are None where the file has none.
+    `stream`: the file, without the chunks that Pillow would reject.
+    `icc_profile`: None if there is none.
+    `cicp`: colour primaries, transfer function, matrix, range (ITU-T H.273); None if there is none.
     """
 
     stream: BinaryIO
@@ -35,13 +36,13 @@ class Chunks:
 
     @property
     def info(self) -> dict[str, object]:
-        """What was found beside the pixels, under the names that Pillow uses or would use in `Image.info`."""
+        """Return what was found, under the names that Pillow uses in `Image.info`."""
         found = {"icc_profile": self.icc_profile, "cicp": self.cicp}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def read_chunks(file: BinaryIO) -> Chunks:
-    """Look through the chunks of a PNG file. A chunk that is damaged is left out, unless the pixels need it."""
+    """Scan the chunks of a PNG file, dropping damaged chunks that the pixels do not need."""
     file.seek(0, 2)
     size = file.tell()
     kept: list[tuple[int, int]] = []
@@ -51,12 +52,12 @@ def read_chunks(file: BinaryIO) -> Chunks:
         file.seek(position)
         length, name = struct.unpack(">I4s", file.read(8))
         end = position + 12 + length
-        if end > size:  # it was cut off, which Pillow says in its own way
+        if end > size:  # truncated: Pillow reports it
             break
         keep = True
         if name == b"IDAT":
             before_pixels = False
-        elif name[0] & 0x20 and name != b"fdAT":  # lower case: a decoder can do without it
+        elif name[0] & 0x20 and name != b"fdAT":  # lower case: ancillary
             data = file.read(length) if length <= _MAX_OF_ONE_CHUNK else None
             if data is None or zlib.crc32(name + data) != int.from_bytes(file.read(4), "big"):
                 keep = False
@@ -85,9 +86,9 @@ def read_chunks(file: BinaryIO) -> Chunks:
 
 
 def sixteen_bit_rgb(file: BinaryIO) -> np.ndarray | None:
-    """Decode an RGB PNG file of 16 bits a channel to uint16 (height, width, 3); None if it is of another kind.
+    """Decode an RGB PNG file with 16 bits per channel to uint16 (height, width, 3); None for other kinds.
 
-    Pillow keeps the high byte alone. Read as little-endian, the same file gives the low byte.
+    Pillow keeps only the high byte. Decoding the same file as little-endian yields the low byte.
     """
     halves = []
     for order in ("B", "L"):
@@ -112,13 +113,13 @@ def _joined(file: BinaryIO, parts: list[tuple[int, int]]) -> BinaryIO:
 
 
 def _profile(data: bytes) -> bytes | None:
-    """Return the ICC profile of an iCCP chunk, or None if it cannot be unpacked."""
+    """Return the ICC profile of an iCCP chunk; None if it cannot be decompressed."""
     _, _, packed = data.partition(b"\0")
     return _unpacked(packed[1:], _MAX_PROFILE) if packed[:1] == b"\0" else None
 
 
 def _length_of_text(name: bytes, data: bytes) -> int | None:
-    """Say how many bytes of text a chunk unpacks to; None if that is too many or nonsense."""
+    """Return how many bytes of text a chunk decompresses to; None if it is invalid or too long."""
     if name == b"tEXt":
         return len(data)
     _, _, rest = data.partition(b"\0")

@@ -1,4 +1,4 @@
-"""From a picture to the square of pixels a CLIP image tower was trained on, without torch."""
+"""Turn a picture into the square of pixels that a CLIP image tower expects, without torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 from PIL import Image, ImageOps
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-# Beyond this ratio of the sides, all but the middle is cut off before resizing: a 1 x 100,000 strip would otherwise
-# become 22 million pixels wide, of which the centre crop keeps 224.
+# Beyond this aspect ratio only the middle is resized: a strip of 1 x 100,000 would otherwise become 22 million pixels
+# wide, of which the centre crop keeps 224.
 _MAX_STRIP = 64
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its pictures.
+    """How a model preprocesses pictures, with the same pixels as open_clip 3.3's `image_transform(is_train=False)`.
 
-    `size`: side of the square in pixels. `mean`, `std`: of the RGB channels in 0..1. `interpolation`: "bicubic" or
-    "bilinear". `resize_mode`: "shortest" resizes the shorter side to `size` and cuts the middle out, "squash" resizes
-    both sides, "longest" resizes the longer side and pads with `fill_color` (0 to 255).
-    The pixels are those of open_clip's `image_transform(..., is_train=False)` (open_clip 3.3).
+    `size`: side of the square, in pixels.
+    `mean`, `std`: of the RGB channels, in 0..1.
+    `interpolation`: "bicubic" or "bilinear".
+    `resize_mode`: "shortest" resizes the shorter side to `size` and crops the centre, "squash" resizes both sides,
+    "longest" resizes the longer side and pads with `fill_color` (0 to 255).
     """
 
     size: int
@@ -41,8 +42,8 @@ class Preprocessing:
     def pixels(self, image: Image.Image, whole: tuple[int, int] | None = None) -> np.ndarray:
         """Return the picture as uint8 (size, size, 3), RGB.
 
-        `whole` is the (width, height) that a picture had which was decoded at reduced scale. The shape is taken from
-        it: reduced sides are rounded, and a picture scaled by their ratio would be shifted in the crop.
+        `whole` is the (width, height) before the picture was decoded at reduced scale. It determines the aspect ratio:
+        reduced sides are rounded, which would shift the crop.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         whole = whole or image.size
@@ -62,8 +63,8 @@ class Preprocessing:
         return np.array(square, dtype=np.uint8)
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
-        """Turn uint8 (n, size, size, 3) into the network's input, float32 (n, 3, size, size), contiguous."""
-        # One multiplication and one addition a value: (x / 255 - mean) / std.
+        """Convert uint8 (n, size, size, 3) to the network's input, float32 (n, 3, size, size), contiguous."""
+        # (x / 255 - mean) / std as one multiplication and one addition per value.
         scale = (1 / (255 * np.asarray(self.std, np.float64))).astype(np.float32)
         shift = (-np.asarray(self.mean, np.float64) / np.asarray(self.std, np.float64)).astype(np.float32)
         out = np.empty((batch.shape[0], 3, *batch.shape[1:3]), np.float32)
@@ -80,7 +81,7 @@ class Preprocessing:
         if any(spare):
             border = (spare[0] // 2, spare[1] // 2, (spare[0] + 1) // 2, (spare[1] + 1) // 2)
             image = ImageOps.expand(image, border, (fill, fill, fill))
-        # round() to even, as torchvision does
+        # round half to even, as torchvision does
         left, top = (round((side - self.size) / 2.0) for side in image.size)
         return image.crop((left, top, left + self.size, top + self.size))
 

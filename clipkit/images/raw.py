@@ -1,4 +1,4 @@
-"""Cameras' own formats: the embedded preview where it is large enough, else a development of the sensor's data."""
+"""Decode camera RAW files: the embedded preview if it is large enough, else the developed sensor data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from clipkit.images.orientation import apply_orientation, read_orientation, swap
 from clipkit.images.raw_metadata import read_raw_metadata
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
-# LibRaw's `flip` as EXIF orientations: 180 degrees, 90 counterclockwise, 90 clockwise.
+# LibRaw's `flip` as EXIF orientation: 180 degrees, 90 counterclockwise, 90 clockwise.
 _ORIENTATION_OF_FLIP = {3: 3, 5: 8, 6: 6}
-# A preview this near to full size is as good as the development, which takes seconds.
+# A preview of at least this share of the full size replaces the development, which takes seconds.
 _FULL_SIZE = 0.9
 
 
 class RawUnsupported(Exception):
-    """rawpy is missing, or LibRaw does not know this file; the message is a line for people."""
+    """rawpy is missing, or LibRaw does not support the file; the message is for users."""
 
 
 class RawTooLarge(Exception):
@@ -39,8 +39,11 @@ class RawTooLarge(Exception):
 
 @dataclass
 class RawPicture:
-    """An upright RGB picture from a RAW file; `width` and `height` are those of the sensor's full picture, upright,
-    `whole` those of the picture that `image` is a reduction of: the sensor's, or a preview of perhaps another shape."""
+    """An upright RGB picture from a RAW file.
+
+    `width`, `height`: of the sensor's full picture, upright.
+    `whole`: (width, height) before `image` was reduced: the sensor's, or the preview's, which may differ in shape.
+    """
 
     image: Image.Image
     width: int
@@ -50,14 +53,14 @@ class RawPicture:
 
 
 def looks_like_raw(head: bytes, suffix: str) -> bool:
-    """Tell RAW files by their first bytes, and those that look like any TIFF file by their extension as well."""
+    """Return whether a file is RAW, by its first bytes or, if those are TIFF's, by its extension."""
     if head.startswith(_MAGIC) or head[4:12] == b"ftypcrx " or (head[:2] in (b"II", b"MM") and head[8:10] == b"CR"):
         return True
     return suffix.lower() in RAW_EXTENSIONS and format_of(head) in (None, "TIFF")
 
 
 def contains_raw(image: Image.Image) -> bool:
-    """Tell whether what Pillow opened as TIFF is but the thumbnail in front of a sensor's data."""
+    """Return whether a TIFF that Pillow opened is only the thumbnail of sensor data."""
     tags: Any = getattr(image, "tag_v2", None)
     if tags is None:
         return False
@@ -66,12 +69,12 @@ def contains_raw(image: Image.Image) -> bool:
 
 
 def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> RawPicture:
-    """Decode a RAW file, reading it whole into memory.
+    """Decode a RAW file, reading it into memory.
 
-    With `shortest_side` the embedded preview is taken if its shorter side is at least that, else a development at
-    half size (one pixel from each 2 x 2 cell of the sensor) if that is large enough, else a full one.
+    With `shortest_side`, the embedded preview is used if its shorter side is at least that; else the sensor data is
+    developed at half size (one pixel per 2 x 2 cell) if that suffices, else at full size.
 
-    Raises `RawUnsupported`, `RawTooLarge`, or whatever LibRaw and Pillow raise on damaged data.
+    Raises `RawUnsupported`, `RawTooLarge`, or whatever LibRaw and Pillow raise on corrupt data.
     """
     try:
         import rawpy
@@ -81,7 +84,7 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
     try:
         raw = rawpy.imread(file)
     except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
-        raise RawUnsupported("LibRaw does not know this RAW format, or it is damaged") from error
+        raise RawUnsupported("LibRaw does not support this RAW format, or the file is corrupt") from error
     with raw:
         width, height = raw.sizes.width, raw.sizes.height
         if width * height > max_pixels:
@@ -105,7 +108,7 @@ def read_raw(file: BinaryIO, *, shortest_side: int | None, max_pixels: int) -> R
 def _preview(
     rawpy: Any, raw: Any, orientation: int, full: tuple[int, int], wanted: int, max_pixels: int
 ) -> RawPicture | None:
-    """Return the embedded preview, upright, if it is a whole picture whose shorter side is at least `wanted`."""
+    """Return the embedded preview, upright, if it is the whole picture and its shorter side is at least `wanted`."""
     declared: Declared = None
     try:
         thumbnail = raw.extract_thumb()
@@ -126,9 +129,9 @@ def _preview(
             picture = opened
         else:
             return None
-    except Exception:  # a preview that is missing or damaged is no loss: the sensor's data is still there
+    except Exception:  # without a usable preview, the sensor data is developed
         return None
-    # Some cameras store the preview turned upright, some give it a tag of its own, most do neither.
+    # Some cameras store the preview upright, some give it its own orientation tag, most do neither.
     if own_orientation != 1:
         orientation = own_orientation
     elif (picture.width >= picture.height) == (full[0] >= full[1]) and swaps_sides(orientation):
@@ -143,24 +146,24 @@ def _preview(
 
 
 def _of_preview(rawpy: Any, raw: Any) -> Metadata:
-    """Read the metadata of a preview that was too small, or too different, to be taken for the picture."""
+    """Read the metadata of a preview that was not used as the picture."""
     try:
         thumbnail = raw.extract_thumb()
         is_jpeg = thumbnail.format == rawpy.ThumbFormat.JPEG
         return read_metadata(open_header(io.BytesIO(thumbnail.data))) if is_jpeg else Metadata()
-    except Exception:  # a preview that is missing or damaged
+    except Exception:  # the preview is missing or corrupt
         return Metadata()
 
 
 def _of_libraw(raw: Any) -> Metadata:
-    """Ask LibRaw, which unpacks the whole sensor for the answer: only for files that were developed anyway."""
+    """Read metadata from LibRaw. This unpacks the whole sensor, so it is only for files that were developed anyway."""
     try:
         lens = clean(raw.lens.model, NAME_LENGTH)
-    except Exception:  # none, or a rawpy that does not tell
+    except Exception:  # missing, or not supported by this rawpy
         lens = None
     try:
-        moment: datetime = raw.other.timestamp  # the camera's clock
+        moment: datetime = raw.other.timestamp  # local time
         taken_at = moment.replace(microsecond=0, tzinfo=None).isoformat() if moment.year > 1980 else None
-    except Exception:  # no time, or none that a calendar knows
+    except Exception:  # missing or invalid
         taken_at = None
     return Metadata(taken_at=taken_at, lens=lens)

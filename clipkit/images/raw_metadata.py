@@ -1,6 +1,6 @@
-"""Where cameras' own formats keep their EXIF data.
+"""Read the metadata of camera RAW files.
 
-Pillow reads the directories; no library of a free licence finds them in the containers of CR3, RAF, MRW and CRW.
+Pillow parses EXIF directories, but no permissively licensed library finds them in CR3, RAF, MRW and CRW containers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CIFF_CAMERA, _CIFF_TIME = 0x080A, 0x180E
 
 
 def read_raw_metadata(file: BinaryIO) -> Metadata:
-    """Return what a RAW file says of itself, outside of its preview; nothing is raised for damaged data."""
+    """Read the metadata of a RAW file, except its preview's; corrupt data is ignored."""
     with quiet():
         try:
             file.seek(0)
@@ -42,14 +42,14 @@ def read_raw_metadata(file: BinaryIO) -> Metadata:
             if head[6:14] == b"HEAPCCDR":
                 return _crw(file)
             return _tiff(file) if head[:2] in (b"II", b"MM") else Metadata()
-        except Exception:  # offsets and lengths of damaged files lead anywhere
+        except Exception:  # corrupt offsets and lengths lead anywhere
             return Metadata()
 
 
 def _tiff(file: BinaryIO) -> Metadata:
-    """Read a file that is laid out as TIFF, whatever number it has in the place of TIFF's 42 (RW2, ORF, RWL).
+    """Read a file with the structure of TIFF, whatever number it has instead of 42 (RW2, ORF, RWL).
 
-    Pillow's own reader of TIFF files would want to decode the picture, and refuses sensors' data.
+    Pillow's TIFF reader would reject the sensor data.
     """
     exif = _directory(file)
     packet = exif.get(_XMP_TAG)
@@ -68,7 +68,7 @@ def _directory(file: BinaryIO) -> Image.Exif:
 
 
 def _raf(file: BinaryIO) -> Metadata:
-    """Read Fujifilm's RAF, whose EXIF data is that of the JPEG preview, of whatever size."""
+    """Read Fujifilm's RAF: its EXIF data is in the JPEG preview."""
     file.seek(84)
     offset, length = struct.unpack(">II", file.read(8))
     file.seek(offset)
@@ -76,7 +76,7 @@ def _raf(file: BinaryIO) -> Metadata:
 
 
 def _mrw(file: BinaryIO) -> Metadata:
-    """Read Minolta's MRW: blocks, of which TTW holds a TIFF structure."""
+    """Read Minolta's MRW: its TTW block is a TIFF structure."""
     file.seek(4)
     (end,) = struct.unpack(">I", file.read(4))
     position = 8
@@ -90,7 +90,7 @@ def _mrw(file: BinaryIO) -> Metadata:
 
 
 def _cr3(file: BinaryIO) -> Metadata:
-    """Read Canon's CR3: boxes, of which CMT1, CMT2 and CMT4 each hold one directory in a TIFF structure."""
+    """Read Canon's CR3: the boxes CMT1, CMT2 and CMT4 each hold one directory in a TIFF structure."""
     blocks: dict[bytes, bytes] = {}
     packet = b""
     for kind, start, end in _boxes(file, 0, file.seek(0, io.SEEK_END)):
@@ -110,7 +110,7 @@ def _cr3(file: BinaryIO) -> Metadata:
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each box's type, or its identifier where that is "uuid", and where its content starts and ends."""
+    """Yield (type, start, end) of each box's content; the type of "uuid" boxes is their identifier."""
     for _ in range(_MAX_ENTRIES):
         if position + 8 > end:
             return
@@ -130,7 +130,7 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int
 
 
 def _crw(file: BinaryIO) -> Metadata:
-    """Read Canon's CRW, which has no EXIF data but records of its own (CIFF): the camera, and the time on its clock."""
+    """Read Canon's CRW, which has CIFF records instead of EXIF: the camera and the local time."""
     file.seek(0)
     order = "<" if file.read(2) == b"II" else ">"
     (start,) = struct.unpack(f"{order}I", file.read(4))
@@ -146,9 +146,9 @@ def _crw(file: BinaryIO) -> Metadata:
 
 
 def _ciff(file: BinaryIO, order: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (record, data) of the records that are wanted, of a heap between two places and the heaps within it."""
+    """Yield (record, data) of the wanted records in a heap between two offsets, and in the heaps inside it."""
     heaps, left = [(start, end)], _MAX_ENTRIES
-    for start, end in heaps:  # it grows meanwhile
+    for start, end in heaps:  # the list grows during the loop
         file.seek(end - 4)
         (directory,) = struct.unpack(f"{order}I", file.read(4))
         file.seek(start + directory)
@@ -157,7 +157,7 @@ def _ciff(file: BinaryIO, order: str, start: int, end: int) -> Iterator[tuple[in
         left -= len(entries)
         for tag, length, offset in entries:
             place = start + offset
-            if tag & 0xC000:  # the data lies in the directory itself; none of the wanted records are so short
+            if tag & 0xC000:  # the data is in the directory itself; the wanted records are never that short
                 continue
             if tag & 0x3800 in (0x2800, 0x3000):
                 if (place, place + length) not in heaps and len(heaps) < _MAX_HEAPS:

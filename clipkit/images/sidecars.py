@@ -1,4 +1,4 @@
-"""Sidecar files: what photo managers write beside a picture rather than into it."""
+"""Read XMP sidecar files, which photo managers write next to a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipkit.images.xmp import MAX_PACKET_BYTES, read_xmp
 
 
 def read_sidecars(path: Path) -> Metadata:
-    """Return what `picture.jpg.xmp` and `picture.xmp` say of `picture.jpg`, the first before the second."""
+    """Read `picture.jpg.xmp` and `picture.xmp` of `picture.jpg`; the first takes precedence."""
     sources = []
     for name in dict.fromkeys((f"{path.name}.xmp", f"{path.name}.XMP", f"{path.stem}.xmp", f"{path.stem}.XMP")):
         with contextlib.suppress(UnreadableImage, OSError):

@@ -1,4 +1,4 @@
-"""TIFF files: which of their pages is the picture, and the layouts that Pillow lacks or reads wrongly."""
+"""Read TIFF files: find the page with the picture, and decode layouts that Pillow lacks or decodes wrongly."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _COLOUR_CHANNELS = {_MIN_IS_WHITE: 1, _MIN_IS_BLACK: 1, _RGB: 3, _PALETTE: 1, _S
 
 _MAX_DIRECTORIES, _MAX_SAMPLES = 64, 32
 _MAX_THUMBNAIL = 512
-# A small first page is taken for the thumbnail of one this many times as wide, if their shapes agree this closely.
+# A small first page is a thumbnail if another page is this many times as wide and its shape agrees this closely.
 _ENLARGEMENT, _SHAPE = 4, 0.03
 
 
 def open_tiff(file: IO[bytes], name: str = "") -> ImageFile.ImageFile:
-    """Open the page of a TIFF file that holds its picture; nothing is decoded yet.
+    """Open the page of a TIFF file that holds its picture, without decoding it.
 
-    A first page that is but a thumbnail is passed over, and its EXIF data stand for the picture's. What Pillow decodes
-    wrongly, or not at all, is decoded by tifffile.
+    If the first page is only a thumbnail, it is skipped, but its EXIF data is used. Layouts that Pillow lacks or
+    decodes wrongly are decoded by tifffile.
     """
     first = _directory(file)
     picture = _picture(file, first)
@@ -60,7 +60,7 @@ def _opened(stream: IO[bytes], tags: _Directory, name: str) -> ImageFile.ImageFi
 
 
 def _pillow_is_right(tags: _Directory) -> bool:
-    """Say whether Pillow decodes this layout, and as the standard means it; found by trying them all."""
+    """Return whether Pillow decodes this layout correctly; determined by testing all of them."""
     photometric, samples, planar = tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1), tags.get(_PLANAR, 1)
     bits = set(tags.get(_BITS, (1,)))
     if len(bits) != 1 or not set(tags.get(_FORMAT, (1,))) <= {1, 4}:
@@ -75,13 +75,13 @@ def _pillow_is_right(tags: _Directory) -> bool:
     if photometric == _SEPARATED:
         return samples == 4 and tags.get(_INK_SET, 1) == 1
     if photometric == _YCBCR:
-        # Outside JPEG, Pillow takes subsampled chroma for whole.
+        # Outside JPEG, Pillow ignores chroma subsampling.
         return depth == 8 and (tags.get(_COMPRESSION) in (6, 7) or tuple(tags.get(_SUBSAMPLING, (2, 2))) == (1, 1))
     return depth == 8 and (photometric, samples) in ((_MIN_IS_BLACK, 2), (_PALETTE, 2), (_LAB, 3))
 
 
 class DeepTiffFile(TiffImagePlugin.TiffImageFile):
-    """A page of a TIFF file that tifffile decodes, to 8 bits a channel."""
+    """A TIFF page that tifffile decodes, to 8 bits per channel."""
 
     def _setup(self) -> None:
         tags = self.tag_v2
@@ -92,7 +92,7 @@ class DeepTiffFile(TiffImagePlugin.TiffImageFile):
             self.info["icc_profile"] = tags[_ICC]
 
     def load(self) -> Any:
-        """Decode the page. Raises `Unsupported`, `EOFError` where it was cut off, or what the codecs raise."""
+        """Decode the page. Raises `Unsupported`, `EOFError` if it is truncated, or what the codecs raise."""
         if self._im is None:
             assert self.fp is not None
             picture = _decoded(self.fp, self.tag_v2)
@@ -143,10 +143,10 @@ def _samples(stream: IO[bytes], tags: _Directory) -> np.ndarray:
     for starts, lengths in ((273, 279), (324, 325)):
         pairs = zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False)
         if any(start + length > size for start, length in pairs):
-            raise EOFError("its strips end beyond the file, which is truncated")
+            raise EOFError("its strips extend past the end of the truncated file")
     stream.seek(0)
     try:
-        with tifffile.TiffFile(stream, name="picture") as tiff:  # of an open file it would ask the name
+        with tifffile.TiffFile(stream, name="picture") as tiff:  # without a name it would ask the stream for one
             page: Any = tiff.pages.first
             axes, array = page.axes, page.asarray(maxworkers=1)
     except (ValueError, NotImplementedError) as error:
@@ -168,7 +168,7 @@ def _eight_bits(values: np.ndarray, tags: _Directory) -> np.ndarray:
         raise Unsupported(_layout(tags))
     no_data = tags.get(_NO_DATA)
     if no_data is not None and values.dtype.kind != "u":
-        with contextlib.suppress(ValueError):  # no number
+        with contextlib.suppress(ValueError):  # not a number
             values = np.where(values == float(str(no_data).strip("\0 ")), np.nan, values)
     levels = levels_of_floats(values) if values.dtype.kind == "f" else levels_of_integers(values)
     levels += 0.5
@@ -176,7 +176,7 @@ def _eight_bits(values: np.ndarray, tags: _Directory) -> np.ndarray:
 
 
 def _lab(values: np.ndarray, tags: _Directory) -> np.ndarray:
-    """Return CIE L*a*b* of 8 bits; a* and b* are signed, whatever the file says of their type."""
+    """Return 8-bit CIE L*a*b*; a* and b* are signed, whatever type the file declares."""
     if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         raise Unsupported(_layout(tags))
     if values.dtype.itemsize == 1:
@@ -193,7 +193,7 @@ def _layout(tags: _Directory) -> str:
     bits = ", ".join(str(depth) for depth in sorted(set(tags.get(_BITS, (1,)))))
     photometric, samples = tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1)
     return (
-        "it is a TIFF file of a layout that clipkit does not read (photometric interpretation "
+        "clipkit does not read this TIFF layout (photometric interpretation "
         f"{photometric}, {samples} samples of {bits} bits, compression {tags.get(_COMPRESSION, 1)})"
     )
 
@@ -203,7 +203,7 @@ def _directory(file: IO[bytes], offset: int | None = None) -> _Directory:
     file.seek(0)
     head = file.read(8)
     if head[:4] == b"MM\0+":
-        raise Unsupported("it is a BigTIFF file of big-endian order, which clipkit does not read")
+        raise Unsupported("clipkit does not read big-endian BigTIFF files")
     if head[2:3] == b"+":
         head += file.read(8)
     directory = _Directory(head)
@@ -217,8 +217,11 @@ def _offset(directory: _Directory) -> int:
 
 
 def _picture(file: IO[bytes], first: _Directory) -> _Directory:
-    """Return the directory of the picture: the first, unless that is marked as a reduced copy of another, or small and
-    of the shape of one that is many times larger. Where another holds a sensor's data, all is left to LibRaw."""
+    """Return the directory of the picture.
+
+    This is the first one, unless it is marked as reduced, or is small and has the shape of a much larger page. If any
+    directory holds sensor data, the first one is returned, and LibRaw decodes the file.
+    """
     reduced = _is_reduced(first)
     if not reduced and (max(_size(first)) > _MAX_THUMBNAIL or first.get(_SUBFILE, 0) or _DNG_VERSION in first):
         return first
@@ -232,13 +235,13 @@ def _picture(file: IO[bytes], first: _Directory) -> _Directory:
 
 
 def holds_sensor_data(tags: Any) -> bool:
-    """Say whether a directory is of a RAW file: of DNG, with a colour filter's mosaic, or of a camera's own packing."""
+    """Return whether a directory belongs to a RAW file: DNG, a colour filter array, or a camera's own compression."""
     mosaic, packed = tags.get(_PHOTOMETRIC) in (32803, 34892), tags.get(_COMPRESSION) in (34713, 32767, 32770, 65535)
     return _DNG_VERSION in tags or mosaic or packed
 
 
 def _others(file: IO[bytes], first: _Directory) -> Iterator[_Directory]:
-    """Yield the pages after the first, then the first one's sub-directories."""
+    """Yield the directories of the pages after the first, then the first page's subdirectories."""
     seen, offset = {0, _offset(first)}, first.next
     waiting = _sub_directories(file, first)
     while len(seen) < _MAX_DIRECTORIES:
@@ -249,7 +252,7 @@ def _others(file: IO[bytes], first: _Directory) -> Iterator[_Directory]:
         seen.add(offset)
         try:
             found = _directory(file, offset)
-        except Exception:  # a damaged directory is no picture
+        except Exception:  # a corrupt directory is not a picture
             offset = 0
             continue
         if _WIDTH in found and _HEIGHT in found:
@@ -261,7 +264,7 @@ def _sub_directories(file: IO[bytes], first: _Directory) -> tuple[int, ...]:
     if not first._bigtiff:
         found = first.get(_SUB_DIRECTORIES, ())
         return tuple(found) if isinstance(found, tuple) else (found,)
-    import tifffile  # Pillow does not know the type that BigTIFF has for them
+    import tifffile  # Pillow does not know BigTIFF's data type for them
 
     file.seek(0)
     with tifffile.TiffFile(file, name="picture") as tiff:
@@ -284,7 +287,7 @@ def _enlarges(page: _Directory, small: _Directory) -> bool:
 
 
 def _lend_exif(image: ImageFile.ImageFile, file: IO[bytes], first: _Directory, picture: _Directory) -> None:
-    """Give the picture the camera's data of the first directory, and its orientation and profile if it has none."""
+    """Give the picture the first directory's EXIF data, and its orientation and profile if the picture has none."""
     exif = Image.Exif()
     try:
         exif.bigtiff, exif.endian = first._bigtiff, first._endian
@@ -293,11 +296,11 @@ def _lend_exif(image: ImageFile.ImageFile, file: IO[bytes], first: _Directory, p
             exif[_ORIENTATION] = picture[_ORIENTATION]
         for part in (0x8769, 0x8825):
             exif.get_ifd(part)
-        exif.bigtiff = False  # now that all is read: it is written as EXIF, which knows no such thing
+        exif.bigtiff = False  # from here on it is written as EXIF, which has no BigTIFF variant
         data = exif.tobytes()
         Image.Exif().load(data)
         image.info["exif"] = data
-    except Exception:  # Pillow's EXIF reader and writer let through whatever the damaged bytes lead to
+    except Exception:  # on corrupt EXIF data, Pillow raises almost anything
         pass
     for tag, name in ((_ICC, "icc_profile"), (_XMP, "xmp")):
         if tag in first:
@@ -305,7 +308,7 @@ def _lend_exif(image: ImageFile.ImageFile, file: IO[bytes], first: _Directory, p
 
 
 class _StartingAt(io.RawIOBase):
-    """A TIFF file whose header points at another one of its directories."""
+    """A TIFF file whose header is patched to point at another of its directories."""
 
     def __init__(self, file: IO[bytes], offset: int) -> None:
         self._file, self._position = file, 0

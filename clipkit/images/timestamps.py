@@ -1,4 +1,4 @@
-"""Dates as cameras and programs write them, well or badly."""
+"""Parse timestamps as cameras and programs write them, valid or not quite."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _MAX_OFFSET = 14 * 60
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """A day, perhaps with the time on the clock, perhaps with that clock's offset from UTC, as "+02:00"."""
+    """A day, optionally with the local time and its UTC offset, such as "+02:00"."""
 
     day: str
     time: str | None = None
     offset: str | None = None
 
     def __str__(self) -> str:
-        # The start of the day stands for a day without a time; an offset says nothing without one.
+        # A day without a time becomes midnight, without an offset.
         return f"{self.day}T{self.time}{self.offset or ''}" if self.time else f"{self.day}T00:00:00"
 
 
 def parse_timestamp(text: str | None) -> Timestamp | None:
-    """Read "2019:05:04 23:30:00", ISO 8601, and what comes near: padded with spaces, without seconds or time, 12 hours.
+    """Parse "2019:05:04 23:30:00", ISO 8601 and variants: padded, without seconds, without time, 12-hour clock.
 
-    `text` has no two spaces in a row. A time of day that no clock shows leaves the day; None where that is no day of
-    the age of photography either.
+    `text` must not contain two spaces in a row. An invalid time leaves only the day; returns None if the day is
+    invalid, or outside the age of photography.
     """
     match = _MOMENT.match(text or "") or _COMPACT_MOMENT.match(text or "")
     if not text or not match:
@@ -62,7 +62,7 @@ def parse_timestamp(text: str | None) -> Timestamp | None:
 
 
 def parse_offset(text: str | None) -> str | None:
-    """Read an offset from UTC, "+02:00", "+0200", "-5", "UTC+2" or "Z", as "+02:00"; None where it is no such thing."""
+    """Parse a UTC offset such as "+02:00", "+0200", "-5", "UTC+2" or "Z" into "+02:00"; None if it is invalid."""
     match = _OFFSET.fullmatch((text or "").strip())
     if not match:
         return None
@@ -75,7 +75,7 @@ def parse_offset(text: str | None) -> str | None:
 
 
 def most_precise(moments: Iterable[Timestamp | None]) -> Timestamp | None:
-    """Return the first moment; if that is a mere day, the first of the same day that has a time."""
+    """Return the first timestamp, or, if it has no time, the first of the same day that has one."""
     known = [moment for moment in moments if moment]
     if not known:
         return None

@@ -1,27 +1,36 @@
-"""Files that are sound, as far as one can see, and of a kind that is not decoded."""
+"""Recognise intact files of a kind that clipkit cannot decode."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
-# What Pillow, libtiff, libheif and libavif say of layouts that they lack, in lower case.
+# From messages of Pillow, libtiff, libheif and libavif about unsupported layouts, in lower case.
 _WORDS = (
-    "unknown pixel mode", "unknown raw mode", "unsupported", "not supported", "cannot handle", "not implemented",
-    "unable to determine j2k image mode", "unknown compression", "unknown photometric", "no suitable", "not compiled",
-)  # fmt: skip
+    "unknown pixel mode",
+    "unknown raw mode",
+    "unsupported",
+    "not supported",
+    "cannot handle",
+    "not implemented",
+    "unable to determine j2k image mode",
+    "unknown compression",
+    "unknown photometric",
+    "no suitable",
+    "not compiled",
+)
 
 
 class Unsupported(ValueError):
-    """Raised for such a file; the message is a line for people."""
+    """The file is of a kind that clipkit does not decode; the message is for users."""
 
 
 def is_unsupported_message(words: str) -> bool:
-    """Tell from a decoder's message that it lacks what the file needs, rather than that the file is damaged."""
+    """Return whether a decoder's message says that the file is unsupported, rather than corrupt."""
     return any(sign in words.lower() for sign in _WORDS)
 
 
 def unsupported_jpeg_kind(file: BinaryIO) -> str | None:
-    """Name what sets a JPEG file apart from those that decoders know, by its frame header; None for an ordinary one."""
+    """Return what makes a JPEG file unsupported, from its frame header; None for an ordinary one."""
     file.seek(0)
     if file.read(2) != b"\xff\xd8":
         return None

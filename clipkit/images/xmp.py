@@ -1,4 +1,4 @@
-"""XMP: packets inside pictures, and sidecar files beside them."""
+"""Read XMP packets, from inside pictures and from sidecar files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipkit.images.metadata_record import DESCRIPTION_LENGTH, NAME_LENGTH, Meta
 from clipkit.images.timestamps import most_precise, parse_timestamp
 
 MAX_PACKET_BYTES = 4 * 1024**2
-"""Bytes of a packet that are read; more than this is no description of a picture."""
+"""The number of bytes of a packet that are read; a picture's metadata is never longer."""
 
 _MAX_DEPTH = 100
 _MAX_VALUE = 10_000
@@ -21,23 +21,21 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC, _PHOTOSHOP = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/photoshop/1.0/"
 _EXIF, _EXIF_EX = "http://ns.adobe.com/exif/1.0/", "http://cipa.jp/exif/1.0/"
 _AUX, _TIFF, _XMP = f"{_EXIF}aux/", "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/xap/1.0/"
-# When it was taken, else when it was digitised.
+# Taken, digitised, in order of preference.
 _TIMES = (f"{_EXIF} DateTimeOriginal", f"{_PHOTOSHOP} DateCreated", f"{_EXIF} DateTimeDigitized", f"{_XMP} CreateDate")
 _TITLES = (f"{_DC} title", f"{_PHOTOSHOP} Headline")
 _DESCRIPTIONS = (f"{_DC} description", f"{_TIFF} ImageDescription")
 _LENSES = (f"{_EXIF_EX} LensModel", f"{_AUX} Lens")
 _MAKE, _MODEL, _KEYWORDS = f"{_TIFF} Make", f"{_TIFF} Model", f"{_DC} subject"
 _LATITUDE, _LONGITUDE = f"{_EXIF} GPSLatitude", f"{_EXIF} GPSLongitude"
-_WANTED = frozenset(
-    (*_TIMES, *_TITLES, *_DESCRIPTIONS, *_LENSES, _MAKE, _MODEL, _KEYWORDS, _LATITUDE, _LONGITUDE)
-)  # fmt: skip
+_WANTED = frozenset((*_TIMES, *_TITLES, *_DESCRIPTIONS, *_LENSES, _MAKE, _MODEL, _KEYWORDS, _LATITUDE, _LONGITUDE))
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One value of a property. `name` is the namespace, a space and the local name.
+    """A value of an XMP property. `name` is its namespace, a space and its local name.
 
-    `is_own` says that it describes the picture itself, not one that it was made of or a step of its history.
+    `is_own`: whether it describes the picture itself rather than an ingredient or a step of its history.
     """
 
     name: str
@@ -46,7 +44,7 @@ class Property:
 
 
 def read_xmp(packet: bytes | str) -> Metadata:
-    """Return what a packet says of its picture. A damaged one is read as far as it goes; nothing is raised."""
+    """Read the metadata of a packet; a damaged one is read up to the damage."""
     found: dict[str, list[str]] = {}
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
     for one in properties(data, _WANTED):
@@ -74,11 +72,10 @@ def read_xmp(packet: bytes | str) -> Metadata:
 
 
 def properties(data: bytes, wanted: Container[str]) -> list[Property]:
-    """Return the wanted properties of a packet in its order, as far as it can be read; nothing is raised.
+    """Return the wanted properties of a packet, in order; a damaged packet is read up to the damage.
 
-    They are found as attributes of a description, as elements, and as `rdf:resource`, at any depth; of lists every item
-    is a value. Documents with a DOCTYPE are not read at all: only those can define entities, and no XMP writer needs
-    them.
+    They may be attributes of a description, elements, or `rdf:resource`, at any depth; each item of a list is a value.
+    Documents with a DOCTYPE are rejected: only those can define entities, and XMP does not need them.
     """
     reader = _Reader(wanted)
     parser = expat.ParserCreate(namespace_separator=" ")
@@ -89,22 +86,22 @@ def properties(data: bytes, wanted: Container[str]) -> list[Property]:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
     with contextlib.suppress(expat.ExpatError, _Refused, ValueError, LookupError):
-        parser.Parse(data[:MAX_PACKET_BYTES].strip(b"\0 \t\r\n"), True)  # what comes before any damage counts
+        parser.Parse(data[:MAX_PACKET_BYTES].strip(b"\0 \t\r\n"), True)  # keep what precedes any damage
     return reader.found
 
 
 def _degrees(text: str | None, letters: str, limit: float) -> float | None:
-    """Read "48,51.4N" or "48,51,24N"."""
+    """Parse "48,51.4N" or "48,51,24N"."""
     return degrees(text[:-1], text[-1], letters, limit) if text else None
 
 
 class _Refused(Exception):
-    """The document is of a kind that is not read."""
+    """The document is rejected."""
 
 
 @dataclass(slots=True)
 class _Element:
-    """An element that is open: its text so far, and the values found in it if it is a wanted property."""
+    """An open element: its text so far and, if it is a wanted property, its values."""
 
     name: str
     is_own: bool
@@ -113,7 +110,7 @@ class _Element:
 
 
 class _Reader:
-    """expat's handlers, which keep no tree in memory."""
+    """Handlers for expat; they build no tree."""
 
     def __init__(self, wanted: Container[str]) -> None:
         self.found: list[Property] = []
@@ -145,7 +142,7 @@ class _Reader:
     def end(self, _: str) -> None:
         element = self._open[-1]
         if text := "".join(element.text).strip():
-            # The value may lie deeper than its property, in the items of an rdf:Alt, rdf:Bag or rdf:Seq.
+            # The value may be nested inside the property, in items of rdf:Alt, rdf:Bag or rdf:Seq.
             owner = next((one for one in reversed(self._open) if one.name in self._wanted), None)
             if owner and len(owner.values) < _MAX_VALUES:
                 owner.values.append(text)

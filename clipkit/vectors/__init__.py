@@ -1,1 +1,1 @@
-"""Nearest neighbours: one protocol, FAISS behind it, always in step with the catalog."""
+"""Nearest-neighbour search: one protocol, implemented with FAISS and kept in step with the catalog."""

@@ -1,4 +1,4 @@
-"""The vectors of a space as the catalog has them now: the published store, and what has changed since."""
+"""Search the current vectors of a space: the published store, plus what has changed in the catalog since."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from clipkit.vectors.publishing import publish
 from clipkit.vectors.store import FaissStore, best_of, empty_results, exact_index, nearest
 
 REPUBLISH_COUNT, REPUBLISH_SHARE = 1000, 0.05
-"""A store is written anew once more than this many vectors, and this share of its own, are newer than it."""
+"""Republish a store once more newer vectors than this exist, and more than this share of its size."""
 
 
 class EmbeddingSource(Protocol):
-    """What this module reads from a catalog; see `clipkit.catalog.catalog.Catalog`."""
+    """What this module reads from a catalog; `clipkit.catalog.catalog.Catalog` implements it."""
 
     def spaces(self) -> dict[str, tuple[int, int]]: ...
     def searchable_embeddings(self, space: str, *, after_id: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
@@ -30,11 +30,11 @@ class EmbeddingSource(Protocol):
 
 
 class CurrentVectors:
-    """Search over exactly the searchable embeddings of the catalog.
+    """Exact search over the searchable embeddings of the catalog, as they are now.
 
-    Embeddings newer than the store's watermark are searched one by one. Where files have gone or come back since
-    (the space's revision tells), the store's vectors are masked and those it lacks are added. Without a sound store
-    everything is read from the catalog: slower, equally right; `note` then says what to do.
+    Embeddings newer than the store's watermark are searched separately. If files have gone or come back since (the
+    space's revision differs), the store's vectors are masked and missing ones are added. Without an intact store all
+    vectors are read from the catalog, which is slower but equally exact; `note` then says what to do.
     """
 
     def __init__(self, folder: Path, space: str, source: EmbeddingSource) -> None:
@@ -50,16 +50,19 @@ class CurrentVectors:
         except LibraryDamaged as error:
             self.note = str(error)
         if self.store and not _belongs(self.store.manifest, space, source):
-            self.store, self.note = None, f"the index in {folder} is of another catalog; run `clipkit check --repair`"
+            self.store, self.note = (
+                None,
+                f"the index in {folder} belongs to another catalog; run `clipkit check --repair`",
+            )
         after = self.store.manifest.watermark if self.store else 0
         tail = list(source.searchable_embeddings(space, after_id=after))
         self._tail_ids = np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in tail)])
         self._tail = np.concatenate([np.zeros((0, self.dimension), np.float32), *(vectors for _, vectors in tail)])
         if self.store and self.store.manifest.revision != self._revision:
-            self._look_again(self.store)
+            self._check_against_catalog(self.store)
         self._tail_index = exact_index(self._tail) if len(self._tail) else None
 
-    def _look_again(self, store: FaissStore) -> None:
+    def _check_against_catalog(self, store: FaissStore) -> None:
         live = self._source.searchable_ids(self.space)
         self._alive = np.isin(store.ids, live, assume_unique=True)
         back = np.setdiff1d(live[live <= store.manifest.watermark], store.ids, assume_unique=True)
@@ -68,21 +71,21 @@ class CurrentVectors:
             self._tail = np.concatenate([self._source.vectors(back), self._tail])
 
     def __len__(self) -> int:
-        stored = 0 if self.store is None else len(self.store) if self._alive is None else int(self._alive.sum())
+        stored = self.stored if self._alive is None else int(self._alive.sum())
         return stored + len(self._tail_ids)
 
     @property
     def stored(self) -> int:
-        """Vectors of the published store, 0 without one; some may be masked."""
+        """The number of vectors in the published store, masked ones included; 0 without a store."""
         return 0 if self.store is None else len(self.store)
 
     @property
     def newer(self) -> np.ndarray:
-        """Unit vectors float32 (n, d) that the store lacks."""
+        """Unit vectors, float32 (n, d), that are not in the store."""
         return self._tail
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of each query, float32 (q, d), among the embeddings whose ids `allowed` holds, int64 (m,).
+        """Return the k nearest embeddings of each query, float32 (q, d), among the ids in `allowed`, int64 (m,).
 
         Returns scores float32 (q, k) and embedding ids int64 (q, k), best first, padded with -inf and -1.
         """
@@ -107,7 +110,7 @@ class CurrentVectors:
 
 
 def needs_publishing(folder: Path, space: str, source: EmbeddingSource) -> bool:
-    """Whether the published store is missing, torn, or so much older than the catalog that it pays to write it anew."""
+    """Return whether the published store is missing, corrupt, or outdated enough to be republished."""
     try:
         manifest = FaissStore.open(folder).manifest
     except (FileNotFoundError, LibraryDamaged):
@@ -120,7 +123,7 @@ def needs_publishing(folder: Path, space: str, source: EmbeddingSource) -> bool:
 
 
 def publish_from_catalog(folder: Path, space: str, source: EmbeddingSource) -> Manifest:
-    """Writes the store from the catalog; hold the library's write lock."""
+    """Write the store from the catalog. Hold the library's write lock."""
     dimension, revision = source.spaces()[space]
     return publish(
         folder,
@@ -133,6 +136,6 @@ def publish_from_catalog(folder: Path, space: str, source: EmbeddingSource) -> M
 
 
 def _belongs(manifest: Manifest, space: str, source: EmbeddingSource) -> bool:
-    """False for a store of another space, or of a catalog that a backup has replaced: that gives ids out again."""
+    """Return False for a store of another space, or of a catalog since replaced by a backup, which reuses ids."""
     expected = space, source.spaces()[space][0]
     return (manifest.space, manifest.dimension) == expected and manifest.watermark <= source.last_issued_id()

@@ -1,4 +1,4 @@
-"""What was published of a space's vectors, and the checksums that tell whether it is still that."""
+"""The manifest of a published store: what it holds, and the checksums of its files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a published store holds. `watermark` is the largest embedding id of the space when it was written,
-    `revision` the space's revision then; `files` are name -> [bytes, xxh3-128 in hex]; `head` is the xxh3-128 of what
-    FAISS wrote before the vectors, which is read before it is trusted."""
+    """What a published store holds.
+
+    `watermark`: the largest embedding id of the space at the time of writing.
+    `revision`: the revision of the space at the time of writing.
+    `files`: name -> (size in bytes, xxh3-128 in hex).
+    `head`: xxh3-128 of what FAISS writes before the vectors, checked before FAISS parses it.
+    """
 
     space: str
     dimension: int
@@ -29,29 +33,29 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What was published in a folder. Raises FileNotFoundError, or LibraryDamaged if it makes no sense."""
+    """Read the manifest of a folder. Raises FileNotFoundError, or LibraryDamaged if it is invalid."""
     try:
         written = json.loads((folder / MANIFEST).read_text("utf-8"))
         if written["checksum"] != digest(written["manifest"]):
-            raise ValueError("the checksum is another")
+            raise ValueError("checksum mismatch")
         manifest = Manifest(**written["manifest"])
         if manifest.format != FORMAT:
-            raise ValueError("the format is another")
+            raise ValueError("unknown format")
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LibraryDamaged(f"{folder / MANIFEST} is torn; run `clipkit check --repair`") from error
+        raise LibraryDamaged(f"{folder / MANIFEST} is corrupt; run `clipkit check --repair`") from error
     return manifest
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The content of its file."""
+    """Return the content of the manifest file."""
     fields = asdict(manifest)
     return json.dumps({"manifest": fields, "checksum": digest(fields)})
 
 
 def checksum(path: Path) -> str:
-    """xxh3-128 of a file, in hex."""
+    """Return the xxh3-128 of a file, in hex."""
     import xxhash
 
     digest = xxhash.xxh3_128()
@@ -62,7 +66,7 @@ def checksum(path: Path) -> str:
 
 
 def head_digest(index_file: Path, count: int, dimension: int) -> str:
-    """xxh3-128 of an index file but for the two-byte numbers at its end, in hex."""
+    """Return the xxh3-128, in hex, of an index file without the two-byte vector components at its end."""
     import xxhash
 
     with index_file.open("rb") as file:
@@ -70,7 +74,7 @@ def head_digest(index_file: Path, count: int, dimension: int) -> str:
 
 
 def digest(manifest: dict) -> str:
-    """xxh3-128 of a manifest, in hex: a wrong watermark would hide vectors, and no other file would tell."""
+    """Return the xxh3-128 of a manifest, in hex. A wrong watermark would hide vectors, and nothing else detects it."""
     import xxhash
 
     return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())

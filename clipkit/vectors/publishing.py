@@ -1,4 +1,4 @@
-"""Putting a space's vectors in place, whole or not at all, and looking whether they are still whole."""
+"""Publish a space's vectors atomically, and check that a published store is intact."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def publish(
     watermark: int,
     revision: int,
 ) -> Manifest:
-    """Writes a store from chunks of rising ids int64 (m,) and unit vectors float32 (m, d), and puts it in place.
+    """Write a store from chunks of ascending ids int64 (m,) and unit vectors float32 (m, d), and publish it.
 
-    Readers see the old store or the new one, never a mixture, wherever the process is killed: new files have new
-    names, and the manifest that names them is replaced last. Files that no manifest names are swept. Raises OSError
-    where the disk is full: the old store stays.
+    Readers see the old store or the new one, even if the process is killed: new files get new names, and the manifest
+    that lists them is replaced last. Files that no manifest lists are deleted. Raises OSError if the disk is full; the
+    old store then stays in place.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         kept = tuple(read_manifest(folder).files)
     except (FileNotFoundError, LibraryDamaged):
         kept = ()
-    _sweep(folder, kept)  # first, for what a killed run left may be what fills the disk
+    _sweep(folder, kept)  # first: leftovers of a killed run may be what fills the disk
     try:
         manifest = _write(folder, chunks, space=space, dimension=dimension, watermark=watermark, revision=revision)
     except BaseException:
@@ -63,7 +63,7 @@ def _write(
         ids.append(chunk_ids)
     version = _next_version(folder)
     index_file, ids_file = folder / f"index-{version}.faiss", folder / f"ids-{version}.npy"
-    with index_file.open("wb") as file:  # FAISS's own writer does not notice when its last block finds no room
+    with index_file.open("wb") as file:  # FAISS's own writer ignores a full disk at its last block
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
         file.flush()
         os.fsync(file.fileno())
@@ -80,24 +80,24 @@ def _write(
 
 
 def _sweep(folder: Path, kept: Sequence[str]) -> None:
-    """Deletes the files of stores that are no longer, or never were, published."""
+    """Delete the files of stores that are not published."""
     clear_unfinished(folder, 0)
     for path in (*folder.glob("index-*.faiss"), *folder.glob("ids-*.npy")):
         if path.name not in kept:
-            with contextlib.suppress(OSError):  # Windows keeps a file that a reader has mapped; the next publish sweeps
+            with contextlib.suppress(OSError):  # Windows cannot delete a mapped file; the next publish retries
                 path.unlink(missing_ok=True)
 
 
 def find_damage(folder: Path) -> str:
-    """Reads all of a published store and says what is wrong with it; empty if nothing is."""
+    """Read a published store completely and return what is wrong with it; empty if it is intact."""
     try:
         while True:
             manifest = FaissStore.open(folder).manifest
             torn = _torn_file(folder, manifest)
             if not torn:
                 return ""
-            if manifest == read_manifest(folder):  # else another process has published meanwhile
-                return f"{folder / torn} does not have the checksum it was written with"
+            if manifest == read_manifest(folder):  # otherwise another process has published since
+                return f"{folder / torn} does not match its checksum"
     except FileNotFoundError:
         return f"{folder} has no published index"
     except LibraryDamaged as error:

@@ -1,9 +1,9 @@
-"""The published vectors of a space: a FAISS index in a memory-mapped file that is replaced whole."""
+"""The published vectors of a space: a memory-mapped FAISS index, replaced as a whole."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from clipkit.errors import LibraryDamaged
 from clipkit.vectors.manifest import Manifest, head_digest, read_manifest
 
 GATHER_SHARE = 0.05
-"""Filters that leave fewer of the vectors than this are answered by reading just those, else by a bitmap."""
+"""Filters that keep a smaller share of the vectors than this gather those vectors; others use a bitmap."""
 
 
 class VectorStore(Protocol):
-    """Vectors with ids that can be searched by inner product."""
+    """Vectors with ids, searchable by inner product."""
 
     dimension: int
 
@@ -23,25 +23,26 @@ class VectorStore(Protocol):
 
     @property
     def ids(self) -> np.ndarray:
-        """int64 (n,), rising."""
+        """int64 (n,), ascending."""
         ...
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The k vectors with the largest inner products for each query.
+        """Return the k vectors with the largest inner product for each query.
 
-        `queries`: float32 (q, d). `allowed`: bool (n,), which vectors may be found: applied before the k are chosen.
+        `queries`: float32 (q, d).
+        `allowed`: bool (n,), which vectors may be returned; applied before the top k are selected.
         Returns scores float32 (q, k) and ids int64 (q, k), best first, padded with -inf and -1.
         """
         ...
 
 
 def empty_results(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of -inf and ids of -1, (queries, k)."""
+    """Return scores of -inf and ids of -1, (queries, k)."""
     return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
 
 
 def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of scores float32 (q, n) with ids int64 (n,) or (q, n); ties go to the smaller id."""
+    """Return the k best of scores float32 (q, n) with ids int64 (n,) or (q, n); ties go to the smaller id."""
     ids = np.broadcast_to(ids, scores.shape)
     order = np.lexsort((ids, -scores))[:, :k]
     out_scores, out_ids = empty_results(len(scores), k)
@@ -51,11 +52,11 @@ def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np
     return out_scores, out_ids
 
 
-def exact_index(vectors: np.ndarray):
-    """A FAISS index of float32 (n, d) in half precision.
+def exact_index(vectors: np.ndarray) -> Any:
+    """Build a half-precision FAISS index of float32 (n, d).
 
-    All scores come from such an index, never from a matrix product: BLAS rounds one and the same vector differently
-    by where in the matrix it stands, and then equal pictures would not tie.
+    All scores come from such an index and never from a matrix product: BLAS rounds the same vector differently
+    depending on its position in the matrix, so identical pictures would not tie.
     """
     import faiss
 
@@ -65,11 +66,11 @@ def exact_index(vectors: np.ndarray):
 
 
 def nearest(
-    index, ids: np.ndarray, queries: np.ndarray, k: int, *, among: int | None = None, params=None
+    index: Any, ids: np.ndarray, queries: np.ndarray, k: int, *, among: int | None = None, params: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best as `VectorStore.search` returns them; `among`: how many vectors the search parameters leave.
+    """Return the k best as `VectorStore.search` does; `among` is the number of vectors that `params` selects.
 
-    Of vectors that tie for the last place FAISS keeps any, so this looks further until the place is not tied.
+    FAISS breaks ties for the last place arbitrarily, so more results are requested until the last place is not tied.
     """
     among = index.ntotal if among is None else among
     if not among or k < 1:
@@ -85,9 +86,9 @@ def nearest(
 
 
 class FaissStore:
-    """Exact search over half-precision vectors: the very values that the catalog holds, so nothing is lost."""
+    """Exact search over half-precision vectors. The catalog stores the same precision, so nothing is lost."""
 
-    def __init__(self, index, ids: np.ndarray, manifest: Manifest) -> None:
+    def __init__(self, index: Any, ids: np.ndarray, manifest: Manifest) -> None:
         self._index, self.ids, self.manifest = index, ids, manifest
         self.dimension = manifest.dimension
 
@@ -96,9 +97,9 @@ class FaissStore:
 
     @classmethod
     def open(cls, folder: Path) -> FaissStore:
-        """Maps the files of the store that was published last; nothing is read until it is searched.
+        """Memory-map the store that was published last; its vectors are read only when searched.
 
-        Raises FileNotFoundError if none was published, LibraryDamaged if a file is missing, cut off or no index.
+        Raises FileNotFoundError if none is published, LibraryDamaged if a file is missing, truncated or invalid.
         """
         manifest = read_manifest(folder)
         while True:
@@ -108,7 +109,7 @@ class FaissStore:
                 before, manifest = manifest, read_manifest(folder)
                 if manifest == before:
                     raise
-                # Else another process has published, and swept the files, since the manifest was read.
+                # Otherwise another process has published, and deleted the old files, since the manifest was read.
 
     @classmethod
     def _map(cls, folder: Path, manifest: Manifest) -> FaissStore:
@@ -120,18 +121,18 @@ class FaissStore:
             except OSError:
                 actual = -1
             if actual != size:
-                raise LibraryDamaged(f"{folder / name} is missing or cut off; run `clipkit check --repair`")
+                raise LibraryDamaged(f"{folder / name} is missing or truncated; run `clipkit check --repair`")
         ids_file, index_file = sorted(manifest.files)  # "ids-..." sorts before "index-..."
         count, dimension = manifest.count, manifest.dimension
         try:
             if head_digest(folder / index_file, count, dimension) != manifest.head:
-                raise ValueError("a damaged head makes FAISS crash or never end")
+                raise ValueError("corrupt head: FAISS would crash or hang on it")
             index = faiss.read_index(str(folder / index_file), faiss.IO_FLAG_MMAP_IFC)
             ids = np.load(folder / ids_file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # what a flipped bit makes FAISS and NumPy raise has no common base
-            raise LibraryDamaged(f"the index in {folder} cannot be read; run `clipkit check --repair`") from error
+        except Exception as error:  # FAISS and NumPy raise all kinds of errors on flipped bits
+            raise LibraryDamaged(f"could not read the index in {folder}; run `clipkit check --repair`") from error
         if (index.ntotal, index.d, ids.shape, ids.dtype) != (count, dimension, (count,), np.int64):
-            raise LibraryDamaged(f"the index in {folder} is not what its manifest says; run `clipkit check --repair`")
+            raise LibraryDamaged(f"the index in {folder} does not match its manifest; run `clipkit check --repair`")
         return cls(index, ids, manifest)
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +154,7 @@ class FaissStore:
         return nearest(self._index, self.ids, queries, k, among=len(rows), params=parameters)
 
     def reconstruct(self, ids: np.ndarray) -> np.ndarray:
-        """Vectors float32 (n, d) of ids that the store holds, in that order; raises KeyError for others."""
+        """Return the vectors, float32 (n, d), of ids in the store, in that order; raise KeyError for other ids."""
         positions = np.minimum(np.searchsorted(self.ids, ids), max(len(self) - 1, 0))
         if not len(ids):
             return np.zeros((0, self.dimension), np.float32)

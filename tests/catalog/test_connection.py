@@ -162,7 +162,7 @@ def test_a_database_of_another_program_stays_as_it_is(tmp_path):
     before = path.read_bytes()
     with pytest.raises(LibraryDamaged) as error:
         Catalog.open(path)
-    assert "no catalog" in one_line(error)
+    assert "not a clipkit catalog" in one_line(error)
     assert path.read_bytes() == before
 
 
