@@ -118,11 +118,11 @@ def _canonical(query: dict) -> str:
 
 
 def _from_row(catalog: Catalog, row: tuple) -> Generated:
-    number, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route = row
+    number, path, query, model, prior, decoder, seed, steps, guidance, parents, created_at, route = row
     return Generated(
         path=catalog.path.parent / from_stored(path),
         query=json.loads(query),
-        space=space,
+        model=model,
         prior=prior,
         decoder=decoder,
         seed=seed,
