@@ -106,6 +106,7 @@ def main(
                 size=side,
                 steps=denoising,
                 guidance=config["guidance"],
+                temperature=config["temperature"],
             )
             row = scoring.score_images(judge_model, generated, scenes)
             scores.append(row["object"] if things == 1 else row["both"])

@@ -62,6 +62,7 @@ class BundledModel:
     upsampler: Upsampler
     steps: int
     guidance: float
+    temperature: float
     size: int
 
     def decode(self, embeddings: np.ndarray) -> np.ndarray:
@@ -71,7 +72,13 @@ class BundledModel:
         """
         batch = torch.from_numpy(np.asarray(embeddings, np.float32))
         small = scoring.sample(
-            self.pipeline, batch, range(len(batch)), size=self.size, steps=self.steps, guidance=self.guidance
+            self.pipeline,
+            batch,
+            range(len(batch)),
+            size=self.size,
+            steps=self.steps,
+            guidance=self.guidance,
+            temperature=self.temperature,
         )
         large = (upsample(self.upsampler, small[i : i + 50], embeddings[i : i + 50]) for i in range(0, len(small), 50))
         return np.concatenate([downsample(part, self.size) for part in large])
@@ -153,6 +160,7 @@ def main(
         Upsampler.from_pretrained(folder / "upsampler", dtype=torch.float32, low_cpu_mem_usage=False).eval(),
         steps,
         config["guidance"] if guidance is None else guidance,
+        config.get("temperature", 1.0),
         config["native"],
     )
     report = Report(out)
@@ -162,9 +170,9 @@ def main(
     took = time.perf_counter() - started
     report.remark(
         f"{count} images per row unless stated otherwise, seeds 0 to {count - 1}, {steps} steps, guidance "
-        f'{model.guidance:g}; 256 px, downsampled to {model.size} px for the judge. "Sprite first" (the true sprite '
-        f"correlates best) is measured on the first {min(count, CORRELATED)}. {took:,.0f} s on "
-        f"{model_card.hardware('cpu')}, including the judge."
+        f"{model.guidance:g}, temperature {model.temperature:g}; 256 px, downsampled to {model.size} px for the judge. "
+        f'"Sprite first" (the true sprite correlates best) is measured on the first {min(count, CORRELATED)}. '
+        f"{took:,.0f} s on {model_card.hardware('cpu')}, including the judge."
     )
     grids["sixteen seeds, a caption a row"] = diversity(model, judge, report)
     grids["samples above their nearest training scenes"] = nearest(

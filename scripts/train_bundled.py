@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UNDERTRAINED = HERE / "undertrained.webp"
 """Outputs of an undertrained decoder, 64 px each: negatives for the judge."""
-GUIDANCE = 1.0
+GUIDANCE, TEMPERATURE = 1.0, 0.6
 
 
 def clip(run: Run) -> None:
@@ -165,7 +165,14 @@ def decoder(run: Run) -> None:
         )
     folder = run.output / "decoder"
     recipes.build_pipeline(unet, recipe).to(dtype=torch.float16).save_pretrained(folder)
-    config = {"space": run.model or "tiny", "size": 4 * SIZE, "native": SIZE, "steps": 20, "guidance": GUIDANCE}
+    config = {
+        "space": run.model or "tiny",
+        "size": 4 * SIZE,
+        "native": SIZE,
+        "steps": 20,
+        "guidance": GUIDANCE,
+        "temperature": TEMPERATURE,
+    }
     (folder / "clipkit.json").write_text(json.dumps(config, indent=1) + "\n")
     record(run, "", provenance(recipe, reporter, run.device) | {"pictures": len(images), "sketch": sketch_scores})
 

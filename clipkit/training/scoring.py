@@ -12,6 +12,7 @@ import torch
 from diffusers import KandinskyV22Pipeline
 from PIL import Image
 
+from clipkit.generation.latents import initial_latents
 from clipkit.samples.captions import caption
 from clipkit.samples.painting import paint, sprite_of
 from clipkit.samples.world import Scene, random_scene, things
@@ -65,12 +66,18 @@ def sample(
     size: int = 64,
     steps: int = 20,
     guidance: float = 1.0,
+    temperature: float = 1.0,
 ) -> np.ndarray:
-    """Decode each embedding of (n, d) with its own seed; return uint8 (n, size, size, 3)."""
+    """Decode each embedding of (n, d) with its own seed; return uint8 (n, size, size, 3).
+
+    `temperature`: standard deviation of the initial latents, see `DecoderEntry`.
+    """
     pipeline.set_progress_bar_config(disable=True)
     out = []
     for i in range(0, len(embeddings), BATCH):
         batch = embeddings[i : i + BATCH].float()
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[i : i + BATCH]]
+        latents = torch.cat([initial_latents(pipeline, size, generator, temperature) for generator in generators])
         pixels = pipeline(
             image_embeds=batch.to(pipeline.device),
             negative_image_embeds=torch.zeros_like(batch).to(pipeline.device),
@@ -78,7 +85,8 @@ def sample(
             width=size,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds[i : i + BATCH]],
+            generator=generators,
+            latents=latents.to(pipeline.device),
             output_type="np",
         ).images
         out.append((pixels * 255).round().astype(np.uint8))
