@@ -12,7 +12,6 @@ import click
 
 if TYPE_CHECKING:
     from clipkit.library import Library
-    from clipkit.searching.query import Query
 
 Command = Callable[..., Any]
 
