@@ -1,4 +1,4 @@
-"""Rows for a catalog, and programs that run in another process."""
+"""Sample rows for a catalog, and programs that run in another process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DIMENSION = 8
 
 
 def photo(path: str | Path, content: str, *, size: int = 10, mtime_ns: int = 1, **details) -> NewImage:
-    """A file whose bytes the catalog does not know yet."""
+    """Return a file with new content."""
     return NewImage(Path(path), size, mtime_ns, content, Details(4, 3, "JPEG", **details))
 
 
 def copy(path: str | Path, content: str, *, size: int = 10, mtime_ns: int = 1) -> NewImage:
-    """A file whose bytes the catalog knows by another path."""
+    """Return a file with content that the catalog knows under another path."""
     return NewImage(Path(path), size, mtime_ns, content)
 
 
@@ -31,7 +31,7 @@ def failure(path: str | Path, kind: str = "truncated", reason: str = "it ends ea
 
 
 def vector_of(content: str) -> np.ndarray:
-    """float32 (d,), not normalised, always the same for one content."""
+    """Return float32 (d,), not normalised, deterministic for each content."""
     seed = int.from_bytes(content.encode()[:8].ljust(8, b"."), "little")
     return np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32) * 3
 
@@ -41,7 +41,7 @@ def embeddings(*contents: str) -> list[Embedding]:
 
 
 def put(catalog: Catalog, *images: NewImage, space: str = SPACE) -> None:
-    """Commits files with the embeddings that are not there yet, as the indexer does."""
+    """Commit files with their missing embeddings, as the indexer does."""
     new = {i.hash for i in images if i.details} - catalog.known_contents([i.hash for i in images], space)
     catalog.commit_batch(images, space=space, embeddings=embeddings(*sorted(new)))
 
@@ -51,7 +51,7 @@ def revision(catalog: Catalog, space: str = SPACE) -> int:
 
 
 def paths(catalog: Catalog) -> set[str]:
-    """All files of the library, as the operating system spells them."""
+    """Return all files of the library."""
     from clipkit.catalog.paths import from_stored
 
     return {str(from_stored(row[0])) for row in catalog.db.execute("SELECT path FROM images")}
@@ -63,7 +63,7 @@ def id_of(catalog: Catalog, content: str, space: str = SPACE) -> int:
 
 
 def start(program: str, *arguments: str | Path) -> subprocess.Popen:
-    """Runs a Python program in a process of its own, which imports this clipkit and these samples."""
+    """Run a Python program in another process that can import this clipkit and these samples."""
     folders = [str(Path(clipkit.__file__).parents[1]), str(Path(__file__).parents[1])]
     head = f"import sys; sys.path[:0] = {folders!r}\n"
     command = [sys.executable, "-c", head + program, *map(str, arguments)]
@@ -71,6 +71,6 @@ def start(program: str, *arguments: str | Path) -> subprocess.Popen:
 
 
 def embedded(catalog: Catalog, space: str) -> tuple[int, int]:
-    """How many embeddings a space has, orphans too, and the largest id among them."""
+    """Return how many embeddings a space has, including orphans, and their largest id."""
     sql = "SELECT COUNT(*), COALESCE(MAX(id), 0) FROM embeddings WHERE space = ?"
     return tuple(catalog.db.execute(sql, [space]).fetchone())

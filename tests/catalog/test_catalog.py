@@ -1,4 +1,4 @@
-"""What the catalog records of files, contents, failures, scans and revisions."""
+"""The catalog's files, contents, failures, scans and revisions."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ BYTES = os.fsdecode(b"/p/caf\xe9 \xff/im\xfeage.jpg")
 # --- paths ---
 
 
-def test_names_that_are_no_text_are_stored_as_their_bytes(catalog):
+def test_undecodable_names_are_stored_as_bytes(catalog):
     put(catalog, photo(BYTES, "raw"), photo("/p/café.jpg", "text"))
     stored = dict(catalog.db.execute("SELECT hash, path FROM images").fetchall())
     assert stored == {"raw": os.fsencode(BYTES), "text": "/p/café.jpg"}
 
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
-def test_every_name_comes_back_as_it_was(name):
+def test_every_name_survives_a_round_trip(name):
     path = Path(os.fsdecode(b"/" + name))
     assert from_stored(to_stored(path)) == path
 
 
-def test_such_names_go_through_every_method(catalog):
+def test_every_method_accepts_undecodable_names(catalog):
     raw, text = Path(BYTES), Path("/p/plain.jpg")
     put(catalog, photo(raw, "aa", size=7, mtime_ns=8), photo(text, "bb"))
     assert catalog.states([raw, text]) == {raw: (7, 8, "aa"), text: (10, 1, "bb")}
@@ -73,18 +73,37 @@ def test_such_names_go_through_every_method(catalog):
 
 
 TREE = [
-    "/a/b", "/a/b/1.jpg", "/a/b/c/2.jpg", "/a/bc/3.jpg", "/a/b.jpg", "/a/b-/4.jpg", "/a/b0/5.jpg", "/a/B/6.jpg",
-    "/a/%/7.jpg", "/a/x/8.jpg", "/a/_/9.jpg", "/a/[b]/10.jpg", "/a/*/11.jpg", "/a/b\U0010ffff/12.jpg", "/ab/13.jpg",
-    "/a/b/\U0010ffff.jpg", os.fsdecode(b"/a/b/\xff.jpg"), os.fsdecode(b"/a/b\xff/14.jpg"), "/a/b/ .jpg", "/a/b/'.jpg",
-    os.fsdecode(b"/a/\xff/15.jpg"), os.fsdecode(b"/a/\xff0/16.jpg"),
-]  # fmt: skip
+    "/a/b",
+    "/a/b/1.jpg",
+    "/a/b/c/2.jpg",
+    "/a/bc/3.jpg",
+    "/a/b.jpg",
+    "/a/b-/4.jpg",
+    "/a/b0/5.jpg",
+    "/a/B/6.jpg",
+    "/a/%/7.jpg",
+    "/a/x/8.jpg",
+    "/a/_/9.jpg",
+    "/a/[b]/10.jpg",
+    "/a/*/11.jpg",
+    "/a/b\U0010ffff/12.jpg",
+    "/ab/13.jpg",
+    "/a/b/\U0010ffff.jpg",
+    os.fsdecode(b"/a/b/\xff.jpg"),
+    os.fsdecode(b"/a/b\xff/14.jpg"),
+    "/a/b/ .jpg",
+    "/a/b/'.jpg",
+    os.fsdecode(b"/a/\xff/15.jpg"),
+    os.fsdecode(b"/a/\xff0/16.jpg"),
+]
 
 
 @pytest.mark.parametrize(
-    "folder", ["/", "/a", "/a/b", "/a/bc", "/a/%", "/a/_", "/a/[b]", "/a/*", "/a/b/c/2.jpg", "/none"]
+    "folder",
+    ["/", "/a", "/a/b", "/a/bc", "/a/%", "/a/_", "/a/[b]", "/a/*", "/a/b/c/2.jpg", "/none"]
     + [os.fsdecode(b"/a/\xff"), os.fsdecode(b"/a/b/\xff.jpg")],
-)  # fmt: skip
-def test_below_is_the_folder_and_nothing_beside_it(catalog, folder):
+)
+def test_at_or_below_matches_the_folder_and_its_content_only(catalog, folder):
     put(catalog, *[photo(path, f"h{i}") for i, path in enumerate(TREE)])
     where, parameters = where_at_or_below(Path(folder))
     found = {str(from_stored(r[0])) for r in catalog.db.execute(f"SELECT path FROM images WHERE {where}", parameters)}
@@ -99,7 +118,7 @@ names = st.lists(st.sampled_from(["a", "b", "ab", "%", "_", "[a]", "\udcff", "a\
 
 @given(st.lists(names, max_size=12), names)
 @settings(max_examples=30, deadline=None)
-def test_below_as_pathlib_has_it(files, folder):
+def test_at_or_below_agrees_with_pathlib(files, folder):
     import sqlite3
 
     connection = sqlite3.connect(":memory:")
@@ -115,7 +134,7 @@ def test_below_as_pathlib_has_it(files, folder):
 # --- files and contents ---
 
 
-def test_a_duplicate_is_embedded_once_and_has_its_details(catalog):
+def test_a_duplicate_is_embedded_once_and_shares_the_details(catalog):
     put(catalog, photo("/p/a.jpg", "aa", camera="Box", taken_at="2020-01-01T00:00:00", latitude=1.0, longitude=2.0))
     put(catalog, copy("/p/b.jpg", "aa"))
     catalog.commit_batch([photo("/p/c.jpg", "aa")], space=SPACE, embeddings=embeddings("aa"))
@@ -126,12 +145,12 @@ def test_a_duplicate_is_embedded_once_and_has_its_details(catalog):
     assert (rows[1].width, rows[1].height, rows[1].taken_at) == (4, 3, "2020-01-01T00:00:00")
 
 
-def test_a_copy_in_the_batch_of_its_original_has_its_details(catalog):
+def test_a_copy_in_the_same_batch_shares_the_details(catalog):
     put(catalog, photo("/p/a.jpg", "aa", camera="Box"), copy("/p/b.jpg", "aa"))
     assert {row.camera for row in catalog.files_by_embedding([1])[1]} == {"Box"}
 
 
-def test_a_changed_file_is_known_by_its_new_bytes(catalog):
+def test_a_changed_file_has_its_new_content(catalog):
     put(catalog, photo("/p/a.jpg", "old", camera="Box"))
     before = catalog.db.execute("SELECT id FROM images").fetchone()
     put(catalog, photo("/p/a.jpg", "new", size=11, mtime_ns=2))
@@ -154,7 +173,7 @@ def test_spaces_do_not_mix(catalog):
     assert len(catalog.searchable_ids(SPACE)) == 2 and len(catalog.searchable_ids("other")) == 1
 
 
-def test_more_values_than_a_statement_takes(catalog):
+def test_more_values_than_a_statement_allows(catalog):
     many = [photo(f"/p/{i}.jpg", f"h{i}") for i in range(1201)]
     catalog.commit_batch(many, space=SPACE, embeddings=embeddings(*[i.hash for i in many]))
     assert len(catalog.states([i.path for i in many])) == 1201
@@ -165,7 +184,7 @@ def test_more_values_than_a_statement_takes(catalog):
     assert np.array_equal(catalog.vectors(shuffled)[np.argsort(shuffled)], catalog.vectors(ids))
 
 
-def test_vectors_come_back_to_half_precision(catalog):
+def test_vectors_are_stored_in_half_precision(catalog):
     contents = [f"c{i}" for i in range(25)]
     put(catalog, *[photo(f"/p/{c}.jpg", c) for c in contents])
     chunks = list(catalog.searchable_embeddings(SPACE, chunk=4))
@@ -185,7 +204,7 @@ def test_vectors_come_back_to_half_precision(catalog):
     assert np.array_equal(later[0][0], ids[20:])
 
 
-def test_vectors_of_no_ids_and_of_ids_that_are_gone(catalog):
+def test_vectors_of_no_ids_and_of_missing_ids(catalog):
     put(catalog, photo("/p/a.jpg", "aa"))
     assert catalog.vectors(np.zeros(0, np.int64)).shape == (0, DIMENSION)
     with pytest.raises(KeyError):
@@ -195,12 +214,12 @@ def test_vectors_of_no_ids_and_of_ids_that_are_gone(catalog):
     assert catalog.searchable_ids("none").dtype == np.int64
 
 
-def test_a_zero_vector_does_no_harm(catalog):
+def test_a_zero_vector_is_accepted(catalog):
     catalog.commit_batch([photo("/p/a.jpg", "aa")], space=SPACE, embeddings=[Embedding("aa", np.zeros(8, np.float32))])
     assert not catalog.vectors(np.array([1])).any()
 
 
-def test_a_batch_that_fails_leaves_nothing(catalog):
+def test_a_failing_batch_is_rolled_back(catalog):
     put(catalog, photo("/p/a.jpg", "aa"))
     with pytest.raises(Exception, match="NOT NULL"):
         catalog.commit_batch([photo("/p/b.jpg", "bb"), NewImage(Path("/p/c.jpg"), None, 1, "cc")], space=SPACE)
@@ -214,7 +233,7 @@ def test_a_batch_that_fails_leaves_nothing(catalog):
 # --- failures ---
 
 
-def test_a_failure_takes_the_file_out_and_a_success_takes_the_failure_out(catalog):
+def test_a_failure_removes_the_file_and_a_success_removes_the_failure(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), photo("/p/b.jpg", "bb"))
     catalog.commit_batch(failures=[failure("/p/a.jpg"), failure("/p/z.jpg", "unreadable", "no permission")])
     assert paths(catalog) == {"/p/b.jpg"}
@@ -231,14 +250,14 @@ def test_a_failure_takes_the_file_out_and_a_success_takes_the_failure_out(catalo
 
 
 def scan(catalog: Catalog, root: str, seen: list[str], *new: NewImage) -> tuple[int, int]:
-    """One run over `root` that finds the files `seen`, and the new ones."""
+    """Scan `root`, finding the files `seen` and new ones."""
     catalog.begin_scan()
     catalog.mark_seen([Path(p) for p in seen] + [i.path for i in new])
     put(catalog, *new)
     return catalog.remove_vanished([Path(root)])
 
 
-def test_unseen_files_below_the_roots_leave_and_others_stay(catalog):
+def test_unseen_files_below_the_roots_are_removed_and_others_stay(catalog):
     put(catalog, photo("/a/b/1.jpg", "h1"), photo("/a/b/2.jpg", "h2"), photo("/a/bc/3.jpg", "h3"))
     catalog.commit_batch(failures=[failure("/a/b/4.jpg"), failure("/a/bc/5.jpg")])
     assert scan(catalog, "/a/b", ["/a/b/1.jpg"]) == (1, 0)
@@ -259,7 +278,7 @@ def test_one_move_and_one_new_copy(catalog):
     assert scan(catalog, "/p", [], copy("/p/b.jpg", "aa"), copy("/p/c.jpg", "aa")) == (1, 1)
 
 
-def test_two_copies_vanish_and_one_comes(catalog):
+def test_two_copies_vanish_and_one_arrives(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), copy("/p/b.jpg", "aa"))
     assert scan(catalog, "/p", [], copy("/p/c.jpg", "aa")) == (2, 1)
 
@@ -274,7 +293,7 @@ def test_a_deleted_copy_has_not_moved_to_one_that_was_touched(catalog):
     assert scan(catalog, "/p", [], copy("/p/b.jpg", "aa", mtime_ns=99)) == (1, 0)
 
 
-def test_a_file_moved_over_another_that_was_known_is_a_change_and_a_removal(catalog):
+def test_a_file_moved_over_a_known_one_is_a_change_and_a_removal(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), photo("/p/b.jpg", "bb"))
     assert scan(catalog, "/p", [], copy("/p/a.jpg", "bb")) == (1, 0)
     assert catalog.known_contents(["aa", "bb"], SPACE) == {"bb"}
@@ -294,7 +313,7 @@ def test_thousands_of_roots(catalog):
     assert paths(catalog) == {"/p/1.jpg", "/p/3000.jpg"}
 
 
-def test_remove_forgets_folders_and_counts_files(catalog):
+def test_remove_deletes_folders_and_counts_files(catalog):
     put(catalog, photo("/p/q/a.jpg", "aa"), photo("/p/b.jpg", "bb"), photo("/r/c.jpg", "cc"))
     catalog.commit_batch(failures=[failure("/p/q/bad.jpg")])
     catalog.add_roots([Path("/p"), Path("/p/q"), Path("/r")], [])
@@ -309,14 +328,14 @@ def test_remove_forgets_folders_and_counts_files(catalog):
 # --- revisions ---
 
 
-def test_new_embeddings_do_not_bump(catalog):
+def test_new_embeddings_do_not_change_the_revision(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), photo("/p/b.jpg", "bb"))
     put(catalog, copy("/p/c.jpg", "aa"))
     put(catalog, copy("/p/a.jpg", "aa", mtime_ns=5))
     assert revision(catalog) == 0
 
 
-def test_the_last_file_gone_bumps_and_a_copy_does_not(catalog):
+def test_losing_the_last_file_bumps_but_a_copy_does_not(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), copy("/p/b.jpg", "aa"))
     catalog.remove([Path("/p/a.jpg")])
     assert revision(catalog) == 0
@@ -325,13 +344,13 @@ def test_the_last_file_gone_bumps_and_a_copy_does_not(catalog):
     assert len(catalog.searchable_ids(SPACE)) == 0
 
 
-def test_both_copies_gone_at_once_bump(catalog):
+def test_losing_both_copies_at_once_bumps(catalog):
     put(catalog, photo("/p/a.jpg", "aa"), copy("/p/b.jpg", "aa"))
     catalog.remove([Path("/p")])
     assert revision(catalog) >= 1
 
 
-def test_an_orphan_that_comes_back_bumps(catalog):
+def test_a_restored_orphan_bumps(catalog):
     put(catalog, photo("/p/a.jpg", "aa"))
     catalog.remove([Path("/p/a.jpg")])
     put(catalog, photo("/q/a.jpg", "aa"))
@@ -368,7 +387,7 @@ def test_only_the_spaces_of_the_content_are_bumped(catalog):
     assert (revision(catalog), revision(catalog, "other")) == (0, 1)
 
 
-def test_a_purged_embedding_never_gives_its_id_to_another(catalog):
+def test_ids_of_purged_embeddings_are_never_reused(catalog):
     put(catalog, photo("/p/a.jpg", "aa"))
     catalog.remove([Path("/p")])
     assert catalog.purge_orphans() == 1
@@ -377,10 +396,10 @@ def test_a_purged_embedding_never_gives_its_id_to_another(catalog):
     assert catalog.searchable_ids(SPACE).tolist() == [2]
 
 
-# --- facts ---
+# --- library_info ---
 
 
-def test_facts_count_files_contents_failures_and_orphans(catalog):
+def test_info_counts_files_contents_failures_and_orphans(catalog):
     empty = library_info(catalog)
     assert (empty.images, empty.pictures, empty.bytes, empty.first_taken, empty.models) == (0, 0, 0, None, {SPACE: 0})
     put(

@@ -1,4 +1,4 @@
-"""Opening a catalog: the schema, migrations, what is no catalog, and two processes at once."""
+"""Opening a catalog: schema, migrations, other files, and two processes at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,26 @@ from .samples import DIMENSION, SPACE, copy, failure, photo, put, start
 
 COLUMNS = {
     "images": {
-        "id", "path", "size", "mtime_ns", "hash", "width", "height", "format", "taken_at", "utc_offset", "camera",
-        "lens", "latitude", "longitude", "description", "title", "keywords", "generated", "shown", "indexed_at",
+        "id",
+        "path",
+        "size",
+        "mtime_ns",
+        "hash",
+        "width",
+        "height",
+        "format",
+        "taken_at",
+        "utc_offset",
+        "camera",
+        "lens",
+        "latitude",
+        "longitude",
+        "description",
+        "title",
+        "keywords",
+        "generated",
+        "shown",
+        "indexed_at",
     },
     "embeddings": {"id", "hash", "space", "vector", "norm"},
     "failures": {"path", "size", "mtime_ns", "kind", "reason", "cause", "failed_at"},
@@ -24,10 +42,21 @@ COLUMNS = {
     "roots": {"path", "exclude", "include_generated", "added_at", "scanned_at"},
     "spaces": {"id", "dimension", "config", "created_at", "revision"},
     "generations": {
-        "id", "query", "path", "hash", "space", "prior", "decoder", "seed", "steps", "guidance", "parents",
-        "created_at", "route",
+        "id",
+        "query",
+        "path",
+        "hash",
+        "space",
+        "prior",
+        "decoder",
+        "seed",
+        "steps",
+        "guidance",
+        "parents",
+        "created_at",
+        "route",
     },
-}  # fmt: skip
+}
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -46,7 +75,7 @@ def test_plain_sqlite_reads_the_tables_of_the_design(tmp_path):
     connection.close()
 
 
-def test_vectors_are_little_endian_half_precision_with_their_norm(catalog):
+def test_vectors_are_little_endian_half_precision_with_a_norm(catalog):
     put(catalog, photo("/p/a.jpg", "aa"))
     connection = sqlite3.connect(catalog.path)
     kind, size, norm = connection.execute("SELECT typeof(vector), length(vector), norm FROM embeddings").fetchone()
@@ -102,7 +131,7 @@ def test_two_processes_open_a_new_catalog_at_once(tmp_path):
             assert catalog.find_damage() == ""
 
 
-def test_a_log_that_outlived_its_catalog_is_not_replayed_over_a_new_one(tmp_path):
+def test_a_stale_log_is_not_replayed_over_a_new_catalog(tmp_path):
     with Catalog.open(tmp_path / "old" / "catalog.db", create=True) as old:
         old.add_space("old", 4)
         (tmp_path / "new").mkdir()
@@ -112,7 +141,7 @@ def test_a_log_that_outlived_its_catalog_is_not_replayed_over_a_new_one(tmp_path
             assert new.find_damage() == ""
 
 
-def test_a_creation_that_was_killed_is_begun_again(tmp_path):
+def test_a_killed_creation_is_restarted(tmp_path):
     path = tmp_path / "catalog.db"
     path.with_name("catalog.db.new").write_bytes(b"half a catalog")
     with pytest.raises(LibraryNotFound):
@@ -130,7 +159,7 @@ def test_missing(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"not a database\n" * 1000, bytes(8192), b"SQLite format 3\0" * 300])
-def test_no_database(tmp_path, content):
+def test_not_a_database(tmp_path, content):
     path = tmp_path / "catalog.db"
     path.write_bytes(content)
     for create in (False, True):
@@ -153,7 +182,7 @@ def test_truncated(tmp_path, share):
     assert "backup" in one_line(error)
 
 
-def test_a_database_of_another_program_stays_as_it_is(tmp_path):
+def test_a_database_of_another_program_is_left_alone(tmp_path):
     path = tmp_path / "catalog.db"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -180,7 +209,7 @@ def test_written_by_a_newer_clipkit(tmp_path):
     assert "newer" in one_line(error) and "0099_later" in str(error.value) and "upgrade" in str(error.value)
 
 
-def test_a_folder_in_the_place_of_the_catalog(tmp_path):
+def test_a_folder_instead_of_the_catalog(tmp_path):
     (tmp_path / "catalog.db").mkdir()
     with pytest.raises(LibraryNotFound):
         Catalog.open(tmp_path / "catalog.db")
@@ -188,7 +217,7 @@ def test_a_folder_in_the_place_of_the_catalog(tmp_path):
         Catalog.open(tmp_path / "catalog.db", create=True)
 
 
-def test_a_backup_that_is_not_in_wal_mode_is_taken(tmp_path):
+def test_a_backup_that_is_not_in_wal_mode_is_opened(tmp_path):
     path = tmp_path / "catalog.db"
     with Catalog.open(path, create=True) as catalog:
         catalog.add_space(SPACE, DIMENSION)
@@ -199,7 +228,7 @@ def test_a_backup_that_is_not_in_wal_mode_is_taken(tmp_path):
         assert catalog.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_damage_in_the_middle_is_found(tmp_path):
+def test_corruption_in_the_middle_is_found(tmp_path):
     path = tmp_path / "catalog.db"
     with Catalog.open(path, create=True) as catalog:
         catalog.add_space(SPACE, DIMENSION)
@@ -227,7 +256,7 @@ with Catalog.open(Path(sys.argv[1])) as catalog, catalog.writing():
 """
 
 
-def test_a_second_writer_is_turned_away_and_readers_are_not(catalog):
+def test_a_second_writer_is_rejected_and_readers_are_not(catalog):
     put(catalog, photo("/p/ours.jpg", "ours"))
     holder = start(HOLD, catalog.path)
     assert holder.stdout.readline() == "holding\n"

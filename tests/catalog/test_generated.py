@@ -1,4 +1,4 @@
-"""Pictures that a model made: filed, hidden, shown where their folder includes them; and catalogs from before."""
+"""Generated pictures are recorded, hidden unless their folder includes them; and older catalogs are migrated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown(catalog: Catalog) -> list[int]:
 
 @pytest.fixture
 def filled(catalog) -> Catalog:
-    """A photo in /p, pictures that a model made in /p and /p/art."""
+    """A photo in /p, and generated pictures in /p and /p/art."""
     put(
         catalog,
         photo("/p/a.jpg", "photo"),
@@ -33,13 +33,13 @@ def filled(catalog) -> Catalog:
     return catalog
 
 
-def test_they_are_filed_and_not_found(filled):
+def test_they_are_recorded_but_not_found(filled):
     photo_id, stray = id_of(filled, "photo"), id_of(filled, "stray")
     assert shown(filled) == [photo_id] and filled.count_searchable(SPACE) == 1
     assert [ids.tolist() for ids, _ in filled.searchable_embeddings(SPACE)] == [[photo_id]]
     assert list(filled.files_by_embedding([photo_id, stray])) == [photo_id]
     assert filled.known_contents(["photo", "stray", "art"], SPACE) == {"photo", "stray", "art"}, (
-        "none is embedded again"
+        "none of them is embedded again"
     )
     assert filled.purge_orphans() == 0
     apply_filters(filled, Filters(under=(Path("/p"),)))
@@ -57,17 +57,17 @@ def test_the_innermost_folder_decides(filled):
     filled.show_by_roots()
     filled.add_roots([Path("/p")], ["*.tmp"])
     filled.show_by_roots()
-    assert shown(filled) == sorted([photo_id, art]) and revision(filled) == before + 1, "what was said is remembered"
+    assert shown(filled) == sorted([photo_id, art]) and revision(filled) == before + 1, "the setting is remembered"
     filled.add_roots([Path("/p")], [], include_generated=True)
     filled.show_by_roots()
     assert shown(filled) == sorted([photo_id, stray, art])
     filled.add_roots([Path("/p")], [], include_generated=False)
     filled.show_by_roots()
-    assert shown(filled) == [photo_id], "a word about a folder holds for the folders in it"
+    assert shown(filled) == [photo_id], "a setting applies to subfolders"
     assert revision(filled) == before + 4
 
 
-def test_copies_and_files_seen_again_keep_their_place(filled):
+def test_copies_and_rescanned_files_keep_their_visibility(filled):
     filled.add_roots([Path("/p/art")], [], include_generated=True)
     filled.show_by_roots()
     art, before = id_of(filled, "art"), revision(filled)
@@ -83,7 +83,7 @@ def test_copies_and_files_seen_again_keep_their_place(filled):
     assert art not in shown(filled) and revision(filled) == before + 1
 
 
-def test_a_file_that_changes_its_nature(filled):
+def test_a_photo_that_becomes_generated_and_back(filled):
     before = revision(filled)
     put(filled, photo("/p/a.jpg", "now-generated", generated="pixels"), photo("/p/b.png", "now-photo"))
     assert shown(filled) == [id_of(filled, "now-photo")] and revision(filled) == before + 1
@@ -101,7 +101,7 @@ def test_they_are_counted(filled):
     assert "2 marked files that searches include" in dict(counts.lines())["generated"]
 
 
-def test_expressions_may_ask_for_them(filled):
+def test_expressions_can_select_them(filled):
     filled.add_roots([Path("/p")], [], include_generated=True)
     filled.show_by_roots()
     apply_filters(filled, Filters(where="generated IS NOT NULL"))
@@ -110,7 +110,7 @@ def test_expressions_may_ask_for_them(filled):
         apply_filters(filled, Filters(where="nonsense"))
 
 
-def test_a_catalog_from_before(tmp_path):
+def test_an_older_catalog_is_migrated(tmp_path):
     path = tmp_path / "catalog.db"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")

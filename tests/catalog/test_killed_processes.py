@@ -1,4 +1,4 @@
-"""A writer that is killed in the middle of its commits leaves whole batches and a sound catalog."""
+"""A writer killed between commits leaves complete batches and an intact catalog."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ with Catalog.open(Path(sys.argv[1])) as catalog, catalog.writing():
 """
 
 
-def test_whole_batches_only(tmp_path):
+def test_only_complete_batches_remain(tmp_path):
     path = tmp_path / "catalog.db"
     with Catalog.open(path, create=True) as catalog:
         catalog.add_space(SPACE, DIMENSION)

@@ -1,4 +1,4 @@
-"""Local time and its offset from UTC: two columns, filters over both, and libraries from before there were two."""
+"""Local time and UTC offset: columns, filters, and the migration of older libraries."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def passing(catalog: Catalog, **given: str) -> set[str]:
 @pytest.mark.parametrize(
     ("after", "before", "expected"),
     [
-        # Local time: what the clock on the wall said.
+        # Local time.
         ("2019-05-05", None, {"kolkata", "unknown"}),
         ("2019-05-04T23:30", "2019-05-05", {"new-york"}),
-        # Instants: New York is 04:30 UTC, Kolkata the same; the unknown zone is taken for the one that was asked in.
+        # Instants: New York and Kolkata are both at 04:30 UTC; the unknown zone is taken to be the query's.
         ("2019-05-05T04:00+00:00", None, {"new-york", "kolkata", "unknown"}),
         ("2019-05-05T04:30Z", None, {"new-york", "kolkata"}),
         ("2019-05-05T04:30:01Z", None, set()),
@@ -45,19 +45,19 @@ def passing(catalog: Catalog, **given: str) -> set[str]:
         ("0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00", {"new-york", "kolkata", "unknown"}),
     ],
 )
-def test_a_moment_with_a_zone_is_an_instant_and_one_without_is_local_time(catalog, after, before, expected):
+def test_a_time_with_a_zone_is_an_instant_and_one_without_is_local(catalog, after, before, expected):
     put(catalog, *FILES)
     given = {name: text for name, text in (("after", after), ("before", before)) if text}
     assert passing(catalog, **given) == expected
 
 
-def test_the_hour_is_that_of_the_clock(catalog):
+def test_the_hour_is_local(catalog):
     put(catalog, *FILES)
     apply_filters(catalog, Filters(where="strftime('%H', taken_at) = '23' AND utc_offset = '-05:00'"))
     assert catalog.db.execute("SELECT COUNT(*) FROM temp.allowed").fetchone()[0] == 1
 
 
-def test_a_library_from_before_is_split(tmp_path):
+def test_an_older_library_is_migrated(tmp_path):
     path = tmp_path / "catalog.db"
     db = Database(sqlite3.connect(path))
     db.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""The library's own names of folders that are known by others."""
+"""Resolving paths to the ones under which the library recorded its folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .samples import photo, put
 
 @pytest.fixture
 def tree(catalog, tmp_path: Path) -> Path:
-    """`Photos/2023`, and `Photos/2024` that the library came to through `Albums/Best`, a link; a link to it all."""
+    """`Photos/2023`, `Photos/2024` recorded through the symlink `Albums/Best`, and a symlink to everything."""
     root = tmp_path / "t"
     for folder in ("Photos/2023", "Photos/2024", "Photos/empty", "Albums"):
         (root / folder).mkdir(parents=True)
@@ -38,13 +38,24 @@ def where_at_or_below(catalog, path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("t", "ab"), ("t/Photos", "ab"), ("t/Photos/2023", "a"), ("t/Photos/2024", "b"), ("t/Albums", "b"),
-        ("t/Albums/Best", "b"), ("u", "ab"), ("u/Photos/2023", "a"), ("u/Albums/../Photos/2024/", "b"),
-        ("t/Albums/Best/../2023", "a"), ("u/Photos/2023/a.jpg", "a"), ("t/Photos/2024/b.jpg", "b"),
-        ("t/Photos/empty", ""), ("u/Photos/empty", ""), (".", "ab"),
+        ("t", "ab"),
+        ("t/Photos", "ab"),
+        ("t/Photos/2023", "a"),
+        ("t/Photos/2024", "b"),
+        ("t/Albums", "b"),
+        ("t/Albums/Best", "b"),
+        ("u", "ab"),
+        ("u/Photos/2023", "a"),
+        ("u/Albums/../Photos/2024/", "b"),
+        ("t/Albums/Best/../2023", "a"),
+        ("u/Photos/2023/a.jpg", "a"),
+        ("t/Photos/2024/b.jpg", "b"),
+        ("t/Photos/empty", ""),
+        ("u/Photos/empty", ""),
+        (".", "ab"),
     ],
-)  # fmt: skip
-def test_a_folder_or_file_is_known_by_all_of_its_names(catalog, tree, monkeypatch, name, expected):
+)
+def test_a_folder_or_file_is_found_by_any_path(catalog, tree, monkeypatch, name, expected):
     assert where_at_or_below(catalog, tree / name) == {f"{stem}.jpg" for stem in expected}
     monkeypatch.chdir(tree)
     assert where_at_or_below(catalog, Path(name)) == {f"{stem}.jpg" for stem in expected}
@@ -56,7 +67,7 @@ def test_the_home_folder(catalog, tree, monkeypatch):
     assert where_at_or_below(catalog, Path("~/t/Photos/2023")) == {"a.jpg"}
 
 
-def test_a_folder_that_is_away_is_known_by_its_own_name(catalog, tree):
+def test_a_missing_folder_is_found_by_its_recorded_path(catalog, tree):
     (tree / "t").rename(tree / "away")
     assert where_at_or_below(catalog, tree / "t/Albums") == {"b.jpg"}
     with pytest.raises(BadQuery):
@@ -64,14 +75,14 @@ def test_a_folder_that_is_away_is_known_by_its_own_name(catalog, tree):
 
 
 @pytest.mark.parametrize("name", ["t/Photos/2042", "t/Pho", "elsewhere", "t/Photos/2023/b.jpg", "~nobody/x"])
-def test_what_the_library_does_not_hold_is_an_error(catalog, tree, name):
+def test_paths_that_the_library_does_not_have_are_an_error(catalog, tree, name):
     (tree / "elsewhere").mkdir()
     with pytest.raises(BadQuery) as error:
         recorded_paths(catalog, tree / name)
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
-def test_names_that_are_no_text(catalog, tmp_path):
+def test_undecodable_names(catalog, tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()
     put(catalog, photo(folder / "a.jpg", "aa"))
@@ -79,7 +90,7 @@ def test_names_that_are_no_text(catalog, tmp_path):
     assert recorded_paths(catalog, tmp_path / "link") == [folder]
 
 
-def test_more_names_than_an_expression_of_sqlite_holds(catalog, tmp_path):
+def test_more_paths_than_an_sqlite_expression_allows(catalog, tmp_path):
     folders = [tmp_path / f"{i}" for i in range(1500)]
     for folder in folders:
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Pictures made for the tests: patterns, a DNG written by hand, and headers that lie."""
+"""Build picture files for the tests: patterns, a hand-written DNG, and headers that claim huge sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ needs_shared = pytest.mark.skipif(not (SHARED / "formats").is_dir(), reason="the
 
 
 def corners(width: int = 96, height: int = 64) -> Image.Image:
-    """A picture whose four quarters are red, green, blue and white: every turn of it looks different."""
+    """Return a picture with red, green, blue and white quarters: every orientation of it looks different."""
     image = Image.new("RGB", (width, height), "white")
     image.paste((255, 0, 0), (0, 0, width // 2, height // 2))
     image.paste((0, 255, 0), (width // 2, 0, width, height // 2))
@@ -32,7 +32,7 @@ def encoded(image: Image.Image, format_name: str, **options: object) -> bytes:
 
 
 def close_to(image: Image.Image, expected: Image.Image, tolerance: float) -> bool:
-    """Whether two pictures of one size differ on average by at most `tolerance` of 255."""
+    """Return whether two pictures of the same size differ on average by at most `tolerance` of 255."""
     if image.size != expected.size:
         return False
     difference = np.asarray(image, np.int16) - np.asarray(expected.convert("RGB"), np.int16)
@@ -48,13 +48,24 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def bombs(side: int = 100_000) -> dict[str, bytes]:
-    """Small files whose headers claim `side` x `side` pixels (GIF: 65,535)."""
+    """Return small files whose headers claim `side` x `side` pixels (GIF: 65,535)."""
     png = png_header(side, side) + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
     bmp = b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, *[0] * 6)
     gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6) + b","
     gif += struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x4c\x01\x00;"
-    tiff = tiff_file([(256, "L", side), (257, "L", side), (258, "H", 8), (259, "H", 1), (262, "H", 1), (273, "L", 8),
-                      (277, "H", 1), (278, "L", side), (279, "L", 100)])  # fmt: skip
+    tiff = tiff_file(
+        [
+            (256, "L", side),
+            (257, "L", side),
+            (258, "H", 8),
+            (259, "H", 1),
+            (262, "H", 1),
+            (273, "L", 8),
+            (277, "H", 1),
+            (278, "L", side),
+            (279, "L", 100),
+        ]
+    )
     return {
         "bomb.png": png,
         "bomb.bmp": bmp + bytes(900),
@@ -65,7 +76,7 @@ def bombs(side: int = 100_000) -> dict[str, bytes]:
 
 
 def tiff_file(tags: list[tuple[int, str, object]], data: bytes = b"", second: list | None = None) -> bytes:
-    """A little-endian TIFF file; a tag's type is B, H, L, s, R or r; the values "DATA" and "SECOND" are offsets."""
+    """Return a little-endian TIFF file. Tag types are B, H, L, s, R, r; the values "DATA" and "SECOND" are offsets."""
     codes = {"B": (1, 1), "s": (2, 1), "H": (3, 2), "L": (4, 4), "R": (5, 8), "r": (10, 8)}
     directories = [tags] + ([second] if second else [])
     starts, position = [], 8
@@ -74,7 +85,7 @@ def tiff_file(tags: list[tuple[int, str, object]], data: bytes = b"", second: li
         position += 2 + 12 * len(directory) + 4
     extra = bytearray()
     total_extra = 0
-    for directory in directories:  # first pass: how much does not fit into the entries
+    for directory in directories:  # first pass: measure what does not fit into the entries
         for _, kind, value in directory:
             length = len(value) * codes[kind][1] if isinstance(value, list | bytes) else codes[kind][1]
             total_extra += length + length % 2 if length > 4 else 0
@@ -110,9 +121,9 @@ def tiff_file(tags: list[tuple[int, str, object]], data: bytes = b"", second: li
 def dng(
     image: Image.Image, *, preview: Image.Image | None = None, orientation: int = 1, details: list | None = None
 ) -> bytes:
-    """A DNG file: the picture as an RGGB mosaic of 16 bits, linear; with a JPEG preview as first directory if given.
+    """Return a DNG file: the picture as a linear 16-bit RGGB mosaic, with a JPEG preview as first directory if given.
 
-    Without a preview the sensor's data lies in the first directory, and `details` are the tags of an EXIF directory.
+    Without a preview the sensor data is in the first directory, and `details` are the tags of an EXIF directory.
     """
     width, height = image.size
     linear = ((np.asarray(image, np.float64) / 255) ** 2.2 * 65535).astype(np.uint16)
@@ -122,23 +133,48 @@ def dng(
     sensor = mosaic.astype("<u2").tobytes()
     identity = [3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570]  # XYZ to sRGB
     common = [
-        (271, "s", b"Hand\0"), (272, "s", b"Hand Made\0"), (274, "H", orientation),
-        (306, "s", b"2021:02:03 04:05:06\0"), (50706, "B", [1, 4, 0, 0]), (50707, "B", [1, 1, 0, 0]),
-        (50708, "s", b"Hand Made\0"), (50721, "r", identity), (50728, "R", [1.0, 1.0, 1.0]), (50778, "H", 21),
-    ]  # fmt: skip
+        (271, "s", b"Hand\0"),
+        (272, "s", b"Hand Made\0"),
+        (274, "H", orientation),
+        (306, "s", b"2021:02:03 04:05:06\0"),
+        (50706, "B", [1, 4, 0, 0]),
+        (50707, "B", [1, 1, 0, 0]),
+        (50708, "s", b"Hand Made\0"),
+        (50721, "r", identity),
+        (50728, "R", [1.0, 1.0, 1.0]),
+        (50778, "H", 21),
+    ]
     raw = [
-        (254, "L", 0), (256, "L", width), (257, "L", height), (258, "H", 16), (259, "H", 1), (262, "H", 32803),
-        (277, "H", 1), (278, "L", height), (279, "L", len(sensor)), (33421, "H", [2, 2]), (33422, "B", [0, 1, 1, 2]),
-        (50714, "H", 0), (50717, "L", 65535),
-    ]  # fmt: skip
+        (254, "L", 0),
+        (256, "L", width),
+        (257, "L", height),
+        (258, "H", 16),
+        (259, "H", 1),
+        (262, "H", 32803),
+        (277, "H", 1),
+        (278, "L", height),
+        (279, "L", len(sensor)),
+        (33421, "H", [2, 2]),
+        (33422, "B", [0, 1, 1, 2]),
+        (50714, "H", 0),
+        (50717, "L", 65535),
+    ]
     if preview is None:
         pointer = [(0x8769, "L", "SECOND")] if details else []
         return tiff_file(common + raw + pointer + [(273, "L", "DATA")], sensor, details)
     jpeg = encoded(preview, "JPEG", quality=95)
     jpeg += b"\0" * (len(jpeg) % 2)
     first = common + [
-        (254, "L", 1), (256, "L", preview.width), (257, "L", preview.height), (258, "H", [8, 8, 8]), (259, "H", 7),
-        (262, "H", 6), (273, "L", "DATA"), (277, "H", 3), (278, "L", preview.height), (279, "L", len(jpeg)),
+        (254, "L", 1),
+        (256, "L", preview.width),
+        (257, "L", preview.height),
+        (258, "H", [8, 8, 8]),
+        (259, "H", 7),
+        (262, "H", 6),
+        (273, "L", "DATA"),
+        (277, "H", 3),
+        (278, "L", preview.height),
+        (279, "L", len(jpeg)),
         (330, "L", "SECOND"),
-    ]  # fmt: skip
+    ]
     return tiff_file(first, jpeg + sensor, raw + [(273, "L", f"DATA{len(jpeg)}")])

@@ -1,4 +1,4 @@
-"""RAW files of cameras' own containers, without a sensor's data: what lies around it, as exiftool reads it."""
+"""Build the containers of camera RAW files without their sensor data; exiftool reads them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _MAIN = [(271, "s", MAKE), (272, "s", MODEL)]
 
 
 def exif_block() -> bytes:
-    """A TIFF structure with a main directory and an EXIF directory."""
+    """Return a TIFF structure with a main directory and an EXIF directory."""
     return tiff_file([*_MAIN, (0x8769, "L", "SECOND")], second=_DETAILS)
 
 
 def rw2() -> bytes:
-    """Panasonic's: a TIFF file with the number 0x55 instead of 42."""
+    """Panasonic RW2: a TIFF file with the number 0x55 instead of 42."""
     return b"IIU\0" + exif_block()[4:]
 
 
 def orf() -> bytes:
-    """Olympus's: a TIFF file with the letters RO instead of 42."""
+    """Olympus ORF: a TIFF file with the letters RO instead of 42."""
     return b"IIRO" + exif_block()[4:]
 
 
 def mrw() -> bytes:
-    """Minolta's: blocks, of which the second holds the TIFF structure."""
+    """Minolta MRW: blocks, the second of which holds the TIFF structure."""
     blocks = b"".join(
         name + struct.pack(">I", len(data)) + data for name, data in ((b"\0PRD", bytes(24)), (b"\0TTW", exif_block()))
     )
@@ -38,7 +38,7 @@ def mrw() -> bytes:
 
 
 def raf() -> bytes:
-    """Fujifilm's: a JPEG preview that has the EXIF data."""
+    """Fujifilm RAF: a JPEG preview that has the EXIF data."""
     jpeg = encoded(corners(64, 48), "JPEG", exif=b"Exif\0\0" + exif_block())
     head = b"FUJIFILMCCD-RAW 0201FF383501" + b"Acme One".ljust(32, b"\0") + b"0100"
     head = head.ljust(84, b"\0") + struct.pack(">II", 160, len(jpeg))
@@ -46,7 +46,7 @@ def raf() -> bytes:
 
 
 def cr3() -> bytes:
-    """Canon's: boxes, each directory in a block of its own, and XMP in a box at the end."""
+    """Canon CR3: boxes with one directory each, and XMP in a box at the end."""
     blocks = (
         _box(b"CMT1", tiff_file(_MAIN)),
         _box(b"CMT2", tiff_file(_DETAILS)),
@@ -58,7 +58,7 @@ def cr3() -> bytes:
 
 
 def crw() -> bytes:
-    """Canon's before EXIF: a heap of records with its directory at the end, and heaps within it."""
+    """Canon CRW: a heap of records with its directory at the end, and nested heaps."""
     camera = _heap([(0x080A, b"Canon\0Canon PowerShot G1\0")])
     seconds = int(datetime(2021, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp())
     properties = _heap([(0x2807, camera), (0x180E, struct.pack("<Iii", seconds, 0, 0))])
@@ -68,13 +68,16 @@ def crw() -> bytes:
 
 
 def xmp(attributes: str, elements: str = "") -> bytes:
-    """A packet with these attributes and elements in its description; the usual prefixes are declared."""
+    """Return an XMP packet with these attributes and elements in its description, and the usual prefixes."""
     spaces = {
-        "dc": "http://purl.org/dc/elements/1.1/", "xmp": "http://ns.adobe.com/xap/1.0/",
-        "exif": "http://ns.adobe.com/exif/1.0/", "photoshop": "http://ns.adobe.com/photoshop/1.0/",
-        "tiff": "http://ns.adobe.com/tiff/1.0/", "aux": "http://ns.adobe.com/exif/1.0/aux/",
+        "dc": "http://purl.org/dc/elements/1.1/",
+        "xmp": "http://ns.adobe.com/xap/1.0/",
+        "exif": "http://ns.adobe.com/exif/1.0/",
+        "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+        "tiff": "http://ns.adobe.com/tiff/1.0/",
+        "aux": "http://ns.adobe.com/exif/1.0/aux/",
         "xmpMM": "http://ns.adobe.com/xap/1.0/mm/",
-    }  # fmt: skip
+    }
     declared = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in spaces.items())
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'

@@ -1,4 +1,4 @@
-"""Files as disks and strangers make them: each gives a picture or one plain reason, and quickly."""
+"""Corrupt and hostile files: each is decoded or fails quickly with one plain reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .make_files import SHARED, bombs, corners, dng, encoded, png_chunk, png_hea
 
 
 def outcome(source: Path | bytes, **options: object) -> str:
-    """Return "picture" or the kind of failure, after checking that the failure is a fit one."""
+    """Return "picture" or the kind of failure, after checking the failure."""
     started = time.monotonic()
     try:
         picture = open_picture(source, **options)
@@ -52,7 +52,9 @@ def samples() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", sorted(samples()))
-def test_mutations_give_a_picture_or_a_reason(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mutated_files_decode_or_fail_with_a_reason(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     original, randomly = samples()[name], random.Random(name)
     path = tmp_path / name
     outcomes = []
@@ -61,7 +63,7 @@ def test_mutations_give_a_picture_or_a_reason(name: str, tmp_path: Path, capsys:
         if turn % 2:
             mutant = mutant[: randomly.randrange(len(mutant))]
         else:
-            reach = len(mutant) if turn % 4 else min(200, len(mutant))  # headers are where decoders go wrong
+            reach = len(mutant) if turn % 4 else min(200, len(mutant))  # decoders mostly fail on headers
             for _ in range(randomly.choice((1, 3, 20))):
                 mutant[randomly.randrange(reach)] ^= 1 << randomly.randrange(8)
         path.write_bytes(mutant)
@@ -71,7 +73,7 @@ def test_mutations_give_a_picture_or_a_reason(name: str, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("name", sorted(n for n in samples() if n != "made.dng"))
-def test_cut_off_files_are_called_truncated(name: str) -> None:
+def test_cut_off_files_are_reported_as_truncated(name: str) -> None:
     data = samples()[name]
     for part in (0.5, 0.8):
         assert outcome(data[: int(len(data) * part)]) == "truncated"
@@ -86,7 +88,7 @@ def test_wrong_extensions_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(bombs()))
-def test_pixel_bombs_are_refused_by_their_header(name: str, tmp_path: Path) -> None:
+def test_pixel_bombs_are_rejected_from_their_header(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(bombs()[name])
     started = time.monotonic()
@@ -109,7 +111,7 @@ def test_zip_bombs_in_text_chunks() -> None:
     )
 
 
-def test_no_picture_at_all(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures(tmp_path: Path) -> None:
     assert outcome(b"") == "not-an-image"
     for data in (
         b"\0" * 5000,
@@ -128,7 +130,7 @@ def test_no_picture_at_all(tmp_path: Path) -> None:
         assert outcome(tmp_path / name) == "not-an-image"
 
 
-def test_what_is_no_ordinary_file(tmp_path: Path) -> None:
+def test_paths_that_are_not_regular_files(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     assert outcome(tmp_path / "folder.jpg") == "directory"
     assert outcome(tmp_path / "gone.jpg") == "vanished"
@@ -144,7 +146,7 @@ def test_what_is_no_ordinary_file(tmp_path: Path) -> None:
         assert outcome(Path("/dev/zero")) == "unreadable"
 
 
-def test_names_of_any_bytes(tmp_path: Path) -> None:
+def test_undecodable_file_names(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xff\n.png")
     try:
         (tmp_path / name).write_bytes(encoded(corners(), "PNG"))

@@ -27,14 +27,14 @@ def test_columns_and_shapes() -> None:
             contact_sheet(tiles, **wrong)
 
 
-def test_labels_never_reach_beyond_their_tile_and_any_text_is_taken() -> None:
+def test_labels_stay_inside_their_tile_and_accept_any_text() -> None:
     texts = ["x" * 5000, "\udcff\x00\n\t\u202e", "字 \N{GRINNING FACE}", ""]
     plain = contact_sheet([Tile(corners(), "") for _ in texts], columns=4, tile_size=100)
     sheet = contact_sheet(
         [Tile(corners(), text, text, True) for text in texts], title="t" * 999, columns=4, tile_size=100
     )
     assert sheet.width == plain.width
-    # between the first and the second column nothing is written
+    # the gap between the first two columns is empty
     margin, gap = 100 // 8, 100 // 12
     strip = sheet.crop((margin + 100 + 3, sheet.height - 35, margin + 100 + gap - 3, sheet.height - margin))
     assert len(strip.getcolors()) == 1

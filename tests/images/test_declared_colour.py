@@ -1,4 +1,4 @@
-"""The same four patches, stored in one colour space after another, come out as the same four patches."""
+"""Four patches stored in various colour spaces are decoded to the same four patches."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def srgb(light: np.ndarray) -> np.ndarray:
 
 
 def pq(light: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084, with white at 203 nits."""
+    """SMPTE ST 2084, with white at 203 cd/m2."""
     power = (light * 203 / 10_000) ** 0.1593017578125
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
 
 
 def hlg(light: np.ndarray) -> np.ndarray:
-    """ITU-R BT.2100 for a display of 1,000 nits with white at 203: the display's light, the scene's, the signal."""
+    """ITU-R BT.2100 for a display of 1,000 cd/m2 with white at 203: from display light to scene light to signal."""
     shown = light * 0.203
     luminance = shown @ BT2020[1]
     scene = shown * luminance[..., None] ** (1 / 1.2 - 1)
@@ -58,7 +58,7 @@ def bt2020(light: np.ndarray) -> np.ndarray:
 
 
 def stored(to_xyz: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], patches: np.ndarray = PATCHES) -> np.ndarray:
-    """The patches as fractions of full scale in a space of these primaries and this curve, (2 x SIDE, 2 x SIDE, 3)."""
+    """Return the patches in a space of these primaries and this curve, in 0..1, (2 x SIDE, 2 x SIDE, 3)."""
     light = linear(patches / 255) @ (np.linalg.inv(to_xyz) @ SRGB).T
     values = encode(np.clip(light, 0, None)).reshape(2, 2, 3)
     return values.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
@@ -69,16 +69,19 @@ def eight(values: np.ndarray) -> Image.Image:
 
 
 def png(values: np.ndarray, *chunks: bytes, bits: int = 8) -> bytes:
-    """A PNG file of fractions, grey (h, w) or RGB (h, w, 3), with further chunks behind its header."""
+    """Return a PNG file of fractions, grey (h, w) or RGB (h, w, 3), with extra chunks after its header."""
     top, kind = (255, ">u1") if bits == 8 else (65535, ">u2")
     samples = (np.clip(values, 0, 1) * top + 0.5).astype(kind)
     rows = b"".join(b"\0" + row.tobytes() for row in samples)
     colour_type = {2: 0, 3: {3: 2, 4: 6}.get(values.shape[-1], 0)}[values.ndim]
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, colour_type, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks)
-        + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    )  # fmt: skip
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + b"".join(chunks)
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 def cicp(primaries: int, transfer: int) -> bytes:
@@ -100,7 +103,7 @@ def icc(data: bytes) -> bytes:
 def profile(
     to_xyz: np.ndarray | None, exponent: float, name: str = "sRGB IEC61966-2.1 lookalike", kind: bytes = b"RGB "
 ) -> bytes:
-    """An ICC profile, version 2: a display of these primaries (None: sRGB's) whose curve is a power law, or grey."""
+    """Return an ICC v2 profile: a display of these primaries (None: sRGB's) with a power-law curve, or grey."""
     bradford = np.array(
         [[1.047811, 0.022887, -0.050127], [0.029542, 0.990484, -0.017049], [-0.009235, 0.015044, 0.752132]]
     )
@@ -161,7 +164,7 @@ def test_shared_cases(name: str) -> None:
 )
 def test_png_cicp(codes: tuple[int, int], to_xyz: np.ndarray, encode: Callable, bits: int) -> None:
     data = png(stored(to_xyz, encode), cicp(*codes), bits=bits)
-    # Eight bits of wide gamuts are coarse: one level of theirs is several of sRGB's.
+    # Eight bits are coarse in wide gamuts: one level there is several in sRGB.
     tolerance = 1 if bits == 16 else 6 if codes[0] == 9 else 4
     assert_patches(data, tolerance)
     assert_patches(data, tolerance, shortest_side=32)
@@ -189,12 +192,12 @@ def test_png_gamma_and_chromaticities() -> None:
     assert_patches(png(stored(SRGB, lambda light: light, expected)[:, :, 0], gamma(1.0), bits=16), patches=expected)
 
 
-def test_png_ranks_what_it_says_as_its_standard_does() -> None:
+def test_png_declarations_take_precedence_as_in_the_standard() -> None:
     wrong = icc(profile(BT2020, 1.0))
     assert_patches(png(stored(P3, srgb), cicp(12, 13), wrong, gamma(1.0)))
     assert_patches(png(stored(P3, lambda light: light ** (1 / 2.2)), icc(profile(P3, 2.2)), gamma(1.0)))
     assert_patches(png(stored(SRGB, srgb), png_chunk(b"sRGB", b"\0"), gamma(1.0)), 0)
-    # What makes no sense is passed over.
+    # Invalid declarations are ignored.
     assert_patches(png(stored(SRGB, srgb), cicp(77, 99)), 0)
     assert_patches(png(stored(SRGB, srgb), gamma(0)), 0)
     assert_patches(png(stored(SRGB, srgb), chromaticities(*[0.3127] * 8)), 0)
@@ -202,7 +205,7 @@ def test_png_ranks_what_it_says_as_its_standard_does() -> None:
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
-def test_profiles_are_judged_by_what_they_do(format_name: str) -> None:
+def test_profiles_are_compared_by_effect_not_by_name(format_name: str) -> None:
     options = {"lossless": True} if format_name == "WEBP" else {"quality": 100} if format_name[0] in "JA" else {}
     for name in ("GIMP built-in Linear sRGB", "sRGB", "my monitor"):
         for to_xyz, exponent in ((SRGB, 1.0), (P3, 1.8)):
@@ -226,18 +229,18 @@ def test_grey_profiles_are_used_at_any_depth_and_with_alpha() -> None:
     assert_patches(encoded(eight(light), "PNG", icc_profile=profile(None, 1.0)), patches=expected)  # for RGB, on grey
     with_alpha = eight(light).convert("LA")
     assert_patches(encoded(with_alpha, "PNG", icc_profile=grey), patches=expected)
-    # A profile for grey says nothing about colours.
+    # A grey profile does not apply to RGB.
     assert_patches(encoded(eight(stored(SRGB, srgb)), "PNG", icc_profile=grey), 0)
 
 
-def test_the_ground_behind_transparency_is_not_converted() -> None:
+def test_the_background_of_transparency_is_not_converted() -> None:
     clear = Image.new("RGBA", (32, 32), (200, 60, 50, 0))
     for chunk in (gamma(1.0), icc(profile(None, 1.0)), cicp(9, 16)):
         data = encoded(clear, "PNG")
         assert open_picture(data[:33] + chunk + data[33:]).image.getpixel((9, 9)) == (128, 128, 128)
 
 
-def test_exif_names_adobe_rgb() -> None:
+def test_exif_declares_adobe_rgb() -> None:
     adobe, plain = eight(stored(ADOBE, lambda light: light ** (256 / 563))), eight(stored(SRGB, srgb))
 
     def exif(space: int, index: bytes | str | None) -> bytes:
@@ -252,7 +255,7 @@ def test_exif_names_adobe_rgb() -> None:
         assert_patches(encoded(plain, format_name, exif=exif(0xFFFF, "R98"), **options))
         assert_patches(encoded(plain, format_name, exif=exif(0xFFFF, None), **options))
         assert_patches(encoded(plain, format_name, exif=exif(1, "R03"), **options))
-        # An ICC profile is more exact, and wins.
+        # An ICC profile takes precedence.
         linear_light = eight(stored(SRGB, lambda light: light))
         profiled = encoded(linear_light, format_name, exif=exif(0xFFFF, "R03"), icc_profile=profile(None, 1), **options)
         assert_patches(profiled)
@@ -262,9 +265,15 @@ def heif(image: Image.Image, primaries: int, transfer: int) -> bytes:
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     pillow_heif.from_pillow(image).save(
-        buffer, quality=-1, chroma=444, save_nclx_profile=True, color_primaries=primaries,
-        transfer_characteristics=transfer, matrix_coefficients=1, full_range_flag=1,
-    )  # fmt: skip
+        buffer,
+        quality=-1,
+        chroma=444,
+        save_nclx_profile=True,
+        color_primaries=primaries,
+        transfer_characteristics=transfer,
+        matrix_coefficients=1,
+        full_range_flag=1,
+    )
     assert b"nclx" + struct.pack(">HH", primaries, transfer) in buffer.getvalue()
     return buffer.getvalue()
 
@@ -279,16 +288,22 @@ def avif(image: Image.Image, primaries: int, transfer: int) -> bytes:
 @pytest.mark.parametrize(
     "codes, to_xyz, encode",
     [
-        ((12, 13), P3, srgb), ((9, 13), BT2020, srgb), ((9, 16), BT2020, pq), ((9, 18), BT2020, hlg),
-        ((9, 14), BT2020, bt2020), ((1, 8), SRGB, lambda light: light), ((1, 1), SRGB, srgb), ((2, 2), SRGB, srgb),
+        ((12, 13), P3, srgb),
+        ((9, 13), BT2020, srgb),
+        ((9, 16), BT2020, pq),
+        ((9, 18), BT2020, hlg),
+        ((9, 14), BT2020, bt2020),
+        ((1, 8), SRGB, lambda light: light),
+        ((1, 1), SRGB, srgb),
+        ((2, 2), SRGB, srgb),
         ((1, 13), SRGB, srgb),
     ],
-)  # fmt: skip
+)
 def test_heif_and_avif_nclx(make: Callable, codes: tuple[int, int], to_xyz: np.ndarray, encode: Callable) -> None:
     assert_patches(make(eight(stored(to_xyz, encode)), *codes), 8 if codes[0] == 9 else 5)
 
 
-def test_highlights_of_high_dynamic_range_keep_their_differences() -> None:
+def test_hdr_highlights_are_rolled_off_not_clipped() -> None:
     nits = np.array([50, 203, 500, 1000, 2000])
     values = pq(nits / 203)[None, :, None].repeat(3, axis=2).repeat(8, axis=0).repeat(8, axis=1)
     shown = np.asarray(open_picture(png(values, cicp(9, 16), bits=16)).image)[4, 4::8, 0].astype(int)

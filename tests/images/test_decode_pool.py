@@ -102,7 +102,7 @@ def test_a_killed_child_costs_one_file(pictures: list[Path]) -> None:
     with DecodePool(1, PREPROCESSING) as pool:
         assert isinstance(next(pool.decode(pictures[:1], path=itself))[1], Decoded)
         (child,) = pool.pids
-        os.kill(child, signal.SIGSTOP)  # so that the next file is surely in its hands when it is killed
+        os.kill(child, signal.SIGSTOP)  # so that it certainly has the next file when it is killed
         threading.Timer(0.3, os.kill, (child, signal.SIGKILL)).start()
         results = [result for _, result in pool.decode(pictures, path=itself)]
         assert [type(result) for result in results] == [UnreadableImage] + [Decoded] * 19
@@ -114,7 +114,7 @@ def test_a_killed_child_costs_one_file(pictures: list[Path]) -> None:
 
 
 @unix
-def test_a_file_that_hangs_is_given_up(pictures: list[Path]) -> None:
+def test_a_file_that_hangs_times_out(pictures: list[Path]) -> None:
     with DecodePool(1, PREPROCESSING, timeout=0.5) as pool:
         assert isinstance(next(pool.decode(pictures[:1], path=itself))[1], Decoded)
         os.kill(pool.pids[0], signal.SIGSTOP)
@@ -125,7 +125,7 @@ def test_a_file_that_hangs_is_given_up(pictures: list[Path]) -> None:
         assert [type(result) for result in results[1:]] == [Decoded, Decoded]
 
 
-def test_a_large_picture_and_little_time(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_large_picture_with_a_short_timeout(tmp_path: Path, pictures: list[Path]) -> None:
     large = tmp_path / "large.png"
     noise = np.random.default_rng(0).integers(0, 256, (4000, 4000), np.uint8)
     Image.fromarray(noise).save(large, compress_level=1)
@@ -134,7 +134,7 @@ def test_a_large_picture_and_little_time(tmp_path: Path, pictures: list[Path]) -
         assert isinstance(result, UnreadableImage) and result.kind == "timeout"
 
 
-def test_leaving_early_ends_children_at_once(pictures: list[Path]) -> None:
+def test_leaving_early_kills_children_at_once(pictures: list[Path]) -> None:
     with pytest.raises(KeyboardInterrupt), DecodePool(2, PREPROCESSING) as pool:
         for _ in pool.decode(pictures, path=itself):
             children = pool.pids
@@ -157,7 +157,7 @@ def test_closing_does_not_wait_for_a_hanging_child(pictures: list[Path]) -> None
     assert time.monotonic() - started < 5 and alive([child]) == []
 
 
-def test_children_leave_with_their_parent(tmp_path: Path, pictures: list[Path]) -> None:
+def test_children_exit_with_their_parent(tmp_path: Path, pictures: list[Path]) -> None:
     code = f"""if True:
         import os, sys
         from pathlib import Path
@@ -177,7 +177,7 @@ def test_children_leave_with_their_parent(tmp_path: Path, pictures: list[Path]) 
     assert wait_until(lambda: not alive(children))
 
 
-def test_modules_of_the_working_folder_are_not_imported(
+def test_modules_in_the_working_directory_are_not_imported(
     tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PIL.py", "xxhash.py", "pickle.py", "numpy.py"):
@@ -187,7 +187,7 @@ def test_modules_of_the_working_folder_are_not_imported(
         assert isinstance(next(pool.decode([Path(pictures[0].name)], path=itself))[1], Decoded)
 
 
-def test_a_child_that_cannot_start_is_one_clear_line(
+def test_a_child_that_cannot_start_is_reported_in_one_line(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken"

@@ -28,7 +28,7 @@ TURNS = {
     6: Image.Transpose.ROTATE_90,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
-}  # from upright to how a camera with that orientation stores it
+}  # from upright to how a camera stores that orientation
 
 
 def gradient(width: int, height: int) -> np.ndarray:
@@ -51,8 +51,8 @@ def test_every_sample_decodes(path: Path) -> None:
 
 
 @needs_shared
-def test_format_is_told_by_content() -> None:
-    assert open_picture(SHARED / "formats" / "duck.jp2").format == "JPEG"  # a JPEG under a wrong name
+def test_format_is_detected_from_content() -> None:
+    assert open_picture(SHARED / "formats" / "duck.jp2").format == "JPEG"  # a JPEG with the wrong extension
     assert open_picture(SHARED / "formats" / "bee.heic").format == "HEIC"
 
 
@@ -86,7 +86,7 @@ def test_heic_orientations_end_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L"])
-def test_transparency_shows_the_ground(mode: str) -> None:
+def test_transparency_shows_the_background(mode: str) -> None:
     image = Image.new("RGBA", (40, 40), (255, 255, 255, 255))
     image.paste((255, 255, 255, 0), (0, 0, 20, 40))
     if mode == "RGBA":
@@ -148,11 +148,11 @@ def test_other_modes_keep_their_colours() -> None:
     assert close_to(open_picture(encoded(lab, "TIFF")).image, colourful, 3)
 
 
-def test_wide_gamut_profile_is_honoured_and_nonsense_is_ignored() -> None:
+def test_wide_gamut_profiles_are_applied_and_invalid_ones_ignored() -> None:
     grey = Image.new("RGB", (16, 16), (180, 90, 60))
     linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert open_picture(encoded(grey, "PNG", icc_profile=linear)).image.getpixel((3, 3)) == (180, 90, 60)
-    # A space of its own: that of sRGB with red and blue primaries exchanged, under another name.
+    # An invented space: sRGB with red and blue primaries swapped, under another name.
     table = linear.replace(b"rXYZ", b"tmp.").replace(b"bXYZ", b"rXYZ").replace(b"tmp.", b"bXYZ")
     exchanged = table.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
     picture = open_picture(encoded(grey, "PNG", icc_profile=exchanged)).image
@@ -185,7 +185,7 @@ def test_reduced_decoding_keeps_the_shorter_side(format_name: str, size: tuple[i
     assert close_to(small, image.resize(small.size), 6)
 
 
-def test_raw_takes_a_large_enough_preview_and_develops_otherwise(tmp_path: Path) -> None:
+def test_raw_uses_a_large_enough_preview_else_develops(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     scene = corners(640, 480)
     marked = Image.new("RGB", (320, 240), (200, 100, 50))
@@ -218,7 +218,7 @@ def test_raw_is_upright_by_preview_and_by_development(tmp_path: Path, orientatio
         assert close_to(picture.image, upright.resize(picture.image.size), 25)
 
 
-def test_raw_is_known_by_content_and_a_wrong_raw_extension_does_no_harm(tmp_path: Path) -> None:
+def test_raw_is_detected_from_content_despite_a_wrong_extension(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     scene = corners(640, 480)
     for name in ("scene.tif", "scene.jpg"):
@@ -258,11 +258,11 @@ def test_raw_without_rawpy_says_what_to_install(tmp_path: Path) -> None:
     assert third == "TIFF" and done.stderr == ""
 
 
-def test_nothing_of_the_process_is_changed() -> None:
+def test_no_global_state_is_changed() -> None:
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters), set(Image.OPEN)
     open_picture(encoded(corners(), "JPEG"))
     try:
-        Image.MAX_IMAGE_PIXELS = 10  # a program's own choice, for its own `Image.open`
+        Image.MAX_IMAGE_PIXELS = 10  # set by a program for its own `Image.open`
         assert open_picture(encoded(corners(), "PNG")).width == 96
         assert Image.MAX_IMAGE_PIXELS == 10
     finally:
@@ -270,7 +270,7 @@ def test_nothing_of_the_process_is_changed() -> None:
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters), set(Image.OPEN)) == before
 
 
-def test_threads_decode_side_by_side() -> None:
+def test_threads_decode_concurrently() -> None:
     data = [encoded(corners(300 + n, 200), name) for n, name in enumerate(("JPEG", "PNG", "WEBP", "TIFF"))]
     filters, wrong = list(warnings.filters), []
 

@@ -75,7 +75,7 @@ def test_hidden_and_ignored_folders(tmp_path: Path) -> None:
         ("?.png", ["a.jpg", "c/a.jpg", "c/d/a.jpg"]),
     ],
 )
-def test_excluding(tmp_path: Path, glob: str, left: list[str]) -> None:
+def test_exclude_globs(tmp_path: Path, glob: str, left: list[str]) -> None:
     touch(*(tmp_path / name for name in ("a.jpg", "c/a.jpg", "c/b.png", "c/d/a.jpg")))
     assert names(tmp_path, [glob]) == left
     assert names(tmp_path, [f"{tmp_path.as_posix()}/c"]) == ["a.jpg"]
@@ -95,7 +95,7 @@ def test_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_links
-def test_links(tmp_path: Path) -> None:
+def test_symlinks(tmp_path: Path) -> None:
     touch(tmp_path / "a" / "1.jpg", tmp_path / "elsewhere" / "2.jpg")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "out").symlink_to(tmp_path / "elsewhere")
@@ -135,7 +135,7 @@ def test_a_very_deep_tree(tmp_path: Path) -> None:
     here, depth = os.getcwd(), 0
     os.chdir(tmp_path)
     try:
-        for _ in range(1100):  # deeper than Python recurses
+        for _ in range(1100):  # deeper than Python's recursion limit
             os.mkdir("d")
             os.chdir("d")
             depth += 1
@@ -143,7 +143,7 @@ def test_a_very_deep_tree(tmp_path: Path) -> None:
         found = list(walk([tmp_path]))
     finally:
         Path("a.jpg").unlink(missing_ok=True)
-        for _ in range(depth):  # pytest's own cleaning up recurses, and would fail
+        for _ in range(depth):  # pytest's cleanup recurses, and would fail
             os.chdir("..")
             os.rmdir("d")
         os.chdir(here)
@@ -151,7 +151,7 @@ def test_a_very_deep_tree(tmp_path: Path) -> None:
 
 
 @needs_links
-def test_names_of_any_bytes(tmp_path: Path) -> None:
+def test_undecodable_names(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\n \xe9.jpg")
     try:
         touch(tmp_path / name)
@@ -176,7 +176,7 @@ def test_random_trees_and_globs(tree: set[tuple[str, ...]], exclude: list[str]) 
             try:
                 touch(root.joinpath(*path[:-1], path[-1] + ".jpg"))
                 made.add("/".join((*path[:-1], path[-1] + ".jpg")))
-            except OSError:  # a name that is a folder already, or that this system refuses
+            except OSError:  # a name that is taken by a folder, or that this system rejects
                 pass
         everything = names(root)
         assert set(everything) == made and len(everything) == len(made)

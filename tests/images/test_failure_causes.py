@@ -1,4 +1,4 @@
-"""What a failure was due to, and when that may have gone."""
+"""Causes of failures, and when a failed file is retried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path("a.jpg")
 
 
 def failure(kind: str, origin: BaseException | None = None) -> UnreadableImage:
-    """As decoding raises it, with the exception that led to it."""
+    """Return a failure as decoding raises it, with its cause."""
     try:
         raise UnreadableImage(FILE, kind, "a reason") from origin
     except UnreadableImage as error:
@@ -24,20 +24,20 @@ def failure(kind: str, origin: BaseException | None = None) -> UnreadableImage:
 @pytest.mark.parametrize(
     "code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EBUSY, errno.ENOTCONN, errno.EMFILE]
 )
-def test_errors_of_the_system_lie_outside_the_file_and_are_tried_again(code):
+def test_system_errors_are_retried(code):
     cause = failure_cause(failure("unreadable", OSError(code, "said the system")), 100)
     assert cause == ACCESS and is_worth_retrying(cause, 100)
 
 
 @pytest.mark.parametrize("origin", [None, OSError("cannot identify"), OSError(errno.EINVAL, "seek"), ValueError("x")])
-def test_what_decoders_say_of_the_bytes_stands_until_others_are_installed(origin):
+def test_corrupt_bytes_are_retried_only_with_other_decoders(origin):
     cause = failure_cause(failure("unreadable", origin), 100)
     assert cause.startswith("bytes:clipkit ") and "pillow" in cause
     assert not is_worth_retrying(cause, 100)
     assert is_worth_retrying(cause.replace("pillow ", "pillow 1."), 100)
 
 
-def test_the_cause_is_found_however_deep_it_lies():
+def test_the_cause_is_found_anywhere_in_the_chain():
     try:
         try:
             raise MemoryError
@@ -48,24 +48,24 @@ def test_the_cause_is_found_however_deep_it_lies():
     assert is_worth_retrying(RESOURCES, 100) and is_worth_retrying(NOT_A_FILE, 100) and is_worth_retrying("", 100)
 
 
-def test_a_limit_has_gone_once_a_larger_one_is_given():
+def test_too_large_is_retried_with_a_larger_limit():
     cause = failure_cause(failure("too-large"), 100)
     assert [is_worth_retrying(cause, pixels) for pixels in (99, 100, 101)] == [False, False, True]
 
 
-def test_a_missing_module_has_gone_once_it_can_be_imported():
+def test_a_missing_module_is_retried_once_it_can_be_imported():
     assert failure_cause(failure("unsupported", ImportError("no", name="rawpy.sub")), 100) == "missing:rawpy"
     assert is_worth_retrying("missing:tifffile" if _is_there("tifffile") else "missing:numpy", 100)
     assert not is_worth_retrying("missing:pillow", 100), "no module has that name"
 
 
-def test_nothing_is_imported_because_a_catalog_says_so(tmp_path, monkeypatch):
+def test_modules_named_by_a_catalog_are_not_imported(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert is_worth_retrying("missing:planted", 100)
 
 
-def test_what_the_raiser_knows_better_stands():
+def test_an_explicit_cause_takes_precedence():
     assert failure_cause(UnreadableImage(FILE, "crashed", "killed", RESOURCES), 100) == RESOURCES
 
 

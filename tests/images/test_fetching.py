@@ -106,7 +106,7 @@ def refusal(url: str, **options: object) -> str:
     return message
 
 
-def test_a_picture_comes_whole(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_downloaded_completely(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert open_picture(fetch(f"{server}/picture.png?a=b#c", allow_private=True)).width == 96
@@ -118,7 +118,7 @@ def test_a_picture_comes_whole(server: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert fetch(f"{by_name}/host", allow_private=True).decode() == by_name.removeprefix("http://")
 
 
-def test_private_addresses_are_refused_before_a_connection(server: str) -> None:
+def test_private_addresses_are_refused_before_connecting(server: str) -> None:
     hosts = "127.0.0.1 localhost 10.0.0.1 192.168.1.1 169.254.169.254 0.0.0.0 100.64.0.1 224.0.0.1 127.1 2130706433"
     hosts += " [::1] [::ffff:127.0.0.1] [::ffff:a00:1] [64:ff9b::7f00:1] [2002:7f00:1::] [fe80::1] [fd00::1]"
     for host in hosts.split():
@@ -126,7 +126,7 @@ def test_private_addresses_are_refused_before_a_connection(server: str) -> None:
 
 
 def test_redirects_to_private_addresses_are_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first hop is let through as if it were public; the second must be looked at anew.
+    # The first hop is treated as public; the second must be checked again.
     public = fetching._is_public
     monkeypatch.setattr(fetching, "_is_public", lambda address: address == "127.0.0.1" or public(address))
     message = refusal(f"{server}/to?http://127.0.0.2:1/secret", allow_private=False)
@@ -134,11 +134,11 @@ def test_redirects_to_private_addresses_are_refused(server: str, monkeypatch: py
     assert "only http" in refusal(f"{server}/to?file:///etc/passwd")
 
 
-def test_the_checked_address_is_the_one_connected_to(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_connects_to_the_address_that_was_checked(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def rebinding(host: str, port: int, **_: object) -> list:
-        asked.append(host)  # first a public address, then, to whoever asks again, an inner one
+        asked.append(host)  # first a public address, then, if asked again, a private one
         address = "127.0.0.1" if len(asked) == 1 else "127.0.0.9"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
@@ -156,9 +156,22 @@ def test_the_checked_address_is_the_one_connected_to(server: str, monkeypatch: p
     assert asked == ["pictures.example"]
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a.example/x", "data:,x", "http://", "x.jpg", "http://[::1",
-                                 "http://a:99999/", "http://user:pw@a.example/", "http://a\nb/", ""])  # fmt: skip
-def test_what_is_no_web_address(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://a.example/x",
+        "data:,x",
+        "http://",
+        "x.jpg",
+        "http://[::1",
+        "http://a:99999/",
+        "http://user:pw@a.example/",
+        "http://a\nb/",
+        "",
+    ],
+)
+def test_invalid_urls(url: str) -> None:
     message = refusal(url)
     assert "pw" not in message
 
@@ -172,20 +185,20 @@ def test_sizes(server: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["drip", "drip-headers"])
-def test_slow_servers_are_given_up(server: str, path: str) -> None:
+def test_slow_servers_time_out(server: str, path: str) -> None:
     started = time.monotonic()
     assert "not finished within 0.6 seconds" in refusal(f"{server}/{path}", timeout=0.6)
     assert time.monotonic() - started < 3
 
 
-def test_a_server_that_says_nothing() -> None:
+def test_a_silent_server_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert "not finished within" in refusal(f"http://127.0.0.1:{port}/", timeout=0.4)
         assert "not finished within" in refusal(f"https://127.0.0.1:{port}/", timeout=0.4)
 
 
-def test_other_answers(server: str) -> None:
+def test_other_responses(server: str) -> None:
     assert "more than 5 redirects" in refusal(f"{server}/hop/9")
     assert "404" in refusal(f"{server}/none")
     assert "page" in refusal(f"{server}/page")

@@ -56,7 +56,7 @@ def test_spaces_without_a_profile_are_used() -> None:
     assert_patches(DISPLAY_P3)
 
 
-def test_limits_are_checked_before_decoding_and_cut_off_files_fail() -> None:
+def test_limits_are_checked_before_decoding_and_truncated_files_fail() -> None:
     data = coded(np.asarray(corners(200, 100)))
     with pytest.raises(UnreadableImage) as caught:
         open_picture(data, limits=Limits(pixels=19_999))

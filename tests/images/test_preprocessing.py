@@ -26,7 +26,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [64, 224, 97])
-def test_pixels_are_those_of_open_clip(side: int, interpolation: str, resize_mode: str) -> None:
+def test_pixels_match_open_clip(side: int, interpolation: str, resize_mode: str) -> None:
     transform = pytest.importorskip("open_clip.transform")
     ours = Preprocessing(side, MEAN, STD, interpolation, resize_mode, fill_color=30)
     theirs = transform.image_transform(
@@ -50,7 +50,9 @@ def test_pixels_are_those_of_open_clip(side: int, interpolation: str, resize_mod
 
 @pytest.mark.parametrize("size", [(3237, 3707), (3707, 3237), (1301, 2999), (1999, 1001)])
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest"])
-def test_a_reduced_picture_is_cropped_as_the_whole_one(size: tuple[int, int], resize_mode: str, tmp_path: Path) -> None:
+def test_a_reduced_picture_is_cropped_like_the_full_one(
+    size: tuple[int, int], resize_mode: str, tmp_path: Path
+) -> None:
     across, down = np.linspace(0, 60, size[0]), np.linspace(0, 60, size[1])
     waves = np.sin(across[None, :]) + np.sin(down[:, None] * 0.8)
     picture = Image.fromarray((waves * 60 + 128).astype(np.uint8)).convert("RGB")
@@ -65,12 +67,12 @@ def test_a_reduced_picture_is_cropped_as_the_whole_one(size: tuple[int, int], re
         preprocessing.pixels(*picture_and_size(path, 448)),
     ):
         assert np.abs(pixels.astype(int) - exact).mean() < 1.5
-    # The pixels that the size of the reduced picture gives are never nearer.
+    # Using the reduced picture's size instead is never closer.
     assert np.abs(preprocessing.pixels(reduced.image).astype(int) - exact).mean() >= np.abs(pixels - exact).mean()
 
 
-def test_the_shape_is_that_of_the_whole_picture() -> None:
-    """Of 3237 x 3707 pixels a quarter of each side is 810 x 927, of which the ratio is another."""
+def test_the_aspect_ratio_is_that_of_the_full_picture() -> None:
+    """A quarter of 3237 x 3707 is 810 x 927, which has another aspect ratio."""
     rows = np.arange(927, dtype=np.float64)[:, None].repeat(810, axis=1)
     reduced = Image.fromarray((rows % 256).astype(np.uint8)).convert("RGB")
     for whole in ((3237, 3707), (800, 1000), (810, 927)):
@@ -81,19 +83,19 @@ def test_the_shape_is_that_of_the_whole_picture() -> None:
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
-def test_strips_cost_no_memory(resize_mode: str) -> None:
+def test_strips_need_little_memory(resize_mode: str) -> None:
     for size in ((1, 300_000), (300_000, 2)):
         assert Preprocessing(224, MEAN, STD, resize_mode=resize_mode).pixels(Image.new("RGB", size)).shape[0] == 224
 
 
-def test_an_empty_batch_and_bad_settings() -> None:
+def test_an_empty_batch_and_invalid_settings() -> None:
     assert Preprocessing(8, MEAN, STD).normalise(np.empty((0, 8, 8, 3), np.uint8)).shape == (0, 3, 8, 8)
     for wrong in ({"interpolation": "cubic"}, {"resize_mode": "crop"}, {"size": 0}):
         with pytest.raises(ValueError):
             Preprocessing(**{"size": 8, "mean": MEAN, "std": STD} | wrong)
 
 
-def test_the_room_imports_nothing_heavy() -> None:
+def test_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, clipkit.images.decode_pool, clipkit.images.contact_sheet, clipkit.images.fetching\n"
         "heavy = {'torch', 'torchvision', 'open_clip', 'diffusers', 'faiss', 'onnxruntime', 'rawpy', 'pillow_heif'}\n"

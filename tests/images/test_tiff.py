@@ -1,4 +1,4 @@
-"""TIFF files of every layout: the right picture, or a failure that says why; never a wrong picture."""
+"""TIFF files of every layout are decoded correctly or fail with a reason; never to a wrong picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOURS = ((0.9, 0.2, 0.1), (0.3, 0.8, 0.45), (0.6, 0.5, 0.95), (0.02, 0.4, 0.7)
 
 
 def patches(colours: tuple, side: int = 24) -> np.ndarray:
-    """Four patches as fractions of full scale, (2 x side, 2 x side) or (..., 3)."""
+    """Return four patches as fractions of full scale, (2 x side, 2 x side) or (..., 3)."""
     values = np.array(colours, np.float64)
     return values.reshape(2, 2, *values.shape[1:]).repeat(side, axis=0).repeat(side, axis=1)
 
@@ -43,7 +43,7 @@ def tiff(values: np.ndarray, **options: object) -> bytes:
 
 
 def found(source: bytes | Path, **options: int) -> np.ndarray:
-    """The middles of the four quarters as open_picture gives them, (4, 3)."""
+    """Return the centres of the four quarters of the decoded picture, (4, 3)."""
     image = np.asarray(open_picture(source, **options).image, np.int16)
     height, width = image.shape[:2]
     return np.array([image[y, x] for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)])
@@ -58,9 +58,13 @@ def assert_colours(source: bytes | Path, colours: tuple, tolerance: float = 2, *
 @needs_cases
 @pytest.mark.parametrize(
     "name, greys",
-    [("k20_gray16.tif", (234, 78, 156, 3)), ("k21_gray16_minwhite.tif", (234, 78, 156, 3)),
-     ("k23_float01.tif", (229, 77, 153, 5)), ("k24_float_105.tif", (229, 77, 153, 5))],
-)  # fmt: skip
+    [
+        ("k20_gray16.tif", (234, 78, 156, 3)),
+        ("k21_gray16_minwhite.tif", (234, 78, 156, 3)),
+        ("k23_float01.tif", (229, 77, 153, 5)),
+        ("k24_float_105.tif", (229, 77, 153, 5)),
+    ],
+)
 def test_shared_greys(name: str, greys: tuple[int, ...]) -> None:
     assert_colours(CASES / name, tuple(grey / 255 for grey in greys), 4, shortest_side=64)
 
@@ -93,7 +97,7 @@ def test_grey_and_colour_of_every_type(kind: str, byteorder: str, tile: tuple[in
         planes = np.moveaxis(opaque, 2, 0)
         separate = tiff(planes, photometric="rgb", planarconfig="separate", extrasamples=[alpha], **options)
         assert_colours(separate, COLOURS)
-    more = np.dstack([colour, scaled(np.full(grey.shape, 0.3), kind)])  # infrared, say: not alpha
+    more = np.dstack([colour, scaled(np.full(grey.shape, 0.3), kind)])  # such as infrared: not alpha
     assert_colours(tiff(more, photometric="rgb", extrasamples=["unspecified"], **options), COLOURS)
     opaque = np.dstack([white, scaled(np.ones(grey.shape), kind)])
     assert_colours(tiff(opaque, photometric="miniswhite", extrasamples=["unassalpha"], **options), GREYS)
@@ -133,13 +137,13 @@ def test_lab_of_sixteen_bits() -> None:
     lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
     deep = np.round(lab * [65535 / 100, 256, 256]).astype(np.int32).astype(np.uint16)
     flat = np.round(lab * [255 / 100, 1, 1]).astype(np.int32).astype(np.uint8)
-    for stored in (deep, flat):  # both come out of 8 bits, coarse in saturated blue
+    for stored in (deep, flat):  # both are rounded to 8 bits, which is coarse in saturated blue
         assert np.abs(found(tiff(patches(stored).astype(stored.dtype), photometric="cielab")) - four).max() <= 12, (
             stored.dtype
         )
 
 
-def test_a_hot_pixel_and_no_data_do_not_turn_the_rest_black() -> None:
+def test_hot_pixels_and_missing_data_do_not_darken_the_rest() -> None:
     for odd in (1.05, 7.0, 1e6, np.inf, np.nan, -1.0, 3.4e38, -3.4e38):
         values = patches(GREYS).astype(np.float32)
         values[0, 0] = odd
@@ -176,14 +180,14 @@ SMALL, LARGE = np.full((30, 40, 3), 255, np.uint8), np.asarray(corners(400, 300)
 
 
 @pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}])
-def test_thumbnails_in_front_are_passed_over(options: dict[str, object]) -> None:
+def test_leading_thumbnails_are_skipped(options: dict[str, object]) -> None:
     flagged: dict[str, object] = {"subfiletype": 1}
     small_pages = (SMALL, flagged), (LARGE, {})
     deep = (LARGE.astype(np.uint16) * 257, {"planarconfig": "contig"})
     planes = (np.moveaxis(LARGE, 2, 0).astype(np.uint16) * 257, {"planarconfig": "separate"})
     for made in (
         pages(*small_pages, **options),
-        pages((SMALL, {}), (LARGE, {}), **options),  # not marked: told by size and shape
+        pages((SMALL, {}), (LARGE, {}), **options),  # not marked: recognised by size and shape
         pages((SMALL, flagged | {"subifds": 1}), (LARGE, {}), **options),
         pages((SMALL, flagged | {"subifds": 2}), (SMALL, flagged), (LARGE, {}), **options),
         pages((SMALL, flagged), deep, **options),
@@ -196,20 +200,20 @@ def test_thumbnails_in_front_are_passed_over(options: dict[str, object]) -> None
         assert close_to(picture.image, corners(400, 300).resize(picture.image.size), 2)
 
 
-def test_pages_that_are_no_thumbnails_stay_first() -> None:
+def test_first_pages_that_are_not_thumbnails_are_kept() -> None:
     other = np.full((300, 400, 3), 7, np.uint8)
     for made in (
         pages((LARGE, {}), (other, {})),
         pages((LARGE, {"subifds": 1}), (SMALL, {"subfiletype": 1})),
-        pages((SMALL[:, :30], {}), (other, {})),  # small, of another shape
-        pages((SMALL, {"subfiletype": 2}), (other, {"subfiletype": 2})),  # pages of a document, by their tags
+        pages((SMALL[:, :30], {}), (other, {})),  # small, with another shape
+        pages((SMALL, {"subfiletype": 2}), (other, {"subfiletype": 2})),  # tagged as pages of a document
         pages((SMALL, {"subfiletype": 1})),
     ):
         image = open_picture(made).image
         assert image.getpixel((image.width - 1, image.height - 1)) == (255, 255, 255)
 
 
-def test_the_thumbnail_lends_its_orientation_and_camera() -> None:
+def test_orientation_and_camera_come_from_the_thumbnail() -> None:
     tags = [(271, "s", 0, "Acme", True), (272, "s", 0, "Cam", True), (274, "H", 1, 6, True)]
     stored = np.asarray(corners(400, 300).transpose(Image.Transpose.ROTATE_90))
     small = np.full((40, 30, 3), 255, np.uint8)
@@ -220,7 +224,7 @@ def test_the_thumbnail_lends_its_orientation_and_camera() -> None:
         assert picture.metadata.camera == "Acme Cam"
 
 
-def test_a_dng_whose_first_directory_is_a_thumbnail_gives_the_sensors_picture() -> None:
+def test_a_dng_whose_first_directory_is_a_thumbnail_yields_the_sensor_picture() -> None:
     pytest.importorskip("rawpy")
     picture = open_picture(dng(corners(640, 480), preview=Image.new("RGB", (16, 12), "white")), shortest_side=100)
     assert (picture.width, picture.height) == (640, 480)
@@ -233,7 +237,7 @@ def refused(data: bytes, **options: object) -> UnreadableImage:
     return caught.value
 
 
-def test_what_is_not_decoded_is_called_unsupported() -> None:
+def test_other_layouts_are_reported_as_unsupported() -> None:
     complex_values = patches(GREYS).astype(np.complex64)
     five_inks = np.dstack([patches(COLOURS), patches(COLOURS)[:, :, :2]]) * 255
     for data in (
@@ -245,7 +249,7 @@ def test_what_is_not_decoded_is_called_unsupported() -> None:
         assert error.kind == "unsupported" and "damaged" not in error.reason and "TIFF" in error.reason
 
 
-def test_deep_files_that_were_cut_off_are_truncated() -> None:
+def test_cut_off_deep_files_are_reported_as_truncated() -> None:
     data = tiff(np.moveaxis(scaled(patches(COLOURS), "u2"), 2, 0), photometric="rgb", planarconfig="separate")
     for part in (0.3, 0.5, 0.8):
         assert refused(data[: int(len(data) * part)]).kind == "truncated"

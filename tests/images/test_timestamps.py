@@ -1,4 +1,4 @@
-"""Dates as cameras and programs write them."""
+"""Timestamps as cameras and programs write them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from clipkit.images.timestamps import parse_offset, parse_timestamp
         ("2019:05:04 10:11:12 oclock", "2019-05-04T10:11:12"),
     ],
 )
-def test_moments(text: str, expected: str) -> None:
+def test_valid_timestamps(text: str, expected: str) -> None:
     assert str(parse_timestamp(text)) == expected
 
 
@@ -43,8 +43,8 @@ def test_moments(text: str, expected: str) -> None:
     [None, "", "2019", "2019-05", "0000:00:00 00:00:00", "2019:02:30", "1700:01:01", "9999:01:01", "yesterday"]
     + [": : : :", "04/05/2019", "19:05:04 10:11:12", "2019:05:0410:11:12", "201905041"]
     + ["\u0662\u0660\u0661\u0669:05:04"],
-)  # fmt: skip
-def test_no_moments(text: str | None) -> None:
+)
+def test_invalid_timestamps(text: str | None) -> None:
     assert parse_timestamp(text) is None
 
 
@@ -59,7 +59,7 @@ def test_offsets(text: str, expected: str | None) -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789:-/. TZ+pm", max_size=30))
-def test_what_is_read_is_a_time(text: str) -> None:
+def test_parsed_timestamps_are_valid_times(text: str) -> None:
     moment = parse_timestamp(" ".join(text.split()))
     if moment is not None:
         assert len(str(moment)) in (19, 25) and datetime.fromisoformat(str(moment)).year >= 1826

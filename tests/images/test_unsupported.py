@@ -1,4 +1,4 @@
-"""Whole files of kinds that no decoder knows are called unsupported; and AVIF and HEIF are turned by boxes alone."""
+"""Intact files that no decoder supports are reported as such; AVIF and HEIF orientation comes from boxes only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_rare_bitmaps() -> None:
     assert error.kind == "unsupported" and "damaged" not in error.reason
 
 
-def test_too_large_says_nothing_of_memory() -> None:
+def test_too_large_does_not_mention_memory() -> None:
     data = encoded(corners(), "PNG")
     with pytest.raises(UnreadableImage) as caught:
         open_picture(data[:16] + b"\x7f\xff\xff\xff\x7f\xff\xff\xff" + data[24:])
@@ -52,18 +52,18 @@ def test_too_large_says_nothing_of_memory() -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason="the shared cases are not here")
-def test_shared_avif_is_not_turned_by_xmp() -> None:
+def test_shared_avif_ignores_xmp_orientation() -> None:
     picture = open_picture(SHARED / "cases" / "o17_avif_xmp6.avif")
     assert (picture.width, picture.height) == (300, 200)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_xmp_does_not_turn_avif_and_heif(orientation: int) -> None:
+def test_avif_and_heif_ignore_xmp_orientation(orientation: int) -> None:
     xmp = XMP.replace(b'"6"', b'"%d"' % orientation)
     image = corners(96, 64)
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
-    # Misspelt while it is written, because the encoder would turn what it says into a box.
+    # Misspelt while encoding, because the encoder would convert it to a box.
     pillow_heif.from_pillow(image).save(buffer, xmp=xmp.replace(b"Orientation", b"Orientatiox"))
     heif = buffer.getvalue().replace(b"Orientatiox", b"Orientation")
     assert b"Orientation" in heif and b"irot" not in heif
@@ -73,7 +73,7 @@ def test_xmp_does_not_turn_avif_and_heif(orientation: int) -> None:
         picture = open_picture(data)
         assert (picture.width, picture.height) == (96, 64)
         assert picture.image.getpixel((5, 5))[0] > 200 and picture.image.getpixel((5, 5))[1] < 60
-    # The boxes do turn, whatever XMP says.
+    # The boxes apply, whatever XMP says.
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_picture(encoded(image, "AVIF", xmp=xmp, exif=exif.tobytes())).width == 64

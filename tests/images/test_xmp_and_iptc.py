@@ -1,4 +1,4 @@
-"""Dates, titles and keywords of XMP and IPTC, inside pictures and in sidecars, where EXIF has none."""
+"""Dates, titles and keywords from XMP and IPTC, in pictures and sidecars."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exif_of(main: dict, details: dict | None = None) -> bytes:
 
 
 def iptc(*records: tuple[int, int, bytes]) -> bytes:
-    """A JPEG file with an APP13 segment of these records."""
+    """Return a JPEG file with an APP13 segment of these records."""
     data = b"".join(b"\x1c" + struct.pack(">BBH", *record[:2], len(record[2])) + record[2] for record in records)
     resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(data)) + data + b"\0" * (len(data) % 2)
     segment = b"Photoshop 3.0\0" + resource
@@ -63,7 +63,7 @@ def test_xmp_inside_pictures(format_name: str) -> None:
     assert (read.title, read.keywords) == ("A fair", ("beach", "Z\u00fcrich"))
 
 
-def test_exif_goes_before_xmp_but_the_time_of_the_file_behind_it() -> None:
+def test_exif_takes_precedence_over_xmp_except_for_file_times() -> None:
     packet = xmp('exif:DateTimeOriginal="2001-01-01T00:00:00" dc:description="of XMP"')
     taken = read_metadata(opened(exif=exif_of({0x010E: "of EXIF"}, {0x9003: "2002:02:02 02:02:02"}), xmp=packet))
     assert (taken.taken_at, taken.description) == ("2002-02-02T02:02:02", "of EXIF")
@@ -79,7 +79,7 @@ def test_tags_in_the_main_directory_and_windows_titles() -> None:
     assert (read.title, read.keywords) == ("Fr\u00fchling", ("a", "b", "c"))
 
 
-def test_a_day_is_better_than_nothing_and_a_time_of_that_day_better_still() -> None:
+def test_a_time_of_the_same_day_replaces_a_day() -> None:
     day = {0x9003: "2019:05:04"}
     assert read_metadata(opened(exif=exif_of({}, day))).taken_at == "2019-05-04T00:00:00"
     same = read_metadata(opened(exif=exif_of({0x0132: "2019:05:04 10:11"}, day)))
@@ -87,7 +87,7 @@ def test_a_day_is_better_than_nothing_and_a_time_of_that_day_better_still() -> N
     assert (same.taken_at, later.taken_at) == ("2019-05-04T10:11:00", "2019-05-04T00:00:00")
 
 
-def test_the_offset_may_stand_with_another_tag_of_the_same_moment() -> None:
+def test_the_offset_may_come_from_another_tag_of_the_same_time() -> None:
     taken = {0x9003: "2019:05:04 10:11:12", 0x9010: "-05:00"}
     assert read_metadata(opened(exif=exif_of({0x0132: "2019:05:04 10:11:12"}, taken))).utc_offset == "-05:00"
     assert read_metadata(opened(exif=exif_of({0x0132: "2023:05:04 10:11:12"}, taken))).utc_offset is None
@@ -100,7 +100,7 @@ def test_places_as_text_and_with_undefined_seconds() -> None:
     assert (comma.latitude, comma.longitude) == (None, None), "a decimal comma is not minutes"
 
 
-def test_what_a_packet_says_of_other_pictures_is_not_of_this_one() -> None:
+def test_properties_of_other_pictures_in_a_packet_are_ignored() -> None:
     other = '<rdf:Description photoshop:DateCreated="1999-01-01T00:00:00"><dc:title>Other</dc:title></rdf:Description>'
     read = read_xmp(xmp("", f"<xmpMM:Pantry><rdf:Bag><rdf:li>{other}</rdf:li></rdf:Bag></xmpMM:Pantry>{BAG}"))
     assert (read.taken_at, read.title, read.keywords) == (None, None, ("beach", "Z\u00fcrich"))
@@ -108,9 +108,14 @@ def test_what_a_packet_says_of_other_pictures_is_not_of_this_one() -> None:
 
 def test_iptc_records() -> None:
     data = iptc(
-        (1, 90, b"\x1b%G"), (2, 5, "M\u00fcnchen".encode()), (2, 25, b"fair"), (2, 25, b"crowd"), (2, 55, b"20190504"),
-        (2, 60, b"233000-0500"), (2, 120, b"On the\rmeadow"),
-    )  # fmt: skip
+        (1, 90, b"\x1b%G"),
+        (2, 5, "M\u00fcnchen".encode()),
+        (2, 25, b"fair"),
+        (2, 25, b"crowd"),
+        (2, 55, b"20190504"),
+        (2, 60, b"233000-0500"),
+        (2, 120, b"On the\rmeadow"),
+    )
     read = open_picture(data).metadata
     assert (read.taken_at, read.title) == ("2019-05-04T23:30:00-05:00", "M\u00fcnchen")
     assert (read.keywords, read.description) == (("fair", "crowd"), "On the meadow")
@@ -128,7 +133,7 @@ def test_sidecars(tmp_path: Path, name: str) -> None:
     assert open_picture((tmp_path / "a.jpg").read_bytes()).metadata.taken_at is None
 
 
-def test_sidecars_that_are_none(tmp_path: Path) -> None:
+def test_invalid_sidecars(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(Image.new("RGB", (16, 16)), "JPEG"))
     (tmp_path / "a.jpg.xmp").mkdir()
     for content in (b"", b"no XML", b"\xff" * 1000, b'<!DOCTYPE a [<!ENTITY b "c">]>' + xmp('dc:title="x"')):
@@ -138,7 +143,7 @@ def test_sidecars_that_are_none(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_damaged_packets_are_read_as_far_as_they_go(data: st.DataObject) -> None:
+def test_corrupt_packets_are_read_up_to_the_damage(data: st.DataObject) -> None:
     packet = bytearray(xmp('dc:title="A fair" xmp:CreateDate="1987-06-05"', BAG))
     for _ in range(data.draw(st.integers(0, 5))):
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))

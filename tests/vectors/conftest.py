@@ -1,4 +1,4 @@
-"""Catalogs with one space, copied from one that is made once: making the schema waits for the disk."""
+"""Catalogs with one space, copied from one that is created once, because creating the schema is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches find exactly what the catalog holds now, whatever has happened to it or to the store since."""
+"""Searches return exactly what the catalog holds now, whatever happened to it or the store since."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipkit.vectors.manifest import read_manifest
 from clipkit.vectors.publishing import find_damage, publish
 from clipkit.vectors.store import best_of
 
-# Of these every product with a query is exact, and many tie.
+# Their products with the queries are exact, and many tie.
 KINDS = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5]], np.float32)
 QUERIES = np.array([[1, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0, 0, 0, 0], [-1, 2, -0.5, 3]], np.float32)
 
@@ -32,7 +32,7 @@ def live(catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agrees(catalog: Catalog, folder: Path, queries: np.ndarray, allowed: np.ndarray | None = None) -> CurrentVectors:
-    """Checks a search over the folder's store against brute force over the catalog; returns what searched."""
+    """Compare a search over the folder's store with brute force over the catalog; return the CurrentVectors."""
     vectors = CurrentVectors(folder, SPACE, catalog)
     ids, rows = live(catalog)
     assert len(vectors) == len(ids)
@@ -82,7 +82,7 @@ step = st.one_of(
 
 
 class Program:
-    """A library that lives through the steps of a hypothesis example."""
+    """A library that goes through the steps of a hypothesis example."""
 
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         self.folder, self.catalog, self.many = folder, catalog, 0
@@ -138,7 +138,7 @@ class Program:
             publish_from_catalog(self.folder, SPACE, self.catalog)
 
     def publish_late(self) -> None:
-        """By an object that was made before the last changes."""
+        """Search with an object created before the last changes."""
         publish_from_catalog(self.folder, SPACE, self.catalog)
         self.searcher = CurrentVectors(self.folder, SPACE, self.catalog)
 
@@ -158,14 +158,14 @@ class Program:
 
     def search(self, share: float, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        ids = np.arange(1, 1 + self.catalog.last_embedding_id(SPACE) + 3)  # strangers and orphans among them
+        ids = np.arange(1, 1 + self.catalog.last_embedding_id(SPACE) + 3)  # including unknown ids and orphans
         agrees(self.catalog, self.folder, QUERIES, rng.permutation(ids[rng.random(len(ids)) < share]))
 
 
 @example([("add many", 1), ("publish",), ("remove many",), ("purge",)])
 @given(st.lists(step, min_size=3, max_size=18))
 @settings(max_examples=35, deadline=None)
-def test_any_program(tmp_path_factory, empty_catalog, steps):
+def test_any_sequence_of_steps(tmp_path_factory, empty_catalog, steps):
     folder = tmp_path_factory.mktemp("program")
     shutil.copy(empty_catalog, folder / "catalog.db")
     with Catalog.open(folder / "catalog.db") as catalog, pytest.MonkeyPatch.context() as patch:
@@ -193,7 +193,7 @@ def queries():
     return np.random.default_rng(1).standard_normal((5, DIMENSION)).astype(np.float32)
 
 
-def test_a_library_that_was_never_published(catalog, folder, queries):
+def test_an_unpublished_library(catalog, folder, queries):
     found = agrees(catalog, folder, queries)
     assert (len(found), found.stored, found.note, needs_publishing(folder, SPACE, catalog)) == (0, 0, "", True)
     photos(catalog, "aa", "bb")
@@ -207,7 +207,7 @@ def test_an_unknown_space(catalog, folder):
         CurrentVectors(folder, "none", catalog)
 
 
-def test_new_pictures_and_copies_do_not_ask_for_a_new_store(catalog, folder, queries):
+def test_new_pictures_and_copies_do_not_need_publishing(catalog, folder, queries):
     photos(catalog, "aa", "bb")
     publish_from_catalog(folder, SPACE, catalog)
     photos(catalog, "cc")
@@ -217,7 +217,7 @@ def test_new_pictures_and_copies_do_not_ask_for_a_new_store(catalog, folder, que
     assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, False)
 
 
-def test_what_goes_or_comes_back_asks_for_a_new_store(catalog, folder, queries):
+def test_removed_or_restored_pictures_need_publishing(catalog, folder, queries):
     photos(catalog, "aa", "bb", "cc")
     publish_from_catalog(folder, SPACE, catalog)
     catalog.remove([Path("/p/aa.jpg")])
@@ -230,7 +230,7 @@ def test_what_goes_or_comes_back_asks_for_a_new_store(catalog, folder, queries):
     assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, True)
 
 
-def test_many_new_pictures_ask_for_a_new_store(catalog, folder, monkeypatch):
+def test_many_new_pictures_need_publishing(catalog, folder, monkeypatch):
     monkeypatch.setattr(current_vectors, "REPUBLISH_COUNT", 4)
     monkeypatch.setattr(current_vectors, "REPUBLISH_SHARE", 0.5)
     photos(catalog, *[f"o{i}" for i in range(10)])
@@ -246,7 +246,7 @@ def test_many_new_pictures_ask_for_a_new_store(catalog, folder, monkeypatch):
 
 @pytest.mark.parametrize("name", ["index-1.faiss", "ids-1.npy", "manifest.json"])
 @pytest.mark.parametrize("harm", ["cut", "lost"])
-def test_without_a_sound_store_the_note_says_what_to_do(catalog, folder, queries, name, harm):
+def test_without_an_intact_store_the_note_says_what_to_do(catalog, folder, queries, name, harm):
     photos(catalog, "aa", "bb", "cc")
     publish_from_catalog(folder, SPACE, catalog)
     if harm == "cut":
@@ -270,7 +270,7 @@ def test_a_store_of_another_space_is_not_searched(catalog, folder, queries, spac
     assert "another catalog" in found.note and needs_publishing(folder, SPACE, catalog)
 
 
-def test_a_reader_keeps_its_moment_while_the_library_goes_on(catalog, folder, queries):
+def test_a_reader_keeps_its_snapshot_while_the_library_changes(catalog, folder, queries):
     photos(catalog, "aa", "bb", "cc")
     publish_from_catalog(folder, SPACE, catalog)
     photos(catalog, "dd")
@@ -284,7 +284,7 @@ def test_a_reader_keeps_its_moment_while_the_library_goes_on(catalog, folder, qu
     agrees(catalog, folder, queries)
 
 
-def test_equal_pictures_tie_wherever_they_are(catalog, folder):
+def test_identical_pictures_tie_wherever_they_are_stored(catalog, folder):
     same = np.random.default_rng(2).standard_normal(DIMENSION).astype(np.float32)
     queries = np.random.default_rng(3).standard_normal((8, DIMENSION)).astype(np.float32)
     for i in range(90):
@@ -299,7 +299,7 @@ def test_equal_pictures_tie_wherever_they_are(catalog, folder):
         assert all(len(set(row[np.isfinite(row)].tolist())) == 1 for row in scores)
 
 
-def test_a_publication_for_the_whole_library_in_chunks(catalog, folder, queries):
+def test_publishing_a_library_in_chunks(catalog, folder, queries):
     many = [photo(f"/p/{i}.jpg", f"x{i}") for i in range(5000)]
     vectors = np.random.default_rng(4).standard_normal((5000, DIMENSION)).astype(np.float32)
     new = [Embedding(image.hash, vector) for image, vector in zip(many, vectors, strict=True)]

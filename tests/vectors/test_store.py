@@ -1,4 +1,4 @@
-"""A published store answers as brute force does, is replaced whole, and tells when its files are torn."""
+"""A published store matches brute force, is replaced atomically, and detects corrupt files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACE = "tiny"
 
 
 def brute_force(vectors, ids, queries, k, allowed=None):
-    """What a search must return, by float64 arithmetic."""
+    """Return the expected search results, computed in float64."""
     if allowed is not None:
         vectors, ids = vectors[allowed], ids[allowed]
     scores = np.einsum("qd,nd->qn", queries.astype(np.float64), vectors.astype(np.float64))  # not BLAS: equal rows tie
@@ -34,22 +34,20 @@ def brute_force(vectors, ids, queries, k, allowed=None):
 
 
 def unit(rng, n, d):
-    """Unit vectors float32 (n, d), rounded to half precision as those that come from a catalog are."""
+    """Return unit vectors float32 (n, d), rounded to half precision like those of a catalog."""
     vectors = rng.standard_normal((n, d))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
 
 
 def grid(rng, n, d):
-    """Vectors float32 (n, d) of few bits: their products have no rounding, so that ranks are exact and ties abound."""
+    """Return vectors float32 (n, d) with few bits: their products are exact, so that there are many ties."""
     return (rng.integers(-8, 9, (n, d)) / 16).astype(np.float32)
 
 
 def put(folder: Path, ids: np.ndarray, vectors: np.ndarray, *, chunk: int = 700, revision: int = 0) -> Manifest:
     chunks = [(ids[i : i + chunk], vectors[i : i + chunk]) for i in range(0, len(ids), chunk)]
     watermark = int(ids[-1]) if len(ids) else 0
-    return publish(
-        folder, chunks, space=SPACE, dimension=vectors.shape[1], watermark=watermark, revision=revision
-    )  # fmt: skip
+    return publish(folder, chunks, space=SPACE, dimension=vectors.shape[1], watermark=watermark, revision=revision)
 
 
 def rising(rng, n):
@@ -64,7 +62,7 @@ def same(found, expected):
 
 @pytest.mark.parametrize(("n", "d"), [(1, 3), (5, 8), (2000, 32), (3000, 65), (300, 512)])
 @pytest.mark.parametrize("k", [1, 10, 4000])
-def test_search_is_brute_force(tmp_path, n, d, k):
+def test_search_matches_brute_force(tmp_path, n, d, k):
     rng = np.random.default_rng(n * d)
     vectors, ids, queries = grid(rng, n, d), rising(rng, n), grid(rng, 7, d)
     manifest = put(tmp_path, ids, vectors)
@@ -104,7 +102,7 @@ def test_no_queries_and_no_k(tmp_path):
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 5), st.integers(1, 70), st.floats(0, 1))
 @settings(max_examples=35, deadline=None)
-def test_ties_go_to_the_smaller_id_with_any_mask(tmp_path_factory, seed, n, kinds, k, share):
+def test_ties_go_to_the_smaller_id_under_any_mask(tmp_path_factory, seed, n, kinds, k, share):
     rng = np.random.default_rng(seed)
     folder = tmp_path_factory.mktemp("ties")
     vectors, ids = unit(rng, kinds, 33)[rng.integers(0, kinds, n)], rising(rng, n)
@@ -128,7 +126,7 @@ def test_scores_do_not_depend_on_the_mask(tmp_path):
             assert [of[query].get(int(i), -np.inf) for i in found[query]] == scores[query].tolist()
 
 
-def test_reconstruct_gives_the_very_values(tmp_path):
+def test_reconstruct_returns_exact_values(tmp_path):
     rng = np.random.default_rng(4)
     vectors, ids = unit(rng, 50, 16), rising(rng, 50)
     vectors[0, :4] = np.float16([6e-8, -1e-7, 3e-6, 0])  # subnormal
@@ -152,7 +150,7 @@ def files(folder: Path) -> set[str]:
 WHOLE = {"index.faiss", "ids.npy", "manifest.json"}
 
 
-def test_a_reader_goes_on_with_the_store_it_opened(tmp_path):
+def test_a_reader_keeps_the_store_it_opened(tmp_path):
     rng = np.random.default_rng(5)
     old, new, queries = grid(rng, 1500, 16), grid(rng, 900, 16), grid(rng, 4, 16)
     put(tmp_path, np.arange(1, 1501), old, revision=1)
@@ -167,7 +165,7 @@ def test_a_reader_goes_on_with_the_store_it_opened(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3 and files(tmp_path) == WHOLE
 
 
-def test_leftovers_are_swept_and_strangers_are_not(tmp_path):
+def test_leftovers_are_deleted_and_other_files_are_not(tmp_path):
     put(tmp_path, np.array([1]), np.eye(1, 4, dtype=np.float32))
     (tmp_path / "index-77.faiss").write_bytes(b"half")
     (tmp_path / "ids-x.npy").write_bytes(b"")
@@ -178,7 +176,7 @@ def test_leftovers_are_swept_and_strangers_are_not(tmp_path):
     assert len(FaissStore.open(tmp_path)) == 2
 
 
-def test_a_publish_that_fails_leaves_the_old_store_and_nothing_else(tmp_path):
+def test_a_failed_publish_leaves_only_the_old_store(tmp_path):
     put(tmp_path, np.array([1]), np.eye(1, 4, dtype=np.float32))
 
     def chunks():
@@ -217,7 +215,7 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits on the size of files")
-def test_a_disk_that_is_full_leaves_the_old_store(tmp_path):
+def test_a_full_disk_leaves_the_old_store(tmp_path):
     process = start(FULL_DISK, tmp_path)
     assert process.communicate()[0] == "done\n" and process.returncode == 0
 
@@ -236,14 +234,14 @@ for revision in range(100_000):
 
 
 def contents(revision: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and vectors of the store that the publisher writes with this revision."""
+    """Return the ids and vectors that the publisher writes with this revision."""
     rng = np.random.default_rng(revision)
     n = 1000 + 700 * revision
     return np.arange(1, n + 1) + 10_000 * revision, unit(rng, n, 24)
 
 
 def holds(folder: Path) -> int:
-    """The revision of the store, once it is proved to be that one whole."""
+    """Return the store's revision, after checking that it is that revision completely."""
     store = FaissStore.open(folder)
     ids, vectors = contents(store.manifest.revision)
     assert np.array_equal(store.ids, ids)
@@ -258,12 +256,12 @@ def stop(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_a_publisher_that_is_killed_leaves_the_old_store_or_the_new_one(tmp_path):
+def test_a_killed_publisher_leaves_the_old_or_the_new_store(tmp_path):
     rng = np.random.default_rng(6)
     put(tmp_path, *contents(0), revision=0)
     leftovers = 0
     for turn in range(60):
-        if turn >= 8 and leftovers:  # on a busy machine it takes more turns to hit a publisher at its work
+        if turn >= 8 and leftovers:  # a busy machine needs more turns to hit a publisher at work
             break
         process = start(PUBLISHER, tmp_path)
         assert process.stdout.readline() == "ready\n"
@@ -271,20 +269,20 @@ def test_a_publisher_that_is_killed_leaves_the_old_store_or_the_new_one(tmp_path
         stop(process)
         holds(tmp_path)
         leftovers += len(list(tmp_path.iterdir())) > 3
-        if rng.random() < 0.5:  # else the next publisher meets what this one left
+        if rng.random() < 0.5:  # otherwise the next publisher finds what this one left
             put(tmp_path, *contents(2), revision=2)
             assert holds(tmp_path) == 2
             assert len(list(tmp_path.iterdir())) == 3
     assert leftovers
 
 
-def test_opening_while_another_process_publishes_again_and_again(tmp_path):
+def test_opening_while_another_process_keeps_publishing(tmp_path):
     put(tmp_path, *contents(0), revision=0)
     process = start(PUBLISHER, tmp_path)
     assert process.stdout.readline() == "ready\n"
     try:
         seen, deadline = {holds(tmp_path) for _ in range(60)}, time.monotonic() + 60
-        while len(seen) < 2 and time.monotonic() < deadline:  # a busy machine may not have let the other one run yet
+        while len(seen) < 2 and time.monotonic() < deadline:  # on a busy machine the other process may not have run yet
             seen.add(holds(tmp_path))
         assert len(seen) > 1
     finally:
@@ -337,7 +335,7 @@ def test_every_flipped_bit_is_found_and_none_crashes(small, name):
         except LibraryDamaged as error:
             assert "\n" not in str(error)
         else:
-            assert name != "manifest.json"  # of the others only the heads are read on opening
+            assert name != "manifest.json"  # opening reads only the heads of the other files
 
 
 def test_files_of_two_stores_do_not_mix(small, tmp_path_factory):
@@ -351,14 +349,14 @@ def test_files_of_two_stores_do_not_mix(small, tmp_path_factory):
 @pytest.mark.parametrize(
     "text", ["", "null", "[]", "7", "{}", '{"manifest": 1, "checksum": 2}', "[" * 100_000, "\udcff"]
 )
-def test_manifests_that_make_no_sense(small, text):
+def test_invalid_manifests(small, text):
     (small / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(LibraryDamaged):
         FaissStore.open(small)
     assert "corrupt" in find_damage(small)
 
 
-def test_a_store_of_a_later_format(small):
+def test_a_store_in_a_later_format(small):
     from clipkit.vectors.manifest import digest
 
     manifest = json.loads((small / "manifest.json").read_text())["manifest"] | {"format": 99}
