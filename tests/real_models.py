@@ -47,7 +47,7 @@ def make_real_models(folder: Path) -> RealModels:
         picture = paint(scene, 320).resize(size)
         pictures.append(folder / f"{i}.{'png' if i == 1 else 'jpg'}")
         picture.save(pictures[-1])
-    program = Path(__file__).parent / "spaces" / "open_clip_reference.py"
+    program = Path(__file__).parent / "models" / "open_clip_reference.py"
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         environment.pop(variable, None)
