@@ -280,9 +280,9 @@ class Library:
 
     def bridges(self) -> list[Bridge]:
         """The library's bridges. Raises ClipkitError for a torn one."""
-        from clipkit.generation.bridge import listed
+        from clipkit.generation.bridge import load_all
 
-        return listed(self.path / "bridges")
+        return load_all(self.path / "bridges")
 
     def remove_bridges(self, to: str | None = None) -> int:
         """Deletes the bridges to a space or decoder, or all; returns how many."""

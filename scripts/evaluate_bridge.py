@@ -85,7 +85,7 @@ def main(
             np.concatenate(parts) for parts in zip(*_both(judged, size, second_encoder, first_encoder), strict=True)
         )
         scores = []
-        for embeddings in (y, fitted.cross(x)):
+        for embeddings in (y, fitted.apply(x)):
             made = scoring.sample(
                 pipeline, torch.from_numpy(embeddings), range(count), size=side, steps=denoising,
                 guidance=facts["guidance"],

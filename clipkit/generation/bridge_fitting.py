@@ -10,7 +10,7 @@ import numpy as np
 from clipkit.catalog.stored import sample_of, stored_embeddings
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
-from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
+from clipkit.generation.bridge import MIN_PICTURES, Bridge, bridge_file, fit, save
 from clipkit.models.hub.locating import is_here
 from clipkit.models.registry import canonical_id
 from clipkit.progress import Progress, ProgressCallback
@@ -36,16 +36,16 @@ def fit_bridge(
     source = canonical_id(space) if space else library.space
     if source not in library.catalog.spaces():
         raise ClipkitError(f"this library has no space {source}: `clipkit info` names those it has")
-    if sample < FEWEST:
-        raise ClipkitError(f"a bridge needs a sample of at least {FEWEST} pictures")
+    if sample < MIN_PICTURES:
+        raise ClipkitError(f"a bridge needs a sample of at least {MIN_PICTURES} pictures")
     entry = _decoder(to)
-    target = entry.target if entry else canonical_id(to)
+    target = entry.bridge_target if entry else canonical_id(to)
     if target == source or (entry and source in entry.spaces):
         raise ClipkitError(f"the library is in the space {source} already: no bridge is needed to it")
     contents = sample_of(library.catalog, source, sample)
-    if len(contents) < FEWEST:
+    if len(contents) < MIN_PICTURES:
         raise ClipkitError(
-            f"a bridge needs at least {FEWEST} pictures in {source}, and the library has {len(contents)}"
+            f"a bridge needs at least {MIN_PICTURES} pictures in {source}, and the library has {len(contents)}"
         )
     there = stored_embeddings(library.catalog, [content for content, _ in contents], target)
     lacking = [(content, number) for content, number in contents if content not in there]
@@ -53,8 +53,8 @@ def fit_bridge(
         there |= _embedded(library, lacking, _image_tower(target, entry, device), progress)
     both = [content for content, _ in contents if content in there]
     known = stored_embeddings(library.catalog, both, source)
-    if len(both) < FEWEST:
-        raise ClipkitError(f"only {len(both)} pictures of the library could be read: a bridge needs {FEWEST}")
+    if len(both) < MIN_PICTURES:
+        raise ClipkitError(f"only {len(both)} pictures of the library could be read: a bridge needs {MIN_PICTURES}")
     fitted = fit(source, target, np.stack([known[c] for c in both]), np.stack([there[c] for c in both]))
     save(fitted, library.path / "bridges")
     return fitted
@@ -64,10 +64,10 @@ def remove_bridges(library: Library, to: str | None) -> int:
     """See `Library.remove_bridges`."""
     folder = library.path / "bridges"
     entry = _decoder(to) if to else None
-    target = entry.target if entry else canonical_id(to) if to else ""
+    target = entry.bridge_target if entry else canonical_id(to) if to else ""
     removed = 0
     for path in sorted(folder.glob("*.safetensors")):
-        names_it = path.name.endswith(file_of(folder, "", target).name)
+        names_it = path.name.endswith(bridge_file(folder, "", target).name)
         if to is None or names_it:
             path.unlink(missing_ok=True)
             removed += 1
@@ -76,7 +76,7 @@ def remove_bridges(library: Library, to: str | None) -> int:
 
 def _decoder(to: str) -> registry.DecoderEntry | None:
     try:
-        return registry.find(to)
+        return registry.resolve_decoder(to)
     except DecoderNotAvailable:
         return None
 
@@ -86,15 +86,15 @@ def _image_tower(
 ) -> tuple[int, Callable[[Sequence[Image]], np.ndarray]]:
     """The side that it wants pictures to have at least, and what encodes them: that of the space if its files are
     here, else that of a decoder that takes the space."""
-    from clipkit.generation.loading import has_trained_prior, load_conditions
+    from clipkit.generation.loading import has_trained_prior, load_conditioner
     from clipkit.models.encoder import load_encoder
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
-    tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.tower_folder(e)), None)
+    tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.image_tower_folder(e)), None)
     here = is_here(target)
     if tower and not (here and target == tower.space):
-        conditions = load_conditions(tower, device)
-        return 448, conditions.of_pictures
+        conditions = load_conditioner(tower, device)
+        return 448, conditions.embed_images
     if entry and entry.folder and not entry.space:
         raise DecoderNotAvailable(f"the decoder {entry.id} has no image tower, and names no space in its clipkit.json")
     if entry and not here:

@@ -12,14 +12,14 @@ from clipkit.atomic import clear_unfinished
 from clipkit.catalog.generated import Generated, made_before, record
 from clipkit.catalog.records import now
 from clipkit.errors import BadQuery, ClipkitError, DecoderNotAvailable
-from clipkit.generation import registry
+from clipkit.generation import availability, decoder_files, registry
 from clipkit.progress import ProgressCallback
 from clipkit.searching.query import Query, picture_of
 from clipkit.searching.result import SearchResult
 
 if TYPE_CHECKING:
     from clipkit.generation.decoder import Settings
-    from clipkit.generation.routes import Ground, Plan, Which
+    from clipkit.generation.routes import LibrarySource, RoutePlan, RoutePreference
     from clipkit.library import Library
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -37,7 +37,7 @@ def generate(
     guidance: float | None = None,
     size: int | None = None,
     output: Path | None = None,
-    route: Which = "auto",
+    route: RoutePreference = "auto",
     device: str = "auto",
     say: Callable[[str], None] | None = None,
     may_fetch: bool = True,
@@ -47,16 +47,15 @@ def generate(
 
     What a decoder lacks is downloaded only if it is named and `may_fetch`.
     """
-    from clipkit.generation import decoder_files, routes
-    from clipkit.generation.synthesis import make
-    from clipkit.generation.synthesis import settings as checked
+    from clipkit.generation import routes
+    from clipkit.generation.synthesis import generate_images, resolve_settings
 
     if not 1 <= count <= MOST:
         raise BadQuery(f"the number of pictures must be from 1 to {MOST}")
     if library is not None:
         library.catalog.require_writable()  # it records what is made
     entry = chosen(library, decoder)
-    first = checked(entry, seed=seed, steps=steps, guidance=guidance, size=size)
+    first = resolve_settings(entry, seed=seed, steps=steps, guidance=guidance, size=size)
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise BadQuery(f"{output} has no picture's name: let it end in one of {', '.join(SUFFIXES)}")
     folder = output.parent if output is not None else library.path / "generated" if library else None
@@ -64,43 +63,49 @@ def generate(
         raise BadQuery("without a library the picture needs a place: give one with -o FILE")
     ground = ground_of(library)
     plan = plan_of(query, entry, ground, route=route, named=bool(decoder) and may_fetch)
-    pictures = [picture_of(leg.part.value, size_of(entry)) if routes.needs_picture(leg) else None for leg in plan.legs]
+    pictures = [picture_of(r.term.value, size_of(entry)) if routes.needs_image(r) else None for r in plan.routes]
     for line in plan.notes if say else ():
         say(line)  # type: ignore[misc]
-    if plan.fetches:
-        decoder_files.fetch(entry, tower=plan.tower, progress=progress)
+    if plan.needs_download:
+        decoder_files.download(entry, with_tower=plan.needs_tower, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
-    wishes, nothing = routes.wishes(plan, ground, pictures, device)
+    conditions, unconditional = routes.resolve_conditions(plan, ground, pictures, device)
     parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
     results = []
-    pairs = make(entry, wishes, first, count, nothing=nothing, device=device, progress=progress)
+    pairs = generate_images(
+        entry, conditions, first, count, unconditional=unconditional, device=device, progress=progress
+    )
     for number, (image, settings) in enumerate(pairs):
         path = _place(folder, query, settings, output, number, count)
         made = Generated(
-            path.absolute(), query.to_json(), entry.space, "" if entry.reads_words else entry.prior or entry.id,
+            path.absolute(), query.to_json(), entry.space, "" if entry.takes_prompt else entry.prior or entry.id,
             entry.id, settings.seed, settings.steps, settings.guidance, now(), parents, route=tuple(plan.to_json()),
         )  # fmt: skip
         results.append(_keep(library, made, image, settings))
     return results
 
 
-def plan_of(query: Query, entry: registry.DecoderEntry, ground: Ground, *, route: Which, named: bool) -> Plan:
-    """The route of every term of a query; see `clipkit.generation.routes.plan`."""
+def plan_of(
+    query: Query, entry: registry.DecoderEntry, ground: LibrarySource, *, route: RoutePreference, named: bool
+) -> RoutePlan:
+    """The route of every term of a query; see `clipkit.generation.routes.plan_routes`."""
     from clipkit.generation import routes
 
     parts = [
-        routes.Part(term.value, term.is_picture, term.weight, routes.content_of(term.value) if term.is_picture else "")
+        routes.QueryTerm(
+            term.value, term.is_picture, term.weight, routes.content_hash_of(term.value) if term.is_picture else ""
+        )
         for term in query.terms()
     ]
-    return routes.plan(parts, entry, ground, route=route, named=named)
+    return routes.plan_routes(parts, entry, ground, preference=route, named=named)
 
 
-def ground_of(library: Library | None) -> Ground:
+def ground_of(library: Library | None) -> LibrarySource:
     """What routes may use of a library, or of none."""
-    from clipkit.generation.routes import Ground
+    from clipkit.generation.routes import LibrarySource
 
-    return Ground(library.catalog, library.path / "bridges") if library else Ground()
+    return LibrarySource(library.catalog, library.path / "bridges") if library else LibrarySource()
 
 
 def make_missing(
@@ -118,11 +123,11 @@ def make_missing(
     Pictures of photographs that nobody asked for by name are only made where that takes neither a download nor minutes.
     The same query gets the picture that it got before, unless a `fresh` one is wanted.
     """
-    entry = registry.for_spaces(result.space, *library.catalog.spaces())
+    entry = availability.decoder_for_spaces(result.space, *library.catalog.spaces())
     if not known_words:
         return replace(result, notes=(*result.notes, "no picture was made: the model knows none of these words"))
-    reason = registry.why_not_now(entry)
-    if reason and not (always and registry.on_disk(entry)):
+    reason = availability.why_unavailable(entry)
+    if reason and not (always and decoder_files.on_disk(entry)):
         if always:
             raise DecoderNotAvailable(reason)
         return replace(result, notes=(*result.notes, reason))
@@ -148,12 +153,12 @@ def make_missing(
 def chosen(library: Library | None, decoder: str | None) -> registry.DecoderEntry:
     """The decoder to make a picture with: the one that is named, or the library's own if it is on this machine."""
     if decoder:
-        return registry.find(decoder)
+        return registry.resolve_decoder(decoder)
     if library is None:
         raise DecoderNotAvailable("there is no library to take the model from: name a decoder, as in --decoder tiny")
-    entry = registry.for_spaces(library.space, *library.catalog.spaces())
-    if not registry.on_disk(entry):
-        raise DecoderNotAvailable(registry.why_not_now(entry))
+    entry = availability.decoder_for_spaces(library.space, *library.catalog.spaces())
+    if not decoder_files.on_disk(entry):
+        raise DecoderNotAvailable(availability.why_unavailable(entry))
     return entry
 
 

@@ -15,7 +15,7 @@ from clipkit.indexing import pipeline
 from clipkit.indexing.absence import settle
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.report import IndexReport
-from clipkit.marks.reading import made_by
+from clipkit.marks.reading import find_evidence
 from clipkit.models.encoder import Encoder
 from clipkit.progress import ProgressCallback
 
@@ -47,7 +47,7 @@ def index(
     broken: dict[tuple[str, str], Failure] = {}
     mounts: list[Path] = []
     tally = Tally(present, progress)
-    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits, examine=made_by)
+    pool = DecodePool(workers or default_workers(), encoder.preprocessing, limits, examine=find_evidence)
     try:
         with pool:
             found = pipeline.scan(present, mounts)

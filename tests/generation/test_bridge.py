@@ -26,7 +26,7 @@ def test_an_exact_linear_relation_is_recovered_with_its_norms(d, e, seed, size, 
     y = (x @ rng.standard_normal((d, e)) + size).astype(np.float32)
     fitted = bridge.fit("a", "b", x, y)
     assert fitted.report.cosine > 0.9999 and fitted.report.norm_error < 1e-2
-    np.testing.assert_allclose(fitted.cross(x), y, rtol=0.02, atol=0.02 * np.abs(y).mean())
+    np.testing.assert_allclose(fitted.apply(x), y, rtol=0.02, atol=0.02 * np.abs(y).mean())
     assert fitted.report.recall_10 >= fitted.report.recall_1
     assert fitted.report.pictures == 100 and fitted.report.held_out == 20
 
@@ -36,7 +36,7 @@ def test_noise_makes_it_shrink_and_the_norms_are_given_back():
     x = rng.standard_normal((300, 64)).astype(np.float32)
     y = (x @ rng.standard_normal((64, 48)) + 12 * rng.standard_normal((300, 48))).astype(np.float32)
     fitted = bridge.fit("a", "b", x, y)
-    crossed, plain = fitted.cross(x), replace(fitted, scale=1.0).cross(x)
+    crossed, plain = fitted.apply(x), replace(fitted, scale=1.0).apply(x)
     wanted = np.linalg.norm(y, axis=1).mean()
     assert fitted.scale > 1.05
     assert abs(np.linalg.norm(crossed, axis=1).mean() - wanted) < abs(np.linalg.norm(plain, axis=1).mean() - wanted)
@@ -59,7 +59,7 @@ def test_two_spaces_of_random_weights_that_share_a_linear_relation(tmp_path):
     x, y = first.encode_images(pixels), second.encode_images(pixels)
     fitted = bridge.fit(first.space, second.space, x[:200], y[:200])
     assert fitted.report.recall_1 > 0.95 and fitted.report.cosine > 0.999
-    crossed = fitted.cross(x[200:])
+    crossed = fitted.apply(x[200:])
     cosines = (crossed * y[200:]).sum(1) / np.linalg.norm(crossed, axis=1) / np.linalg.norm(y[200:], axis=1)
     assert cosines.min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(crossed, axis=1), np.linalg.norm(y[200:], axis=1), rtol=0.02)
@@ -71,12 +71,12 @@ def test_a_bridge_is_kept_whole_or_not_at_all(tmp_path):
     fitted = bridge.fit("a/b c", "/some/folder", x, x)
     path = bridge.save(fitted, tmp_path / "bridges")
     assert path.parent == tmp_path / "bridges" and [p.name for p in path.parent.iterdir()] == [path.name]
-    (loaded,) = bridge.listed(tmp_path / "bridges")
+    (loaded,) = bridge.load_all(tmp_path / "bridges")
     assert (loaded.source, loaded.target, loaded.report) == (fitted.source, fitted.target, fitted.report)
-    np.testing.assert_array_equal(loaded.cross(x), fitted.cross(x))
+    np.testing.assert_array_equal(loaded.apply(x), fitted.apply(x))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ClipkitError, match="bridge fit"):
-        bridge.listed(tmp_path / "bridges")
+        bridge.load_all(tmp_path / "bridges")
 
 
 def test_too_few_pictures_are_refused():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.generation.decoder import counting
+from clipkit.generation.decoder import step_counter
 
 SCHEDULERS = ("PNDMScheduler", "HeunDiscreteScheduler", "EulerDiscreteScheduler")
 
@@ -23,7 +23,7 @@ def test_every_scheduler_counts_one_to_n(steps, name):
     scheduler = getattr(diffusers, name)(**({"skip_prk_steps": True} if name == "PNDMScheduler" else {}))
     scheduler.set_timesteps(steps)
     seen: list[int] = []
-    count = counting(seen.append, steps, scheduler)
+    count = step_counter(seen.append, steps, scheduler)
     for _ in scheduler.timesteps:
         count()
     assert seen == list(range(1, steps + 1)), f"{len(scheduler.timesteps)} calls"
@@ -47,4 +47,4 @@ def test_a_pipeline_with_another_scheduler_counts_its_steps(request, tmp_path: P
     generate(
         Query(text="a dog"), decoder=str(decoder), steps=3, output=tmp_path / "a.png", progress=told.append
     )  # fmt: skip
-    assert [(p.done, p.total) for p in told if p.stage == "making the picture"] == [(1, 3), (2, 3), (3, 3)]
+    assert [(p.done, p.total) for p in told if p.stage == "generating the picture"] == [(1, 3), (2, 3), (3, 3)]

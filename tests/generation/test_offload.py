@@ -14,22 +14,22 @@ from clipkit.generation import placement, registry
 def test_the_prior_goes_where_its_decoder_goes(kandinsky, tmp_path, monkeypatch, free, turns):
     """10 GB are wanted, 4 of them by the prior, which would fit into 8 alone, while the decoder's parts are away."""
     pytest.importorskip("accelerate")
-    from clipkit.generation.loading import load_conditions, load_decoder
-    from clipkit.generation.synthesis import Wish, make, settings
+    from clipkit.generation.loading import load_conditioner, load_decoder
+    from clipkit.generation.synthesis import Condition, generate_images, resolve_settings
 
     folder = tmp_path / "large"
     shutil.copytree(kandinsky, folder)
     facts = json.loads((folder / "clipkit.json").read_text())
     (folder / "clipkit.json").write_text(json.dumps(facts | {"memory_gb": 10}))
     monkeypatch.setattr(placement, "free_gpu_memory", lambda device: free)
-    entry = registry.find(str(folder))
-    for load in (load_decoder, load_conditions):
+    entry = registry.resolve_decoder(str(folder))
+    for load in (load_decoder, load_conditioner):
         load.cache_clear()
-    first = settings(entry, seed=1, steps=1, guidance=None, size=None)
-    list(make(entry, [Wish("a dog", 1.0)], first, 1, device="cpu"))
-    decoder, conditions = load_decoder(entry, "cpu"), load_conditions(entry, "cpu")
+    first = resolve_settings(entry, seed=1, steps=1, guidance=None, size=None)
+    list(generate_images(entry, [Condition("a dog", 1.0)], first, 1, device="cpu"))
+    decoder, conditions = load_decoder(entry, "cpu"), load_conditioner(entry, "cpu")
     # accelerate hangs a hook on every model that it moves
     hooked = [hasattr(model, "_hf_hook") for model in (decoder.pipeline.unet, conditions.pipeline.prior)]
     assert hooked == [turns, turns]
-    for load in (load_decoder, load_conditions):
+    for load in (load_decoder, load_conditioner):
         load.cache_clear()

@@ -9,9 +9,9 @@ from PIL import Image
 from spaces.hub_server import Hub
 
 from clipkit.generation import decoder_files, registry
-from clipkit.generation.loading import load_conditions, load_decoder
+from clipkit.generation.loading import load_conditioner, load_decoder
 
-ENTRY = registry.find("ip-adapter-sd15")
+ENTRY = registry.resolve_decoder("ip-adapter-sd15")
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -40,7 +40,7 @@ def hub(adapter_15, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     # What was loaded for this decoder lies in another test's hub.
     load_decoder.cache_clear()
-    load_conditions.cache_clear()
+    load_conditioner.cache_clear()
     yield server
     server.close()
 
@@ -65,7 +65,7 @@ def test_for_words_alone_the_image_tower_is_not_fetched_and_the_size_is_said_bef
     made = clipkit(*small("a dog", path=tmp_path / "a.png"))
     assert made.code == 0, made.err
     assert "is fetched first, about 2.8 GB" in made.err
-    assert not hub.fetched("image_encoder") and decoder_files.tower_folder(ENTRY) is None
+    assert not hub.fetched("image_encoder") and decoder_files.image_tower_folder(ENTRY) is None
 
 
 def test_nothing_is_fetched_that_nobody_named(hub, clipkit, scene_folder):
@@ -96,4 +96,4 @@ def test_what_goes_wrong_is_one_line(hub, clipkit, monkeypatch, trouble):
     line = output.err.splitlines()[-1]
     assert output.code == 2 and line.startswith("clipkit: ") and hint in line, output.err
     assert len(output.err.splitlines()) == (1 if trouble == "offline" else 2), "the size, and what went wrong"
-    assert not registry.on_disk(ENTRY)
+    assert not decoder_files.on_disk(ENTRY)
