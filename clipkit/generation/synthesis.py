@@ -117,8 +117,8 @@ def combine(conditions: Sequence[Condition], conditioner: ImageConditioner, seed
 def steer_away(positive: Conditioning, negative: Conditioning, amount: float = 0.4) -> Conditioning:
     """Rotate the positive embedding away from the negative one, in their plane; the norm stays.
 
-    Replaces classifier-free guidance, which a scale of 1 turns off. `amount`: share of the negative direction's
-    orthogonal part that is subtracted.
+    Replaces classifier-free guidance, which a scale of 1 turns off. `amount`: multiple of the negative direction's
+    orthogonal part to subtract.
     """
     if positive.embedding is None or negative.embedding is None:
         return positive

@@ -240,6 +240,4 @@ def _algorithm(path: Path, key: str) -> str:
     for identifier, algorithm in _ALGORITHMS:
         if identifier in content[:100]:
             return algorithm
-    raise ClipkitError(
-        f"{path} does not contain a private key for C2PA: it must be EC, RSA or Ed25519, in PKCS #8 and PEM"
-    )
+    raise ClipkitError(f"{path} does not contain a private key for C2PA: use EC, RSA or Ed25519, in PKCS #8 and PEM")

@@ -52,9 +52,7 @@ def format_for(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise ClipkitError(
-            f"cannot save a generated picture as {path.name!r}: use the extension .png, .jpg or .webp"
-        ) from None
+        raise ClipkitError(f"cannot save a picture as {path.name!r}: use the extension .png, .jpg or .webp") from None
 
 
 def _encode(image: Image.Image, format_name: str, provenance: Provenance) -> bytes:

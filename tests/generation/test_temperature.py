@@ -1,4 +1,4 @@
-"""The temperature scales the initial noise of Kandinsky 2.2, and leaves the pictures alone at 1."""
+"""The temperature scales the initial noise of Kandinsky 2.2; at 1 the pictures are those of the stock pipeline."""
 
 from __future__ import annotations
 
