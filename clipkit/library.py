@@ -291,9 +291,9 @@ class Library:
 
     def bridges(self) -> list[Bridge]:
         """Return the library's bridges. Raises ClipkitError if one is corrupt."""
-        from clipkit.generation.bridge import listed
+        from clipkit.generation.bridge import load_all
 
-        return listed(self.layout.bridges)
+        return load_all(self.layout.bridges)
 
     def remove_bridges(self, to: str | None = None) -> int:
         """Delete the bridges to a model or decoder, or all; return how many."""

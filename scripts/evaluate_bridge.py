@@ -98,7 +98,7 @@ def main(
         chunks = _embed(scenes, size, second_encoder, first_encoder)
         x, y = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         scores = []
-        for embeddings in (y, fitted.cross(x)):
+        for embeddings in (y, fitted.apply(x)):
             generated = scoring.sample(
                 pipeline,
                 torch.from_numpy(embeddings),

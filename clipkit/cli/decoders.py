@@ -25,9 +25,10 @@ def list_(as_json: bool) -> int:
     Shows the size of the download, the GPU memory needed in half precision, the model whose embeddings a decoder
     takes, and the licence. Other decoders are named by their FOLDER, as diffusers saves it.
     """
+    from clipkit.generation.decoder_files import on_disk
     from clipkit.generation.registry import entries
 
-    rows = [entry.to_json() for entry in entries()]
+    rows = [entry.to_json() | {"on_disk": on_disk(entry)} for entry in entries()]
     if as_json:
         say_json(rows)
         return 0
@@ -36,7 +37,7 @@ def list_(as_json: bool) -> int:
         size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
         memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
         mark = "*" if row["on_disk"] else " "
-        say(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['space']:30} {row['licence']}")
+        say(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['model']:30} {row['licence']}")
         say(f"    {row['note']}")
     say("* is on this machine. Memory: of a GPU, in half precision.")
     return 0

@@ -28,7 +28,7 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
 
     Exits with 0 if a file is marked, 1 if none is, 2 if a file cannot be read; the others are reported all the same.
     """
-    from clipkit.marks.reading import read_marks
+    from clipkit.marks import reading
 
     rows: list[dict[str, Any]] = []
     unreadable: list[UnreadableImage] = []
@@ -36,8 +36,8 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
     with progress_bar() as progress:
         for number, file in enumerate(files, start=1):
             try:
-                marks = read_marks(file)
-                any_marked |= marks.made
+                marks = reading.verify(file)
+                any_marked |= marks.generated
                 rows.append(marks.to_json())
                 if not as_json:
                     print_marks(marks)
@@ -57,6 +57,6 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
 
 def print_marks(marks: Marks) -> None:
     """Print the verdict and the path, then one line a mark."""
-    say(f"{'AI-generated' if marks.made else 'no mark':12} {printable(marks.path)}")
+    say(f"{'AI-generated' if marks.generated else 'no mark':12} {printable(marks.path)}")
     for mark in marks.found:
         say(f"    {mark.kind:20} {mark.where:9} {printable(mark.value)}")

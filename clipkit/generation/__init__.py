@@ -1,1 +1,1 @@
-"""From an embedding to a picture: prior, decoder, and the codec between pixels and latents."""
+"""From embeddings to pictures: priors, decoders, routes, bridges, and the fallback of a search without a match."""

@@ -1,10 +1,11 @@
-"""The bridge: a linear map from one space to another, fitted on pictures embedded in both."""
+"""A bridge: a linear map from one model's embeddings to another's, fitted on pictures embedded by both."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -14,23 +15,25 @@ from clipkit.errors import ClipkitError
 from clipkit.generation.ridge import ridge_regression
 from clipkit.vectors.unit import unit
 
-FEWEST = 50
-"""Pictures without which no bridge is fitted."""
+MIN_PICTURES = 50
+"""Pictures needed to fit a bridge."""
 
 HELD_OUT = 0.2
-"""The share of the pictures that the scores come from."""
+"""Share of the pictures held out for the scores."""
 
 PENALTIES = 10.0 ** np.arange(-8, 3)
-"""Candidates for ridge's penalty, in units of the mean variance of the inputs' coordinates."""
+"""Candidate ridge penalties, in units of the mean variance of the input coordinates."""
 
 
 @dataclass(frozen=True)
 class BridgeReport:
-    """How good a bridge is, on the pictures held out of the fit.
+    """Scores of a bridge on pictures held out of the fit.
 
-    `pictures` in all, `held_out` of them. `cosine`: mean between the bridged and the true embedding. `recall_1` and
-    `recall_10`: how often a picture's true embedding is the nearest, or among the ten nearest, of all `pictures` to its
-    bridged one. `norm_error`: mean relative error of the norms. `penalty`: ridge's.
+    `pictures`: number in all, `held_out` of them held out.
+    `cosine`: mean cosine similarity of the bridged and the true embedding.
+    `recall_1`, `recall_10`: recall@k of the true embedding among those of all `pictures`, by the bridged one.
+    `norm_error`: mean relative error of the norms.
+    `penalty`: the ridge penalty.
     """
 
     pictures: int
@@ -44,9 +47,9 @@ class BridgeReport:
 
 @dataclass(frozen=True)
 class Bridge:
-    """y = scale * (x @ weight + bias), embeddings not normalised: x float32 (n, d) of `source`, y (n, e) of `target`.
+    """The map y = scale * (x @ weight + bias) from x (n, d) of the model `source` to y (n, e) of `target`.
 
-    `target` is a space's id, or the folder of a decoder that names no space.
+    Embeddings are float32, not normalised. `target` is a model's id, or the folder of a decoder that does not name one.
     """
 
     source: str
@@ -56,25 +59,25 @@ class Bridge:
     scale: float
     report: BridgeReport
 
-    def cross(self, embeddings: np.ndarray) -> np.ndarray:
-        """Embeddings of the source space, float32 (n, d), not normalised, as those of the target, (n, e)."""
+    def apply(self, embeddings: np.ndarray) -> np.ndarray:
+        """Map embeddings of the source, (n, d), to those of the target, float32 (n, e)."""
         return ((embeddings @ self.weight + self.bias) * self.scale).astype(np.float32)
 
-    def to_json(self) -> dict:
-        """Plain data, as `clipkit bridge list --json` prints it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, as printed by `clipkit bridge list --json`."""
         return {"source": self.source, "target": self.target, **asdict(self.report)}
 
 
 def fit(source: str, target: str, x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> Bridge:
-    """Ridge regression (Hoerl and Kennard, 1970) from embeddings x (n, d) to y (n, e), both float32, not normalised.
+    """Fit a bridge by ridge regression (Hoerl and Kennard, 1970) from embeddings x (n, d) to y (n, e), not normalised.
 
-    The penalty is the one with the least generalised cross-validation error (Golub, Heath and Wahba, 1979) on the
-    pictures that are not held out; the map itself is then fitted on all. Ridge makes what it predicts too short;
-    `scale` gives it the norms of the held-out pictures back. Raises ClipkitError for fewer than 50 pictures.
+    Chooses the penalty by generalised cross-validation (Golub, Heath and Wahba, 1979) on the pictures that are not held
+    out, then fits the map on all of them. Ridge shrinks its predictions; `scale` restores the norms of the held-out
+    pictures. Raises ClipkitError for fewer than `MIN_PICTURES` pictures.
     """
     n = len(x)
-    if n < FEWEST:
-        raise ClipkitError(f"a bridge needs at least {FEWEST} pictures in both spaces, and there are {n}")
+    if n < MIN_PICTURES:
+        raise ClipkitError(f"a bridge needs at least {MIN_PICTURES} pictures embedded by both models; there are {n}")
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     order = np.random.default_rng(seed).permutation(n)
     held, used = order[: max(1, round(HELD_OUT * n))], order[max(1, round(HELD_OUT * n)) :]
@@ -85,7 +88,7 @@ def fit(source: str, target: str, x: np.ndarray, y: np.ndarray, *, seed: int = 0
     scale = float(true_norms @ norms / max(norms @ norms, 1e-12))
     cosines = (unit(predicted, np.float64) * unit(y[held], np.float64)).sum(1)
     scores = unit(predicted, np.float64) @ unit(y, np.float64).T
-    # How many embeddings are nearer than the picture's own.
+    # Number of embeddings nearer than the picture's own.
     nearer = (scores > scores[np.arange(len(held)), held][:, None] + 1e-12).sum(1)
     report = BridgeReport(
         pictures=n,
@@ -109,24 +112,24 @@ def _best_penalty(x: np.ndarray, y: np.ndarray) -> float:
     for penalty in PENALTIES:
         absolute = penalty * max(float((s**2).sum()) / x.shape[1], 1e-12)
         kept = absolute / (s**2 + absolute)
-        freedom = len(x) - 1 - (1 - kept).sum()  # the mean takes one degree
+        freedom = len(x) - 1 - (1 - kept).sum()  # minus one for the mean
         errors.append((outside + float(((kept[:, None] * inside) ** 2).sum())) / max(freedom, 1e-9) ** 2)
     return float(PENALTIES[int(np.argmin(errors))])
 
 
-# --- on disk: one safetensors file a bridge, in the library's folder `bridges` ---
+# --- on disk: one safetensors file per bridge, in the library's folder `bridges` ---
 
 
-def file_of(folder: Path, source: str, target: str) -> Path:
-    """Where the bridge between two spaces lies in the folder of a library's bridges."""
+def bridge_file(folder: Path, source: str, target: str) -> Path:
+    """Return the file of the bridge between two models in a library's folder of bridges."""
     return folder / f"{quote(source, safe='-_.')}--{quote(target, safe='-_.')}.safetensors"
 
 
 def save(bridge: Bridge, folder: Path) -> Path:
-    """Writes it whole or not at all; returns where. Raises ClipkitError if the disk will not have it."""
+    """Write a bridge atomically and return its path. Raises ClipkitError if it cannot be written."""
     from safetensors.numpy import save as as_bytes
 
-    path = file_of(folder, bridge.source, bridge.target)
+    path = bridge_file(folder, bridge.source, bridge.target)
     facts = {"source": bridge.source, "target": bridge.target, "scale": bridge.scale, **asdict(bridge.report)}
     tensors = {"weight": bridge.weight, "bias": bridge.bias}
     try:
@@ -140,7 +143,7 @@ def save(bridge: Bridge, folder: Path) -> Path:
 
 
 def load(path: Path) -> Bridge:
-    """A bridge from its file. Raises ClipkitError if it is torn."""
+    """Load a bridge from its file. Raises ClipkitError if the file is corrupt."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -150,12 +153,12 @@ def load(path: Path) -> Bridge:
         source, target, scale = (facts.pop(key) for key in ("source", "target", "scale"))
         bridge = Bridge(source, target, weight, bias, float(scale), BridgeReport(**facts))
         if weight.ndim != 2 or bias.shape != weight.shape[1:]:
-            raise ValueError("the shapes do not fit")
+            raise ValueError("the shapes do not match")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ClipkitError(f"the bridge {path} is torn: fit it again with `clipkit bridge fit`") from error
+        raise ClipkitError(f"the bridge {path} is corrupt: fit it again with `clipkit bridge fit`") from error
     return bridge
 
 
-def listed(folder: Path) -> list[Bridge]:
-    """All bridges of a library, by name. Raises ClipkitError for a torn one."""
+def load_all(folder: Path) -> list[Bridge]:
+    """Load all bridges of a library, sorted by file name. Raises ClipkitError for a corrupt file."""
     return [load(path) for path in sorted(folder.glob("*.safetensors"))]

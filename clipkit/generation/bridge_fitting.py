@@ -13,7 +13,7 @@ from clipkit.catalog.embeddings import load_embeddings, sample_contents
 from clipkit.catalog.layout import Layout
 from clipkit.errors import ClipkitError, DecoderNotAvailable, UnreadableImage
 from clipkit.generation import decoder_files, registry
-from clipkit.generation.bridge import FEWEST, Bridge, file_of, fit, save
+from clipkit.generation.bridge import MIN_PICTURES, Bridge, bridge_file, fit, save
 from clipkit.models.hub.locating import is_here
 from clipkit.models.reference import ModelRef
 from clipkit.progress import Progress, ProgressCallback
@@ -41,16 +41,16 @@ def fit_bridge(
 
     Embeddings computed for the fit are not stored.
     """
-    if sample < FEWEST:
-        raise ClipkitError(f"a bridge needs a sample of at least {FEWEST} pictures")
+    if sample < MIN_PICTURES:
+        raise ClipkitError(f"a bridge needs a sample of at least {MIN_PICTURES} pictures")
     entry = _decoder(to)
     target = _target(to)
     if target == source or (entry and source in entry.spaces):
         raise ClipkitError(f"the library already has embeddings of {source}: no bridge is needed to it")
     contents = sample_contents(catalog, source, sample)
-    if len(contents) < FEWEST:
+    if len(contents) < MIN_PICTURES:
         raise ClipkitError(
-            f"a bridge needs at least {FEWEST} pictures embedded with {source}; the library has {len(contents)}"
+            f"a bridge needs at least {MIN_PICTURES} pictures embedded with {source}; the library has {len(contents)}"
         )
     targets = load_embeddings(catalog, [content for content, _ in contents], target)
     lacking = [(content, number) for content, number in contents if content not in targets]
@@ -58,8 +58,8 @@ def fit_bridge(
         side, encode = _image_tower(target, entry, device)
         targets |= _embed(catalog, lacking, side, encode, progress)
     both = [content for content, _ in contents if content in targets]
-    if len(both) < FEWEST:
-        raise ClipkitError(f"only {len(both)} pictures of the library could be read; a bridge needs {FEWEST}")
+    if len(both) < MIN_PICTURES:
+        raise ClipkitError(f"only {len(both)} pictures of the library could be read; a bridge needs {MIN_PICTURES}")
     sources = load_embeddings(catalog, both, source)
     fitted = fit(source, target, np.stack([sources[c] for c in both]), np.stack([targets[c] for c in both]))
     save(fitted, layout.bridges)
@@ -68,7 +68,7 @@ def fit_bridge(
 
 def remove_bridges(folder: Path, to: str | None) -> int:
     """Delete the bridges in `folder` to a model or decoder, or all; return how many."""
-    ending = file_of(folder, "", _target(to)).name if to else ""
+    ending = bridge_file(folder, "", _target(to)).name if to else ""
     paths = [path for path in sorted(folder.glob("*.safetensors")) if path.name.endswith(ending)]
     for path in paths:
         path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def remove_bridges(folder: Path, to: str | None) -> int:
 
 def _decoder(to: str) -> registry.DecoderEntry | None:
     try:
-        return registry.find(to)
+        return registry.resolve_decoder(to)
     except DecoderNotAvailable:
         return None
 
@@ -85,7 +85,7 @@ def _decoder(to: str) -> registry.DecoderEntry | None:
 def _target(to: str) -> str:
     """Return the name by which bridges record where they lead."""
     entry = _decoder(to)
-    return entry.target if entry else ModelRef.resolve(to).id
+    return entry.bridge_target if entry else ModelRef.resolve(to).id
 
 
 def _image_tower(target: str, entry: registry.DecoderEntry | None, device: str) -> tuple[int, ImageTower]:
@@ -93,15 +93,15 @@ def _image_tower(target: str, entry: registry.DecoderEntry | None, device: str) 
 
     It is the model's own if its files are on disk, else that of a decoder that takes the model's embeddings.
     """
-    from clipkit.generation.loading import has_trained_prior, load_conditions
+    from clipkit.generation.loading import has_trained_prior, load_conditioner
     from clipkit.models.loading import load_encoder
 
     takers = [entry] if entry else [e for e in registry.entries() if target in e.spaces]
-    tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.tower_folder(e)), None)
+    tower = next((e for e in takers if not has_trained_prior(e) and decoder_files.image_tower_folder(e)), None)
     on_disk = is_here(ModelRef.of(target))
     if tower and not (on_disk and target == tower.space):
-        conditions = load_conditions(tower, device)
-        return 448, conditions.of_pictures
+        conditions = load_conditioner(tower, device)
+        return 448, conditions.embed_images
     if entry and entry.folder and not entry.space:
         raise DecoderNotAvailable(
             f"the decoder {entry.id} lacks an image tower, and its clipkit.json does not name a model"

@@ -1,4 +1,4 @@
-"""The bundled model's codec: pixels to latents and back, without loss."""
+"""The bundled decoder's codec: pixels to latents and back, lossless."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from diffusers.models.modeling_utils import ModelMixin
 
 
 class PatchCodec(ModelMixin, ConfigMixin):
-    """Patches of pixels as latents, in the place of the `movq` of Kandinsky 2.2's pipelines.
+    """Patches of pixels as latents, in place of the `movq` of Kandinsky 2.2's pipelines.
 
-    The latents of a cell are the pixels of its patch in an orthogonal basis, times `latent_scale`. Nothing is lost:
-    pictures as small as the bundled decoder's need no compression. The basis parts what is coarse from what is fine, so
-    that the decoder can treat them differently.
+    The latents of a cell are the pixels of its patch in an orthogonal basis, times `latent_scale`. The bundled
+    decoder's pictures are too small to need compression. The basis separates coarse from fine structure, so that the
+    decoder can treat them differently.
 
-    `block_out_channels` only tells the pipelines the patch's side, which they take to be 2 ** (its length - 1).
-    `sample_size`: the side in pixels that the decoder was trained on.
+    `block_out_channels`: only its length matters; the pipelines assume patches of 2 ** (length - 1) pixels.
+    `sample_size`: side in pixels of the pictures that the decoder was trained on.
     """
 
     @register_to_config
@@ -31,18 +31,18 @@ class PatchCodec(ModelMixin, ConfigMixin):
 
     @property
     def latent_channels(self) -> int:
-        """The number of latents of a cell."""
+        """Number of latents in a cell."""
         return 3 * self.patch**2
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> VQEncoderOutput | tuple[torch.Tensor]:
-        """Pixels in [-1, 1], (n, 3, h, w), to latents (n, latent_channels, h / patch, w / patch)."""
+        """Encode pixels in [-1, 1], (n, 3, h, w), as latents (n, latent_channels, h / patch, w / patch)."""
         latents = F.conv2d(F.pixel_unshuffle(x, self.patch), self.basis[..., None, None]) * self.config.latent_scale
         return VQEncoderOutput(latents=latents) if return_dict else (latents,)
 
     def decode(
         self, h: torch.Tensor, force_not_quantize: bool = True, return_dict: bool = True
     ) -> DecoderOutput | tuple[torch.Tensor]:
-        """Latents to pixels, about [-1, 1] (not clipped). `force_not_quantize` is there for the pipelines' sake."""
+        """Decode latents to pixels, about [-1, 1], not clipped. `force_not_quantize`: ignored; pipelines pass it."""
         patches = F.conv2d(h / self.config.latent_scale, self.basis.T[..., None, None])
         x = F.pixel_shuffle(patches, self.patch)
         return DecoderOutput(sample=x) if return_dict else (x,)

@@ -1,4 +1,4 @@
-"""From a query to the image embeddings that a decoder takes: its words through a prior, its pictures as they are."""
+"""From a query's text and images to the image embeddings that a decoder takes: the conditioners."""
 
 from __future__ import annotations
 
@@ -13,71 +13,69 @@ from PIL.Image import Image
 
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation.decoder import quiet_diffusers
+from clipkit.generation.image_tower import ImageTower
 from clipkit.generation.prior import DiffusionPrior, MlpPrior, Prior
-from clipkit.generation.towers import ImageTower
 from clipkit.models.encoder import Encoder
 
 
-class PictureConditions(Protocol):
-    """Pictures to image embeddings of a decoder's space, float32 (n, d), not normalised."""
+class ImageConditioner(Protocol):
+    """Maps images to the image embeddings that a decoder takes, float32 (n, d), not normalised."""
 
     name: str
-    """The prior's name, for the record; empty where there is none."""
+    """The name of the prior, for the record; empty if there is none."""
 
-    def of_pictures(self, pictures: Sequence[Image]) -> np.ndarray:
-        """What the pictures are embedded as."""
+    def embed_images(self, images: Sequence[Image]) -> np.ndarray:
+        """Return the images' embeddings (n, d)."""
         ...
 
-    def of_nothing(self) -> np.ndarray | None:
-        """The embedding (d,) that stands for no condition in classifier-free guidance; None if the decoder has its
-        own way."""
+    def unconditional_embedding(self) -> np.ndarray | None:
+        """Return the unconditional embedding (d,) for classifier-free guidance; None if the decoder supplies it."""
         ...
 
 
 @runtime_checkable
-class Conditions(PictureConditions, Protocol):
-    """Words too. Decoders that read words themselves (`DecoderEntry.reads_words`) have none of these."""
+class TextConditioner(ImageConditioner, Protocol):
+    """An ImageConditioner with a prior. Decoders that take a prompt (`DecoderEntry.takes_prompt`) do without it."""
 
-    def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
-        """What pictures of the texts would be embedded as, float32 (n, d), not normalised; `seed` picks one of the
-        many."""
+    def embed_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
+        """Sample image embeddings (n, d) that match the texts."""
         ...
 
 
-class TrainedConditions:
-    """A prior that clipkit trained, on top of the towers of an open_clip space; nothing is a zero embedding."""
+class TrainedPriorConditioner:
+    """A prior trained by clipkit on top of an open_clip model; the unconditional embedding is zero."""
 
     def __init__(self, encoder: Encoder, prior: Prior, name: str) -> None:
         self.encoder, self.prior, self.name = encoder, prior, name
 
-    def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
+    def embed_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
         embeddings = torch.from_numpy(self.encoder.encode_texts(list(texts)))
         return self.prior.predict(embeddings, torch.Generator().manual_seed(seed)).numpy()
 
-    def of_pictures(self, pictures: Sequence[Image]) -> np.ndarray:
-        return self.encoder.encode_images(np.stack([self.encoder.preprocessing.pixels(p) for p in pictures]))
+    def embed_images(self, images: Sequence[Image]) -> np.ndarray:
+        return self.encoder.encode_images(np.stack([self.encoder.preprocessing.pixels(i) for i in images]))
 
-    def of_nothing(self) -> np.ndarray:
+    def unconditional_embedding(self) -> np.ndarray:
         return np.zeros(self.encoder.dimension, np.float32)
 
 
-class TowerConditions:
-    """An image tower alone, for decoders that read words themselves; nothing is left to them too."""
+class TowerConditioner:
+    """An image tower alone, for decoders that take a prompt. The decoder also supplies the unconditional embedding."""
 
     def __init__(self, tower: ImageTower) -> None:
         self.tower, self.name = tower, ""
 
-    def of_pictures(self, pictures: Sequence[Image]) -> np.ndarray:
-        return self.tower.encode(pictures)
+    def embed_images(self, images: Sequence[Image]) -> np.ndarray:
+        return self.tower.encode(images)
 
-    def of_nothing(self) -> None:
+    def unconditional_embedding(self) -> None:
         return None
 
 
 def load_trained_prior(folder: Path) -> Prior:
-    """The prior in a folder, of whichever kind its configuration says. Raises DecoderNotAvailable."""
+    """Load a prior trained by clipkit; its configuration names the class. Raises DecoderNotAvailable."""
     if not (folder / "config.json").is_file():
-        raise DecoderNotAvailable(f"there is no prior in {folder}: a decoder folder keeps it in its subfolder prior")
+        raise DecoderNotAvailable(f"there is no prior in {folder}: a decoder's folder needs one in its subfolder prior")
     kind = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     with quiet_diffusers():
         if kind == "MlpPrior":

@@ -1,4 +1,4 @@
-"""What every family of decoders offers: an aim in, a picture out."""
+"""The protocol that every family of decoders implements, and what the families share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipkit.models.memory import is_out_of_memory, memory_advice
 
 @dataclass(frozen=True)
 class Settings:
-    """How a picture is made. `size`: its side in pixels. `guidance`: the scale of classifier-free guidance."""
+    """Sampling settings of one picture. `guidance`: scale of classifier-free guidance. `size`: side in pixels."""
 
     seed: int
     steps: int
@@ -29,39 +29,40 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What a picture is to show, or to keep away from.
+class Conditioning:
+    """What a decoder is conditioned on, in one direction of guidance.
 
-    `embedding`: an image embedding of the decoder's space, float32 (d,), not normalised. For decoders that read words
-    it stands for the pictures alone and may be None, `words` are the words, and `share` in [0, 1] is what the pictures
-    weigh against them. For all others the words are in the embedding.
+    `embedding`: image embedding of the decoder's model, float32 (d,), not normalised. With a decoder that takes a
+    prompt it represents the images only, and may be None; with others it represents the text as well.
+    `prompt`: the text, for a decoder that takes a prompt.
+    `image_share`: weight of the images against the prompt, in [0, 1].
     """
 
     embedding: np.ndarray | None
-    words: str = ""
-    share: float = 1.0
+    prompt: str = ""
+    image_share: float = 1.0
 
 
 class Decoder(Protocol):
-    """A family of decoders: what it makes of an aim, and a picture from that."""
+    """A family of decoders: from conditioning to the family's inputs, and from these to a picture."""
 
     entry: DecoderEntry
 
-    def prepare(self, wanted: Aim, away: Aim) -> Any:
-        """The conditioning for what is wanted and what takes the place of no condition in guidance."""
+    def prepare(self, positive: Conditioning, negative: Conditioning) -> Any:
+        """Return the inputs of `generate`; `negative` takes the place of the unconditional input in guidance."""
         ...
 
-    def generate(self, conditioning: Any, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
-        """One RGB picture, the same for the same settings on the same machine. `on_step` gets 1, 2, ... `steps`."""
+    def generate(self, inputs: Any, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
+        """Generate one RGB picture, reproducible on the same machine. `on_step` is called with 1, 2, ... `steps`."""
         ...
 
 
-def embedding_of(aim: Aim, dimension: int, decoder: str) -> np.ndarray:
-    """An aim's image embedding, float32 (dimension,), zeros where it has none.
+def checked_embedding(conditioning: Conditioning, dimension: int, decoder: str) -> np.ndarray:
+    """Return the image embedding, float32 (dimension,), or zeros if there is none.
 
-    Raises DecoderNotAvailable if it is of another length: of another space than the decoder takes.
+    Raises DecoderNotAvailable if its length differs, because it comes from another model than the decoder takes.
     """
-    embedding = np.zeros(dimension) if aim.embedding is None else np.asarray(aim.embedding)
+    embedding = np.zeros(dimension) if conditioning.embedding is None else np.asarray(conditioning.embedding)
     if embedding.shape != (dimension,):
         raise DecoderNotAvailable(
             f"the decoder {decoder} takes embeddings of {dimension} values, not {embedding.shape[-1]}"
@@ -69,34 +70,33 @@ def embedding_of(aim: Aim, dimension: int, decoder: str) -> np.ndarray:
     return embedding.astype(np.float32)
 
 
-def picture(values: np.ndarray, size: int) -> Image.Image:
-    """An RGB picture of side `size` from float (h, w, 3) in [0, 1]."""
-    image = Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
+def to_image(pixels: np.ndarray, size: int) -> Image.Image:
+    """Convert float pixels (h, w, 3) in [0, 1] to an RGB picture with sides of `size`."""
+    image = Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def counting(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[], None]:
-    """What a pipeline calls after each time step of its scheduler, telling `on_step` 1, 2, ... `steps`.
+def step_counter(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[], None]:
+    """Return a callback for a pipeline's time steps, which calls `on_step` with 1, 2, ... `steps`.
 
-    Schedulers take the number of steps each in its own way: PNDM calls the model once more, Heun's method nearly twice
-    as often.
+    Schedulers differ in the number of time steps: PNDM has one more than `steps`, Heun's method nearly twice as many.
     """
-    calls = told = 0
+    calls = reported = 0
 
-    def called() -> None:
-        nonlocal calls, told
+    def count() -> None:
+        nonlocal calls, reported
         calls += 1
         done = min(steps, calls * steps // max(1, len(scheduler.timesteps)))
-        if done > told:
-            told = done
+        if done > reported:
+            reported = done
             on_step(done)
 
-    return called
+    return count
 
 
 @contextmanager
-def enough_memory(name: str, device: str) -> Iterator[None]:
-    """Says in one line, as DecoderNotAvailable, that a decoder has no memory left on its device, and what to do."""
+def explain_out_of_memory(name: str, device: str) -> Iterator[None]:
+    """Raise DecoderNotAvailable with one line of advice when the device runs out of memory."""
     try:
         yield
     except Exception as error:
@@ -105,16 +105,16 @@ def enough_memory(name: str, device: str) -> Iterator[None]:
         device = choose_device(device)
         where = "this machine" if device == "cpu" else "the GPU"
         raise DecoderNotAvailable(
-            f"{where} has not enough memory left for the decoder {name}: {memory_advice(device)}, make smaller "
-            "pictures (--size), or take another decoder (`clipkit decoders list` says what each wants)"
+            f"{where} has not enough memory left for the decoder {name}: {memory_advice(device)}, generate smaller "
+            "pictures (--size), or use another decoder (`clipkit decoders list` shows the memory they need)"
         ) from error
 
 
 @contextmanager
-def one_line_if_it_fails(what: str) -> Iterator[None]:
-    """What cannot be loaded says so as DecoderNotAvailable, in one line: `what` and the reason.
+def explain_load_failure(what: str) -> Iterator[None]:
+    """Raise DecoderNotAvailable with the reason in one line when `what` cannot be loaded.
 
-    A lack of memory is left to `enough_memory`.
+    Out-of-memory errors pass through, for `explain_out_of_memory`.
     """
     try:
         yield
@@ -128,8 +128,10 @@ def one_line_if_it_fails(what: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """diffusers remarks on every component of a class that is not its own, and warns of its own calls of what it will
-    rename; it and transformers draw bars of their own. That is of no use to a user."""
+    """Silence the warnings and progress bars of diffusers and transformers.
+
+    diffusers warns of every component of a class that is not its own, and of deprecated calls within itself.
+    """
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

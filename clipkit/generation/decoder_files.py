@@ -1,4 +1,4 @@
-"""The files of a decoder: in its folder, or in the cache of the Hugging Face hub, and how they get there."""
+"""Which files a decoder needs, where they are (its folder, or the hub's cache), and their download."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +15,13 @@ from clipkit.generation.registry import DecoderEntry
 from clipkit.models.hub.cache import is_offline, snapshot
 from clipkit.progress import ProgressCallback
 
-ENDS = 1 << 20
-"""Bytes at each end of a file of weights that tell it from others: its header of names and shapes, and some weights."""
-
-NO_FOLDER = Path("no-such-folder")
+SAMPLED_BYTES = 1 << 20
+"""Bytes hashed at each end of a file of weights: its header of names and shapes, and some weights."""
 
 INDEX = "model_index.json"
 """diffusers' list of the parts of a pipeline."""
 
-_WITH_WEIGHTS = {
+_PARTS_WITH_WEIGHTS = {
     "kandinsky-2-2": ("unet", "movq"),
     "ip-adapter": ("unet", "vae", "text_encoder", "text_encoder_2"),
     "stable-unclip": ("unet", "vae", "text_encoder", "image_normalizer"),
@@ -30,111 +29,117 @@ _WITH_WEIGHTS = {
 _TEXT_FILES = (".json", ".txt", ".model")
 
 
-def main_folder(entry: DecoderEntry) -> Path:
-    """Where its model_index.json lies. Raises DecoderNotAvailable if it is not on this machine."""
+def pipeline_folder(entry: DecoderEntry) -> Path:
+    """Return the folder with the decoder's model_index.json. Raises DecoderNotAvailable if it is not on disk."""
     return entry.folder or _snapshot(entry, entry.repository)
 
 
 def prior_folder(entry: DecoderEntry) -> Path:
-    """Where the prior's model_index.json lies. Raises DecoderNotAvailable."""
+    """Return the folder with the prior's model_index.json. Raises DecoderNotAvailable if it is not on disk."""
     return entry.folder / "prior" if entry.folder else _snapshot(entry, entry.prior)
 
 
 def adapter_file(entry: DecoderEntry) -> Path:
-    """An IP-Adapter's weights; in a folder that does not name them, the one file that is called so.
+    """Return the path of an IP-Adapter's weights.
 
-    Raises DecoderNotAvailable.
+    In a folder that does not name them it is the only file ip-adapter*.safetensors. Raises DecoderNotAvailable.
     """
     if not entry.folder:
         found = _cached(entry.adapter, entry.adapter_file)
         if not found:
-            raise _not_here(entry)
+            raise _not_on_disk(entry)
         return found
     named = [entry.folder / entry.adapter_file] if entry.adapter_file else []
-    there = [path for path in named or sorted(entry.folder.rglob("ip-adapter*.safetensors")) if path.is_file()]
-    if len(there) != 1:
+    files = [path for path in named or sorted(entry.folder.rglob("ip-adapter*.safetensors")) if path.is_file()]
+    if len(files) != 1:
         raise DecoderNotAvailable(
-            f'{entry.folder} has {len(there) or "no"} files ip-adapter*.safetensors: name one as "adapter_file" in its '
+            f'{entry.folder} has {len(files) or "no"} files ip-adapter*.safetensors: name one as "adapter_file" in its '
             "clipkit.json"
         )
-    return there[0]
+    return files[0]
 
 
-def tower_folder(entry: DecoderEntry) -> Path | None:
-    """Where the image tower of a published decoder lies, None if it is not on this machine."""
+def image_tower_folder(entry: DecoderEntry) -> Path | None:
+    """Return the folder of a published decoder's image tower, None if it is not on disk."""
     try:
         if entry.family == "kandinsky-2-2":
-            places = [prior_folder(entry) / "image_encoder"]
+            candidates = [prior_folder(entry) / "image_encoder"]
         elif entry.family == "ip-adapter":
             adapter = adapter_file(entry)
-            # Both adapters for ViT-H/14 go with the tower beside the older of them.
-            beside = adapter.parent.parent / "models" / "image_encoder"
+            # Both published adapters for ViT-H/14 use the tower beside the older of them.
+            shared = adapter.parent.parent / "models" / "image_encoder"
             own = [adapter.parent / "image_encoder", adapter.parent / "models" / "image_encoder"]
-            places = [beside] if entry.adapter else [*own, beside, main_folder(entry) / "image_encoder"]
+            candidates = [shared] if entry.adapter else [*own, shared, pipeline_folder(entry) / "image_encoder"]
         else:
-            places = [main_folder(entry) / "image_encoder"]
+            candidates = [pipeline_folder(entry) / "image_encoder"]
     except DecoderNotAvailable:
         return None
-    return next((place for place in places if _has_weights(place)), None)
+    return next((folder for folder in candidates if _has_weights(folder)), None)
 
 
-def missing(entry: DecoderEntry) -> list[str]:
-    """The parts without which no picture can be made of words; empty if all are here."""
+def on_disk(entry: DecoderEntry) -> bool:
+    """Return whether everything needed to generate from text is on disk."""
+    return not missing_parts(entry)
+
+
+def missing_parts(entry: DecoderEntry) -> list[str]:
+    """Return the parts that generating from text needs and that are not on disk."""
     if entry.folder:
         return [] if (entry.folder / INDEX).is_file() else [INDEX]
     try:
-        main = main_folder(entry)
-        index = json.loads((main / INDEX).read_text("utf-8"))
-        lacking = [p for p in _WITH_WEIGHTS[entry.family] if index.get(p) and not _has_weights(main / p)]
+        pipeline = pipeline_folder(entry)
+        index = json.loads((pipeline / INDEX).read_text("utf-8"))
+        parts = [part for part in _PARTS_WITH_WEIGHTS[entry.family] if index.get(part)]
+        absent = [part for part in parts if not _has_weights(pipeline / part)]
         if entry.family == "kandinsky-2-2":
             prior = prior_folder(entry)
-            lacking += [part for part in ("prior", "text_encoder") if not _has_weights(prior / part)]
-            if cached_nothing(entry) is None and tower_folder(entry) is None:
-                lacking.append("image_encoder")
+            absent += [part for part in ("prior", "text_encoder") if not _has_weights(prior / part)]
+            if cached_unconditional_embedding(entry) is None and image_tower_folder(entry) is None:
+                absent.append("image_encoder")
         elif entry.family == "ip-adapter":
             adapter_file(entry)
     except (DecoderNotAvailable, OSError, ValueError):
         return [entry.repository]
-    return lacking
+    return absent
 
 
-def fetch(entry: DecoderEntry, *, tower: bool = True, progress: ProgressCallback | None = None) -> None:
-    """Downloads what is not here yet, of weights the half precision where there is one.
+def download(entry: DecoderEntry, *, with_tower: bool = True, progress: ProgressCallback | None = None) -> None:
+    """Download the files that are not on disk, with or without the image tower; half precision where it is published.
 
-    What broke off goes on, every file is checked by its hash. Without `tower` the image tower stays where it is. Raises
-    DecoderNotAvailable.
+    Resumes interrupted downloads and verifies checksums. Raises DecoderNotAvailable.
     """
-    from clipkit.models.hub.downloading import download, download_all, listing, translate_download_errors
+    from clipkit.models.hub import downloading
 
     if entry.folder:
         return
     if is_offline():
         raise DecoderNotAvailable(
-            f"the decoder {entry.id} is not on this machine and the hub is switched off (HF_HUB_OFFLINE): name a FOLDER"
+            f"the decoder {entry.id} is not on this machine, and HF_HUB_OFFLINE forbids downloads: unset it, or name a "
+            "FOLDER with the decoder's files"
         )
     wanted = []
     try:
-        with translate_download_errors(f"decoder {entry.id}", "name a FOLDER with its files"):
+        with downloading.translate_download_errors(f"decoder {entry.id}", "name a FOLDER with its files"):
             for repository in filter(None, (entry.repository, entry.prior)):
-                there = {file.name: file for file in listing(repository)}
-                if INDEX not in there:
-                    raise DecoderNotAvailable(f"{repository} has no {INDEX}: it is no pipeline of diffusers'")
-                index = json.loads(download(there[INDEX]).read_text("utf-8"))
-                wanted += [there[name] for name in pipeline_files(there, index, tower)]
+                files = {file.name: file for file in downloading.listing(repository)}
+                if INDEX not in files:
+                    raise DecoderNotAvailable(f"{repository} has no {INDEX}: it is not a diffusers pipeline")
+                index = json.loads(downloading.download(files[INDEX]).read_text("utf-8"))
+                wanted += [files[name] for name in pipeline_files(files, index, with_tower=with_tower)]
             if entry.adapter:
-                there = {file.name: file for file in listing(entry.adapter)}
-                if entry.adapter_file not in there:
+                files = {file.name: file for file in downloading.listing(entry.adapter)}
+                if entry.adapter_file not in files:
                     raise DecoderNotAvailable(f"{entry.adapter} has no {entry.adapter_file}")
-                wanted += [there[name] for name in adapter_files(there, entry.adapter_file, tower)]
-            download_all(wanted, f"the decoder {entry.id}", progress)
+                wanted += [files[name] for name in adapter_files(files, entry.adapter_file, with_tower=with_tower)]
+            downloading.download_all(wanted, f"the decoder {entry.id}", progress)
     except (DownloadFailed, ValueError) as error:
         raise DecoderNotAvailable(str(error)) from error
 
 
-def pipeline_files(names: Iterable[str], index: dict, tower: bool) -> list[str]:
-    """Of a repository's files those that a pipeline loads: of every part the texts, and one set of safetensors.
+def pipeline_files(names: Iterable[str], index: dict[str, Any], *, with_tower: bool) -> list[str]:
+    """Return which of a repository's files a pipeline loads: configurations and one set of safetensors for each part.
 
-    `index`: what its model_index.json holds, which names the parts; repositories have others beside them.
+    `index`: the content of its model_index.json, which names the parts; repositories contain others too.
     """
     folders: dict[str, list[str]] = {}
     for name in names:
@@ -143,7 +148,7 @@ def pipeline_files(names: Iterable[str], index: dict, tower: bool) -> list[str]:
     parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
     chosen = [INDEX]
     for part in parts:
-        if part == "image_encoder" and not tower:
+        if part == "image_encoder" and not with_tower:
             continue
         members = folders.get(part, ())
         chosen += [name for name in members if name.endswith(_TEXT_FILES)]
@@ -153,28 +158,34 @@ def pipeline_files(names: Iterable[str], index: dict, tower: bool) -> list[str]:
     return sorted(chosen)
 
 
-def adapter_files(names: Iterable[str], weights: str, tower: bool) -> list[str]:
-    """Of an adapter's repository its weights, and the image tower of ViT-H/14."""
-    beside = [n for n in names if n.startswith("models/image_encoder/") and n.endswith((".json", ".safetensors"))]
-    return [weights, *(beside if tower else ())]
+def adapter_files(names: Iterable[str], weights: str, *, with_tower: bool) -> list[str]:
+    """Return which of an adapter repository's files to download: its weights, and the image tower of ViT-H/14."""
+    tower = [n for n in names if n.startswith("models/image_encoder/") and n.endswith((".json", ".safetensors"))]
+    return [weights, *(tower if with_tower else ())]
 
 
-def variant(folder: Path, device: str) -> str | None:
-    """Which weights of a folder diffusers shall take: half precision on a GPU, or where there are no others."""
+def weight_variant(folder: Path, device: str) -> str | None:
+    """Return the variant of the weights that diffusers should load from a pipeline's folder.
+
+    "fp16" on a GPU, or where only half precision is on disk; else None.
+    """
     parts = [part for part in folder.iterdir() if part.is_dir()]
     half = [part for part in parts if any(part.glob("*.fp16*.safetensors"))]
-    only = any(variant_of_part(part) for part in half)
+    only = any(part_variant(part) for part in half)
     return "fp16" if only or (half and device == "cuda") else None
 
 
-def variant_of_part(part: Path) -> str | None:
-    """ "fp16" for a folder of weights in half precision only, as `fetch` leaves it; else None."""
+def part_variant(part: Path) -> str | None:
+    """Return "fp16" for a part's folder with weights in half precision only, as `download` leaves it; else None."""
     weights = [path.name for path in part.glob("*.safetensors")]
     return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
-def nothing_file(entry: DecoderEntry) -> Path:
-    """Where the embedding of nothing is cached, by the prior's repository and commit, or by its content."""
+def unconditional_embedding_file(entry: DecoderEntry) -> Path:
+    """Return where Kandinsky's unconditional embedding is cached.
+
+    The key is the prior's repository and commit, or a hash of a folder's content.
+    """
     import platformdirs
 
     folder = prior_folder(entry)
@@ -183,18 +194,18 @@ def nothing_file(entry: DecoderEntry) -> Path:
         for path in sorted((folder / "prior").iterdir()) if (folder / "prior").is_dir() else ():
             digest.update(f"{path.name} {path.stat().st_size}".encode())
             with path.open("rb") as file:
-                digest.update(file.read(ENDS))
-                file.seek(max(0, path.stat().st_size - ENDS))
-                digest.update(file.read(ENDS))
+                digest.update(file.read(SAMPLED_BYTES))
+                file.seek(max(0, path.stat().st_size - SAMPLED_BYTES))
+                digest.update(file.read(SAMPLED_BYTES))
     else:
         digest = hashlib.sha256(f"{entry.prior} {folder.name}".encode())
-    return Path(platformdirs.user_cache_dir("clipkit")) / "decoders" / f"nothing-{digest.hexdigest()[:32]}.npy"
+    return Path(platformdirs.user_cache_dir("clipkit")) / "decoders" / f"unconditional-{digest.hexdigest()[:32]}.npy"
 
 
-def cached_nothing(entry: DecoderEntry) -> np.ndarray | None:
-    """The embedding of nothing, float32 (d,), if it was ever computed on this machine."""
+def cached_unconditional_embedding(entry: DecoderEntry) -> np.ndarray | None:
+    """Return the cached unconditional embedding, float32 (d,), or None."""
     try:
-        cached = np.load(nothing_file(entry), allow_pickle=False)
+        cached = np.load(unconditional_embedding_file(entry), allow_pickle=False)
     except (OSError, ValueError, EOFError, DecoderNotAvailable):
         return None
     return cached.astype(np.float32) if cached.ndim == 1 and np.isfinite(cached).all() else None
@@ -212,12 +223,12 @@ def _cached(repository: str, name: str) -> Path | None:
 def _snapshot(entry: DecoderEntry, repository: str) -> Path:
     index = _cached(repository, INDEX)
     if not index:
-        raise _not_here(entry)
+        raise _not_on_disk(entry)
     return index.parent
 
 
-def _not_here(entry: DecoderEntry) -> DecoderNotAvailable:
+def _not_on_disk(entry: DecoderEntry) -> DecoderNotAvailable:
     return DecoderNotAvailable(
         f"the decoder {entry.id} is not on this machine: `clipkit decoders pull {entry.id}` downloads "
-        f"{entry.download(tower=True)}"
+        f"{entry.download_size(with_tower=True)}"
     )

@@ -9,7 +9,7 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import find_generated
 from clipkit.catalog.layout import Layout
 from clipkit.errors import DecoderNotAvailable
-from clipkit.generation import registry
+from clipkit.generation import availability, decoder_files
 from clipkit.generation.generate import generate
 from clipkit.progress import ProgressCallback
 from clipkit.searching.result import SearchResult
@@ -37,9 +37,9 @@ def generate_fallback(
     always = when == "always"
     if not known_share(result.query, result.unknown_words):
         return _with_note(result, "no picture was generated: the model knows none of these words")
-    entry = registry.for_spaces(result.model, *catalog.spaces())
-    reason = registry.why_not_now(entry)
-    if reason and not (always and registry.on_disk(entry)):
+    entry = availability.decoder_for_spaces(result.model, *catalog.spaces())
+    reason = availability.why_unavailable(entry)
+    if reason and not (always and decoder_files.on_disk(entry)):
         if always:
             raise DecoderNotAvailable(reason)
         return _with_note(result, reason)

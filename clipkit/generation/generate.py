@@ -12,14 +12,14 @@ from clipkit.catalog.generated import Generated
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, DecoderNotAvailable
-from clipkit.generation import registry
+from clipkit.generation import availability, decoder_files, registry
 from clipkit.generation.saving import check_extension, numbered_file, save_generated, unused_file
 from clipkit.progress import ProgressCallback
 from clipkit.searching.library_models import default_model
 from clipkit.searching.query import Query, picture_of
 
 if TYPE_CHECKING:
-    from clipkit.generation.routes import Ground, Plan, Which
+    from clipkit.generation.routes import LibrarySource, RoutePlan, RoutePreference
 
 MAX_PICTURES = 1000
 
@@ -36,7 +36,7 @@ def generate(
     guidance: float | None = None,
     size: int | None = None,
     output: Path | None = None,
-    route: Which = "auto",
+    route: RoutePreference = "auto",
     device: str = "auto",
     say: Callable[[str], None] | None = None,
     may_fetch: bool = True,
@@ -47,14 +47,14 @@ def generate(
     `catalog` and `layout`: the library; without one, `decoder` and `output` are needed.
     `may_fetch`: download what a decoder lacks, if `decoder` names it.
     """
-    from clipkit.generation import decoder_files, routes, synthesis
+    from clipkit.generation import routes, synthesis
 
     if not 1 <= count <= MAX_PICTURES:
         raise BadQuery(f"the number of pictures must be from 1 to {MAX_PICTURES}")
     if catalog is not None:
         catalog.require_writable()
     entry = choose_decoder(catalog, layout, decoder)
-    first = synthesis.settings(entry, seed=seed, steps=steps, guidance=guidance, size=size)
+    first = synthesis.resolve_settings(entry, seed=seed, steps=steps, guidance=guidance, size=size)
     if output is not None:
         check_extension(output)
         folder = output.parent
@@ -62,28 +62,30 @@ def generate(
         folder = layout.generated
     else:
         raise BadQuery("without a library, say where to save the picture with -o FILE")
-    ground = routes.Ground(catalog, layout.bridges if layout else None)
-    plan = plan_query(query, entry, ground, route=route, named=bool(decoder) and may_fetch)
+    source = routes.LibrarySource(catalog, layout.bridges if layout else None)
+    plan = plan_query(query, entry, source, route=route, named=bool(decoder) and may_fetch)
     side = max(448, entry.size)  # enough for any image tower
-    pictures = [picture_of(leg.part.value, side) if routes.needs_picture(leg) else None for leg in plan.legs]
+    pictures = [picture_of(r.term.value, side) if routes.needs_image(r) else None for r in plan.routes]
     if say:
         for line in plan.notes:
             say(line)
-    if plan.fetches:
-        decoder_files.fetch(entry, tower=plan.tower, progress=progress)
+    if plan.needs_download:
+        decoder_files.download(entry, with_tower=plan.needs_tower, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
-    wishes, nothing = routes.wishes(plan, ground, pictures, device)
+    conditions, unconditional = routes.resolve_conditions(plan, source, pictures, device)
     parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
     results = []
-    pairs = synthesis.make(entry, wishes, first, count, nothing=nothing, device=device, progress=progress)
+    pairs = synthesis.generate_images(
+        entry, conditions, first, count, unconditional=unconditional, device=device, progress=progress
+    )
     for number, (image, settings) in enumerate(pairs):
         path = numbered_file(output, number, count) if output else unused_file(folder, query.text, settings.seed)
         picture = Generated(
             path=path.absolute(),
             query=query.to_json(),
             model=entry.space,
-            prior="" if entry.reads_words else entry.prior or entry.id,
+            prior="" if entry.takes_prompt else entry.prior or entry.id,
             decoder=entry.id,
             seed=settings.seed,
             steps=settings.steps,
@@ -102,21 +104,25 @@ def choose_decoder(catalog: Catalog | None, layout: Layout | None, decoder: str 
     Raises DecoderNotAvailable.
     """
     if decoder:
-        return registry.find(decoder)
+        return registry.resolve_decoder(decoder)
     if catalog is None or layout is None:
         raise DecoderNotAvailable("without a library, name a decoder, as in --decoder tiny")
-    entry = registry.for_spaces(default_model(catalog, layout), *catalog.spaces())
-    if not registry.on_disk(entry):
-        raise DecoderNotAvailable(registry.why_not_now(entry))
+    entry = availability.decoder_for_spaces(default_model(catalog, layout), *catalog.spaces())
+    if not decoder_files.on_disk(entry):
+        raise DecoderNotAvailable(availability.why_unavailable(entry))
     return entry
 
 
-def plan_query(query: Query, entry: registry.DecoderEntry, ground: Ground, *, route: Which, named: bool) -> Plan:
-    """Plan the route of every term of a query; see `clipkit.generation.routes.plan`."""
+def plan_query(
+    query: Query, entry: registry.DecoderEntry, source: LibrarySource, *, route: RoutePreference, named: bool
+) -> RoutePlan:
+    """Plan the route of every term of a query; see `clipkit.generation.routes.plan_routes`."""
     from clipkit.generation import routes
 
-    parts = [
-        routes.Part(term.value, term.is_picture, term.weight, routes.content_of(term.value) if term.is_picture else "")
+    terms = [
+        routes.QueryTerm(
+            term.value, term.is_picture, term.weight, routes.content_hash_of(term.value) if term.is_picture else ""
+        )
         for term in query.terms()
     ]
-    return routes.plan(parts, entry, ground, route=route, named=named)
+    return routes.plan_routes(terms, entry, source, preference=route, named=named)

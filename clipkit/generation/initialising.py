@@ -1,4 +1,4 @@
-"""How new layers start."""
+"""Initialisation of new layers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from torch import nn
 
 
 def start_at_zero(layer: nn.Module) -> None:
-    """Zero a last layer, so that the block it ends adds nothing until it has learned something."""
+    """Zero a block's last layer, so that the block starts out adding nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

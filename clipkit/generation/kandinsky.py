@@ -1,4 +1,4 @@
-"""Kandinsky 2.2: diffusion prior and decoder (Razzhigaev et al., 2023). The bundled decoder runs by the same lines."""
+"""Kandinsky 2.2, a diffusion prior and decoder (Razzhigaev et al., 2023). The bundled decoder uses the same classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,142 +15,150 @@ from PIL import Image
 
 from clipkit.atomic import atomic_write
 from clipkit.generation import (
-    codec,  # noqa: F401  diffusers loads the bundled decoder's own parts only from modules that are imported
+    codec,  # noqa: F401  diffusers loads the bundled decoder's classes only from modules that are imported
     decoder_files,
     sketch_unet,  # noqa: F401
 )
 from clipkit.generation.decoder import (
-    Aim,
+    Conditioning,
     Settings,
-    counting,
-    embedding_of,
-    one_line_if_it_fails,
-    picture,
+    checked_embedding,
+    explain_load_failure,
     quiet_diffusers,
+    step_counter,
+    to_image,
 )
-from clipkit.generation.placement import is_crowded, load, place
+from clipkit.generation.image_tower import ImageTower
+from clipkit.generation.placement import is_short_of_memory, load_pipeline, move_to_device
 from clipkit.generation.registry import DecoderEntry
-from clipkit.generation.towers import ImageTower
+from clipkit.generation.upsampler import Upsampler
 from clipkit.models.devices import choose_device
 
-PRIOR_SHARE = 0.4
-"""What prior and text tower take of the memory that the registry gives for the whole."""
+PRIOR_MEMORY_SHARE = 0.4
+"""Share of an entry's `memory_gb` that prior and text tower need."""
 
 
 @dataclass(frozen=True)
-class ImageEmbeds:
-    """What Kandinsky 2.2 is conditioned on: two tensors (1, d)."""
+class KandinskyInputs:
+    """Two image embeddings (1, d)."""
 
-    wanted: torch.Tensor
-    unwanted: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
 
 
 class KandinskyDecoder:
     """Kandinsky 2.2's decoder, or any model that loads as a `KandinskyV22Pipeline`.
 
-    One that makes a single, small size has a second stage, as unCLIP: its own upsampler if there is one in `upsampler`,
-    and Lanczos resampling.
+    A decoder with a single native size has a second stage, as in unCLIP: the upsampler in its subfolder `upsampler`, if
+    there is one, then Lanczos resampling.
     """
 
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
-        with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            pipeline = load(KandinskyV22Pipeline, decoder_files.main_folder(entry), self.device)
-            self.upsampler = self._upsampler(entry.folder)
+        with explain_load_failure(f"the decoder {entry.id}"), quiet_diffusers():
+            pipeline = load_pipeline(KandinskyV22Pipeline, decoder_files.pipeline_folder(entry), self.device)
+            self.upsampler = self._load_upsampler()
         self.dimension = pipeline.unet.config.encoder_hid_dim
-        self.takes_turns = is_crowded(entry.memory_gb, self.device)
-        self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id, offload=self.takes_turns)
+        self.is_offloaded = is_short_of_memory(entry.memory_gb, self.device)
+        self.pipeline = move_to_device(pipeline, entry.memory_gb, self.device, entry.id, offload=self.is_offloaded)
 
-    def _upsampler(self, folder: Path | None):
+    def _load_upsampler(self) -> Upsampler | None:
+        folder = self.entry.folder
         if folder is None or not (folder / "upsampler").is_dir():
             return None
-        from clipkit.generation.upsampler import Upsampler
-
         model = Upsampler.from_pretrained(folder / "upsampler", dtype=torch.float32, low_cpu_mem_usage=False)
         return model.to(self.device).eval()
 
-    def prepare(self, wanted: Aim, away: Aim) -> ImageEmbeds:
-        both = (torch.from_numpy(embedding_of(aim, self.dimension, self.entry.id)) for aim in (wanted, away))
-        # The pipeline itself casts them only where it guides.
-        return ImageEmbeds(*(embedding[None].to(self.device, self.pipeline.unet.dtype) for embedding in both))
+    def prepare(self, positive: Conditioning, negative: Conditioning) -> KandinskyInputs:
+        return KandinskyInputs(self._tensor(positive), self._tensor(negative))
 
-    def generate(self, conditioning: ImageEmbeds, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
-        count = counting(on_step, settings.steps, self.pipeline.scheduler)
+    def _tensor(self, conditioning: Conditioning) -> torch.Tensor:
+        embedding = torch.from_numpy(checked_embedding(conditioning, self.dimension, self.entry.id))
+        # Cast here, because the pipeline does so only with guidance.
+        return embedding[None].to(self.device, self.pipeline.unet.dtype)
 
-        def stepped(pipeline, step: int, timestep, values: dict) -> dict:
+    def generate(self, inputs: KandinskyInputs, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
+        count = step_counter(on_step, settings.steps, self.pipeline.scheduler)
+
+        def on_step_end(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             count()
             return values
 
-        first = self._first_size(settings.size)
+        side = self._pipeline_size(settings.size)
         generator = torch.Generator().manual_seed(settings.seed)
-        made = self.pipeline(
-            image_embeds=conditioning.wanted,
-            negative_image_embeds=conditioning.unwanted,
-            height=first,
-            width=first,
+        images = self.pipeline(
+            image_embeds=inputs.positive,
+            negative_image_embeds=inputs.negative,
+            height=side,
+            width=side,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=generator,
-            latents=self._initial_latents(first, generator),
+            latents=self._initial_latents(side, generator),
             output_type="pt",
-            callback_on_step_end=stepped,
+            callback_on_step_end=on_step_end,
         ).images
         if self.upsampler is not None:
             with torch.inference_mode():
-                made = self.upsampler(made.float(), conditioning.wanted.float())
-        pixels = made[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
-        return picture(pixels, settings.size)
+                images = self.upsampler(images.float(), inputs.positive.float())
+        pixels = images[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
+        return to_image(pixels, settings.size)
 
     def _initial_latents(self, size: int, generator: torch.Generator) -> torch.Tensor:
-        """Return noise (1, c, h, w) for a picture of `size` pixels: what the pipeline would draw, times the
-        temperature."""
+        """Draw the latents (1, c, h, w) that the pipeline would draw for `size` pixels, times the temperature."""
         scale = self.pipeline.movq_scale_factor
         side = -(-size // scale**2) * scale
         unet = self.pipeline.unet
         noise = torch.randn((1, unet.config.in_channels, side, side), generator=generator, dtype=unet.dtype)
         return noise * self.entry.temperature
 
-    def _first_size(self, size: int) -> int:
-        """The side that the UNet works at: the decoder's one, or what is asked for, rounded up to what the codec can
-        hold."""
-        step = self.pipeline.movq_scale_factor**2
-        return self.entry.native or -(-size // step) * step
+    def _pipeline_size(self, size: int) -> int:
+        """Return the side in pixels to ask of the pipeline: native, or `size` rounded up to what the codec can hold."""
+        multiple = self.pipeline.movq_scale_factor**2
+        return self.entry.native or -(-size // multiple) * multiple
 
 
-class _Prior(KandinskyV22PriorPipeline):
-    """The prior pipeline without its image tower, which it would ask at every call for an embedding that is cached."""
+class _PriorWithoutTower(KandinskyV22PriorPipeline):
+    """The prior's pipeline without its image tower, which encodes zeros at every call; clipkit caches the result."""
 
-    def get_zero_embed(self, batch_size: int = 1, device=None) -> torch.Tensor:
+    def get_zero_embed(self, batch_size: int = 1, device: Any = None) -> torch.Tensor:
         return torch.zeros(batch_size, self.prior.config.embedding_dim, device=device)
 
 
-class KandinskyConditions:
-    """Kandinsky 2.2's own prior, text tower and image tower, each loaded when it is first needed.
+class KandinskyConditioner:
+    """Kandinsky 2.2's own prior, text tower and image tower, each loaded on first use.
 
-    Nothing is the embedding of an input of zeros; it is kept in the user's cache, so that the image tower, the largest
-    part, is loaded for pictures only. `crowded` tells whether the decoder's parts take turns on the GPU: then the prior
-    takes turns with them, though it may find room there while they are away.
+    The unconditional embedding is that of an all-zero input. It is cached on disk, so that the image tower, the largest
+    part, is loaded for images only.
+    `decoder_is_offloaded`: whether the decoder uses CPU offload. The prior then does too, although it may fit the GPU
+    while the decoder's parts are on the CPU.
     """
 
     STEPS, GUIDANCE = 25, 4.0
 
-    def __init__(self, entry: DecoderEntry, device: str = "auto", crowded: Callable[[], bool] = lambda: False) -> None:
-        self.entry, self.device, self.crowded = entry, choose_device(device), crowded
+    def __init__(
+        self, entry: DecoderEntry, device: str = "auto", decoder_is_offloaded: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.entry, self.device, self.decoder_is_offloaded = entry, choose_device(device), decoder_is_offloaded
         self.folder = decoder_files.prior_folder(entry)
         self.name = entry.prior or entry.id
         self.tower = ImageTower(
-            lambda: self.folder / "image_encoder", self.folder / "image_processor", self.device, entry.id
+            entry.id,
+            find=lambda: self.folder / "image_encoder",
+            processor=self.folder / "image_processor",
+            device=self.device,
         )
 
     @cached_property
     def pipeline(self) -> Any:
-        with one_line_if_it_fails(f"the prior of the decoder {self.entry.id}"), quiet_diffusers():
-            pipeline = load(_Prior, self.folder, self.device, image_encoder=None)
-        needed = PRIOR_SHARE * self.entry.memory_gb
-        return place(pipeline, needed, self.device, self.entry.id, offload=self.crowded() or None)
+        with explain_load_failure(f"the prior of the decoder {self.entry.id}"), quiet_diffusers():
+            pipeline = load_pipeline(_PriorWithoutTower, self.folder, self.device, image_encoder=None)
+        needed_gb = PRIOR_MEMORY_SHARE * self.entry.memory_gb
+        offload = self.decoder_is_offloaded() or None
+        return move_to_device(pipeline, needed_gb, self.device, self.entry.id, offload=offload)
 
-    def of_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
-        made = [
+    def embed_texts(self, texts: Sequence[str], seed: int) -> np.ndarray:
+        embeddings = [
             self.pipeline(
                 text,
                 num_inference_steps=self.STEPS,
@@ -160,18 +167,18 @@ class KandinskyConditions:
             ).image_embeds
             for text in texts
         ]
-        return torch.cat(made).float().cpu().numpy()
+        return torch.cat(embeddings).float().cpu().numpy()
 
-    def of_pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        return self.tower.encode(pictures)
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self.tower.encode(images)
 
-    def of_nothing(self) -> np.ndarray:
-        cached = decoder_files.cached_nothing(self.entry)
+    def unconditional_embedding(self) -> np.ndarray:
+        cached = decoder_files.cached_unconditional_embedding(self.entry)
         if cached is not None:
             return cached
         embedding = self.tower.encode_zeros()
-        path = decoder_files.nothing_file(self.entry)
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        path = decoder_files.unconditional_embedding_file(self.entry)
+        with contextlib.suppress(OSError):  # without the cache it is computed again next time
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 np.save(file, embedding)

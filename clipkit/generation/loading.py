@@ -1,4 +1,4 @@
-"""Which module runs which family of decoders."""
+"""Load a decoder and its conditioner: maps a family to the module in `clipkit.generation` that implements it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from functools import lru_cache
 
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import decoder_files
-from clipkit.generation.conditioning import PictureConditions, TowerConditions, TrainedConditions, load_trained_prior
-from clipkit.generation.decoder import Decoder, one_line_if_it_fails
+from clipkit.generation.conditioning import (
+    ImageConditioner,
+    TowerConditioner,
+    TrainedPriorConditioner,
+    load_trained_prior,
+)
+from clipkit.generation.decoder import Decoder, explain_load_failure
+from clipkit.generation.image_tower import ImageTower
 from clipkit.generation.registry import DecoderEntry
-from clipkit.generation.towers import ImageTower
 from clipkit.models.devices import choose_device
 from clipkit.models.loading import load_encoder
 
 
 @lru_cache(maxsize=1)
 def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
-    """The decoder, kept for the next picture. Raises DecoderNotAvailable."""
+    """Load a decoder, cached for the next picture. Raises DecoderNotAvailable."""
     if entry.family == "ip-adapter":
         from clipkit.generation.ip_adapter import IpAdapterDecoder
 
@@ -31,45 +36,48 @@ def load_decoder(entry: DecoderEntry, device: str = "auto") -> Decoder:
 
 
 @lru_cache(maxsize=2)
-def load_conditions(entry: DecoderEntry, device: str = "auto") -> PictureConditions:
-    """What goes with a decoder. Raises DecoderNotAvailable if the prior, or the space it stands on, is not here."""
-    if entry.reads_words:
-        # Where the tower is not here the routes lead around it; should they not, it is the tower that says so.
-        return TowerConditions(
+def load_conditioner(entry: DecoderEntry, device: str = "auto") -> ImageConditioner:
+    """Load the conditioner of a decoder. Raises DecoderNotAvailable if its prior or its model is not on disk."""
+    if entry.takes_prompt:
+        processor = None
+        if entry.family == "stable-unclip":
+            processor = decoder_files.pipeline_folder(entry) / "feature_extractor"
+        # Routes avoid an image tower that is not on disk; if one is needed all the same, loading it raises.
+        return TowerConditioner(
             ImageTower(
-                lambda: decoder_files.tower_folder(entry) or decoder_files.main_folder(entry) / "image_encoder",
-                decoder_files.main_folder(entry) / "feature_extractor"
-                if entry.family == "stable-unclip"
-                else decoder_files.NO_FOLDER,
-                choose_device(device),
                 entry.id,
+                find=lambda: (
+                    decoder_files.image_tower_folder(entry) or decoder_files.pipeline_folder(entry) / "image_encoder"
+                ),
+                processor=processor,
+                device=choose_device(device),
             )
         )
-    with one_line_if_it_fails(f"the prior of the decoder {entry.id}"):
+    with explain_load_failure(f"the prior of the decoder {entry.id}"):
         if has_trained_prior(entry):
             if not entry.space:
                 raise DecoderNotAvailable(
-                    f'{entry.folder} does not say which space its prior stands on: write {{"space": ...}} to its '
-                    "clipkit.json"
+                    f"{entry.folder} does not name the model that its prior was trained on: add "
+                    '{"space": ...} to its clipkit.json'
                 )
-            return TrainedConditions(
+            return TrainedPriorConditioner(
                 load_encoder(entry.space, device, export=False),
                 load_trained_prior(decoder_files.prior_folder(entry)),
                 entry.id,
             )
-        from clipkit.generation.kandinsky import KandinskyConditions, KandinskyDecoder
+        from clipkit.generation.kandinsky import KandinskyConditioner, KandinskyDecoder
 
-        def crowded() -> bool:
-            decoder = load_decoder(entry, device)  # the one that is kept
-            return isinstance(decoder, KandinskyDecoder) and decoder.takes_turns
+        def decoder_is_offloaded() -> bool:
+            decoder = load_decoder(entry, device)  # cached
+            return isinstance(decoder, KandinskyDecoder) and decoder.is_offloaded
 
-        return KandinskyConditions(entry, device, crowded)
+        return KandinskyConditioner(entry, device, decoder_is_offloaded)
 
 
 def has_trained_prior(entry: DecoderEntry) -> bool:
-    """Whether its prior is one that clipkit trained, on the towers of an open_clip space."""
+    """Return whether the decoder's prior was trained by clipkit, on top of an open_clip model."""
     return (
         entry.folder is not None
-        and not entry.reads_words
+        and not entry.takes_prompt
         and not (entry.folder / "prior" / "model_index.json").is_file()
     )

@@ -1,4 +1,4 @@
-"""Where a decoder computes, and in what precision: chosen for the machine, and moved in parts where memory is short."""
+"""Load a diffusers pipeline, and choose its device and dtype; CPU offload where GPU memory is short."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from clipkit.generation import decoder_files
 if TYPE_CHECKING:
     import torch
 
-ROOM = 0.9
-"""The share of the free GPU memory that a decoder may fill: the rest is for the activations of others."""
+USABLE_MEMORY = 0.9
+"""Share of the free GPU memory that a decoder may fill; the rest is for activations."""
 
 
-def precision(device: str) -> torch.dtype:
-    """float16 on CUDA, float32 elsewhere: it is slower in half precision on CPUs, and overflows on Metal."""
+def weight_dtype(device: str) -> torch.dtype:
+    """Return float16 on CUDA, else float32: half precision is slower on CPUs, and overflows on Metal."""
     import torch
 
     return torch.float16 if device == "cuda" else torch.float32
 
 
 def must_offload(needed_gb: float, free_gb: float | None) -> bool:
-    """Whether a model is too large for the free memory of the GPU; never without a GPU that can tell (None)."""
-    return free_gb is not None and needed_gb > ROOM * free_gb
+    """Return whether a model is too large for the free GPU memory; False if that is unknown (None)."""
+    return free_gb is not None and needed_gb > USABLE_MEMORY * free_gb
 
 
 def free_gpu_memory(device: str) -> float | None:
-    """Free memory of the CUDA device in GB, None on others."""
+    """Return the free memory of the CUDA device in GB, None on other devices."""
     import torch
 
     return torch.cuda.mem_get_info()[0] / 1e9 if device == "cuda" else None
 
 
-def is_crowded(needed_gb: float, device: str) -> bool:
-    """Whether the device has too little memory free for what is needed."""
+def is_short_of_memory(needed_gb: float, device: str) -> bool:
+    """Return whether the device has less memory free than needed."""
     return must_offload(needed_gb, free_gpu_memory(device))
 
 
-def load(pipeline_class, folder: Path, device: str, **parts: Any) -> Any:
-    """A pipeline of diffusers from a folder on disk, in the device's precision; `parts` replace those of the folder."""
-    with_old_names = {name: part for name, part in _renamed(folder).items() if name not in parts}
+def load_pipeline(pipeline_class: Any, folder: Path, device: str, **parts: Any) -> Any:
+    """Load a diffusers pipeline from a folder in the device's dtype; `parts` replace those in the folder."""
+    renamed = {name: part for name, part in _renamed_processors(folder).items() if name not in parts}
     return pipeline_class.from_pretrained(
         folder,
-        dtype=precision(device),
-        variant=decoder_files.variant(folder, device),
+        dtype=weight_dtype(device),
+        variant=decoder_files.weight_variant(folder, device),
         low_cpu_mem_usage=False,
         use_safetensors=True,
         **parts,
-        **with_old_names,
+        **renamed,
     )
 
 
-def _renamed(folder: Path) -> dict[str, Any]:
-    """The parts of a pipeline that its list calls feature extractors, by name, as the image processors they became.
+def _renamed_processors(folder: Path) -> dict[str, Any]:
+    """Load the parts that a pipeline's index calls feature extractors as image processors, by name.
 
-    transformers 5 has the old classes no more, which folders of Stable Diffusion name up to 2023.
+    transformers 5 removed the old classes, which Stable Diffusion checkpoints saved before 2023 refer to.
     """
     import transformers
 
@@ -73,31 +73,30 @@ def _renamed(folder: Path) -> dict[str, Any]:
     return found
 
 
-def place(pipeline, needed_gb: float, device: str, name: str, *, offload: bool | None = None):
-    """Puts a diffusers pipeline on the device; where memory is short, its models take turns there (CPU offload) and
-    its codec works in tiles.
+def move_to_device(pipeline: Any, needed_gb: float, device: str, name: str, *, offload: bool | None = None) -> Any:
+    """Move a diffusers pipeline to the device; where memory is short, use CPU offload and decode in tiles.
 
-    `offload` says whether it is short, None that it is to be judged by what the pipeline needs. Raises
-    DecoderNotAvailable if that takes a package that is not here.
+    `offload`: whether memory is short; None compares `needed_gb` with the free memory. Raises DecoderNotAvailable if
+    offload needs a package that is not installed.
     """
     pipeline.set_progress_bar_config(disable=True)
-    if not (is_crowded(needed_gb, device) if offload is None else offload):
+    if not (is_short_of_memory(needed_gb, device) if offload is None else offload):
         return pipeline.to(device)
     try:
         pipeline.enable_model_cpu_offload(device=device)
     except ImportError as error:
         raise DecoderNotAvailable(
-            f"the decoder {name} wants more GPU memory than the {free_gpu_memory(device) or 0:.1f} GB that are free: "
-            "pip install 'clipkit[decoders]' lets its parts take turns, or use --device cpu"
+            f"the decoder {name} needs more GPU memory than the {free_gpu_memory(device) or 0:.1f} GB that are free: "
+            "pip install 'clipkit[decoders]' to offload its parts to the CPU, or use --device cpu"
         ) from error
-    work_in_tiles(pipeline)
+    enable_tiling(pipeline)
     return pipeline
 
 
-def work_in_tiles(pipeline) -> None:
-    """Has a pipeline's codec decode in tiles, which takes less memory, if it can: Kandinsky's cannot."""
+def enable_tiling(pipeline: Any) -> None:
+    """Decode in tiles, which takes less memory, if the pipeline's codec supports it; Kandinsky's does not."""
     for name in ("vae", "movq"):
         codec = getattr(pipeline, name, None)
-        # All of diffusers' codecs have `enable_tiling`; those that cannot do it raise there, and lack this switch.
+        # Every codec has `enable_tiling`, but those without this attribute raise in it.
         if codec is not None and hasattr(codec, "use_tiling"):
             codec.enable_tiling()

@@ -1,4 +1,4 @@
-"""Priors: from a text embedding to the image embedding that a decoder wants."""
+"""Priors: from a text embedding to an image embedding for a decoder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from clipkit.generation.initialising import start_at_zero
 
 
 class Prior(Protocol):
-    """Text embeddings (n, d), not normalised, to image embeddings (n, d), not normalised; float32."""
+    """Maps text embeddings to image embeddings, both float32 (n, d), not normalised."""
 
     def predict(self, text_embeddings: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """`generator` decides which picture of the many that fit is meant; priors that give the mean ignore it."""
+        """Return image embeddings. `generator`: the source of noise; priors that predict the mean ignore it."""
         ...
 
 
 class MlpPrior(ModelMixin, ConfigMixin):
-    """A linear map, and on top of it a multilayer perceptron of `layers` hidden layers; with none it is the map alone.
+    """A linear map plus a multilayer perceptron with `layers` hidden layers; the map alone if there are none.
 
-    It gives the mean of the image embeddings that go with a text. Inputs are scaled to unit length first.
+    Predicts the mean of the image embeddings that match a text. Inputs are scaled to norm sqrt(d) first.
     """
 
     @register_to_config
@@ -49,9 +49,9 @@ class MlpPrior(ModelMixin, ConfigMixin):
 
 
 class DiffusionPrior:
-    """diffusers' `PriorTransformer`, sampled: the prior of DALL-E 2 (Ramesh et al., 2022, section 2.2).
+    """Sampling from diffusers' `PriorTransformer`: the diffusion prior of DALL-E 2 (Ramesh et al., 2022, section 2.2).
 
-    It predicts the clean embedding; embeddings are normalised by the model's own `clip_mean` and `clip_std`.
+    It predicts the clean embedding; embeddings are normalised with the model's `clip_mean` and `clip_std`.
     """
 
     def __init__(self, model: PriorTransformer, *, steps: int = 20, guidance: float = 1.0) -> None:
@@ -59,7 +59,7 @@ class DiffusionPrior:
 
     @staticmethod
     def noise() -> DDIMScheduler:
-        """The noise schedule: cosine, predicting the clean embedding."""
+        """Return the noise schedule: cosine, predicting the clean embedding."""
         return DDIMScheduler(
             1000,
             beta_schedule="squaredcos_cap_v2",

@@ -1,4 +1,4 @@
-"""The decoders that clipkit knows, and which of them can work on this machine at once."""
+"""The decoders that clipkit knows, as data, and the resolution of a user's string to one. Asks for no weights."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import tomllib
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from clipkit.errors import DecoderNotAvailable
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 RECOMMENDED = "kandinsky-2-2"
-"""For photographs: it makes pictures of words by a prior of its own, whatever the library's space."""
+"""For photographs: its own prior takes text, so it suits a library of any model."""
 
 
 @dataclass(frozen=True)
 class DecoderEntry:
     """A decoder and what it needs.
 
-    `space`: the id of the space whose image embeddings it takes. It lies in `folder`, or is the hub's `repository`
-    with the prior in `prior`. `also`: ids of other spaces with the same image embeddings. `family`: what it is, and so
-    which module of this room runs it. `adapter`: an IP-Adapter's repository, `adapter_file` its weights there, or below
-    `folder`; its image tower lies in `image_encoder` beside them. `size`: side of its pictures in pixels; `steps` and
-    `guidance`: what it does best with. `native`: the one side in pixels that its UNet makes, which is then enlarged; 0
-    if it makes any. `temperature`: standard deviation of the initial latents, in units of the scheduler's; below 1
-    trades diversity for fidelity. `download_gb`, of which `tower_gb` for the image tower, and `memory_gb`, of a CUDA
-    device in half precision, are about.
+    `space`: the model whose image embeddings it takes; `other_spaces` have the same image embeddings.
+    `family`: decides the module in `clipkit.generation` that implements it; see `loading.py`.
+    `folder`: where its files are; otherwise they come from `repository` on the hub, and the prior from `prior`.
+    `adapter`: the repository of an IP-Adapter; `adapter_file`: its weights there, or below `folder`.
+    `size`: side of its pictures in pixels. `steps`, `guidance`: defaults.
+    `native`: the only size that its UNet generates, which is then enlarged; 0 if it generates any.
+    `temperature`: standard deviation of the initial latents, in units of the scheduler's; below 1 trades diversity for
+    fidelity.
+    `download_gb`: download size, of which `tower_gb` is the image tower.
+    `memory_gb`: approximate memory of a CUDA device needed in half precision.
     """
 
     id: str
@@ -35,7 +38,7 @@ class DecoderEntry:
     steps: int
     guidance: float
     family: str = "kandinsky-2-2"
-    also: tuple[str, ...] = ()
+    other_spaces: tuple[str, ...] = ()
     native: int = 0
     temperature: float = 1.0
     licence: str = ""
@@ -51,32 +54,32 @@ class DecoderEntry:
 
     @property
     def spaces(self) -> tuple[str, ...]:
-        """The spaces whose image embeddings it takes; none if a folder does not say."""
-        return (*((self.space,) if self.space else ()), *self.also)
+        """The models whose image embeddings it takes; empty if a folder does not name one."""
+        return (*((self.space,) if self.space else ()), *self.other_spaces)
 
     @property
     def name(self) -> str:
-        """What the user calls it: its id, or the folder of one that is not listed."""
+        """What the user calls it: its id, or its folder if it is not listed."""
         return self.id if self in entries() else str(self.folder)
 
     @property
-    def target(self) -> str:
-        """What bridges to it are called: its space, or its folder if that does not say."""
+    def bridge_target(self) -> str:
+        """The target recorded in bridges to it: its model, or its folder if it does not name one."""
         return self.space or str(self.folder)
 
     @property
-    def reads_words(self) -> bool:
-        """Whether words are its own prompt; else a prior makes image embeddings of them."""
+    def takes_prompt(self) -> bool:
+        """Whether text goes to the decoder as a prompt; otherwise a prior maps text to image embeddings."""
         return self.family in ("ip-adapter", "stable-unclip")
 
-    def download(self, *, tower: bool) -> str:
-        """What a download costs, with its image tower or without, for people."""
-        return f"{self.download_gb - (0 if tower else self.tower_gb):.3g} GB"
+    def download_size(self, *, with_tower: bool) -> str:
+        """Return the size of the download for display, with or without the image tower."""
+        return f"{self.download_gb - (0 if with_tower else self.tower_gb):.3g} GB"
 
-    def to_json(self) -> dict:
-        """Plain data, as `clipkit decoders list --json` prints it."""
-        fields = asdict(self) | {"folder": str(self.folder) if self.folder else None, "also": list(self.also)}
-        return fields | {"on_disk": on_disk(self)}
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        fields = asdict(self) | {"folder": str(self.folder) if self.folder else None}
+        return fields | {"model": fields.pop("space"), "other_models": list(fields.pop("other_spaces"))}
 
 
 FAMILIES = {
@@ -86,43 +89,38 @@ FAMILIES = {
     "StableUnCLIPImg2ImgPipeline": "stable-unclip",
     "StableUnCLIPPipeline": "stable-unclip",
 }
-"""diffusers' name of a pipeline -> the family that runs it."""
+"""Class of a diffusers pipeline -> family."""
 
 _DEFAULTS = {"kandinsky-2-2": (512, 50, 4.0), "ip-adapter": (512, 30, 7.5), "stable-unclip": (768, 25, 10.0)}
-_SAID = (
-    "size",
-    "steps",
-    "guidance",
-    "native",
-    "temperature",
-    "licence",
-    "note",
-    "family",
-    "adapter_file",
-    "memory_gb",
-)
+"""Family -> size, steps and guidance of folders that do not set them."""
+
+_FOLDER_KEYS = {
+    *("size", "native", "steps", "guidance", "temperature"),
+    *("family", "adapter_file", "memory_gb", "licence", "note"),
+}
+"""What a folder's clipkit.json may set, besides `space`."""
 
 
 @cache
 def entries() -> tuple[DecoderEntry, ...]:
-    """All that `decoders.toml` lists, in its order."""
+    """Return the decoders in `decoders.toml`, in its order."""
     rows = tomllib.loads((Path(__file__).parent / "decoders.toml").read_text("utf-8"))["decoder"]
     return tuple(
         DecoderEntry(
             **row
-            | {"also": tuple(row.get("also", ()))}
+            | {"other_spaces": tuple(row.get("other_spaces", ()))}
             | ({"folder": BUNDLED / row["folder"]} if "folder" in row else {})
         )
         for row in rows
     )
 
 
-def find(name: str) -> DecoderEntry:
-    """The decoder of that id, or in that folder.
+def resolve_decoder(name: str) -> DecoderEntry:
+    """Return the decoder with this id, or in this folder.
 
-    A folder holds a decoder as diffusers saves it (for Kandinsky 2.2 with its prior in `prior/`, for an IP-Adapter with
-    the adapter's weights and `image_encoder/` somewhere below), and a `clipkit.json` that may say `space`, `family`,
-    `size`, `native`, `steps`, `guidance`, `temperature`, `memory_gb` and `adapter_file`. Raises DecoderNotAvailable.
+    A folder holds a decoder as diffusers saves it: Kandinsky 2.2 with its prior in `prior/`, an IP-Adapter with the
+    adapter's weights and `image_encoder/` in it. Its `clipkit.json` may set `space`, `family`, `size`, `native`,
+    `steps`, `guidance`, `temperature`, `memory_gb` and `adapter_file`. Raises DecoderNotAvailable.
     """
     for entry in entries():
         if entry.id == name:
@@ -135,73 +133,32 @@ def find(name: str) -> DecoderEntry:
         )
     try:
         pipeline = json.loads((folder / "model_index.json").read_text("utf-8")).get("_class_name", "")
-        says = folder / "clipkit.json"
-        facts = json.loads(says.read_text("utf-8")) if says.is_file() else {}
-        chosen = {key: value for key, value in facts.items() if key in _SAID}
+        facts_file = folder / "clipkit.json"
+        facts = json.loads(facts_file.read_text("utf-8")) if facts_file.is_file() else {}
+        chosen = {key: value for key, value in facts.items() if key in _FOLDER_KEYS}
         family = chosen.setdefault("family", FAMILIES.get(pipeline, "kandinsky-2-2"))
         size, steps, guidance = _DEFAULTS[family]
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise DecoderNotAvailable(
-            f"what {folder} says of itself makes no sense ({error!r}): its family is one of {', '.join(_DEFAULTS)}"
+            f"cannot read the description of the decoder in {folder} ({error!r}); its family must be one of "
+            + ", ".join(_DEFAULTS)
         ) from error
     plain = DecoderEntry(
-        id=folder.name, space=_space(facts.get("space", ""), folder), folder=folder, size=size, steps=steps,
+        id=folder.name,
+        space=_resolve_space(facts.get("space", ""), folder),
+        folder=folder,
+        size=size,
+        steps=steps,
         guidance=guidance,
-    )  # fmt: skip
+    )
     return replace(plain, **chosen)
 
 
-def _space(said: str, folder: Path) -> str:
-    """A space's id as libraries have it; one that is a folder may be named from the decoder's."""
+def _resolve_space(name: str, folder: Path) -> str:
+    """Return the canonical id of a model; a name that starts with "." is a path relative to the decoder's folder."""
     from clipkit.models.reference import ModelRef
 
-    beside = folder / said
-    if not said:
+    if not name:
         return ""
-    return ModelRef.resolve(str(beside) if said.startswith(".") and beside.is_dir() else said).id
-
-
-def for_spaces(*spaces: str) -> DecoderEntry:
-    """The decoder for a library of these spaces, the first before the others.
-
-    One that takes its embeddings and is here, else any that takes them; else, by way of the words, one for photographs
-    that is here, or the recommended one.
-    """
-    taking = [entry for space in spaces for entry in entries() if space in entry.spaces]
-    here = [entry for entry in taking if on_disk(entry)]
-    if taking:
-        return [*here, *taking][0]
-    recommended = find(RECOMMENDED)
-    return next((e for e in (recommended, *entries()) if not e.folder and on_disk(e)), recommended)
-
-
-def on_disk(entry: DecoderEntry) -> bool:
-    """Whether all that it needs to make pictures of words is on this machine."""
-    from clipkit.generation import decoder_files
-
-    return not decoder_files.missing(entry)
-
-
-def why_not_now(entry: DecoderEntry) -> str:
-    """Why it cannot make a picture at once, and how to go ahead; empty if it can.
-
-    That is the question before a picture is made that nobody asked for by name: nothing is downloaded then, and nothing
-    is begun that takes minutes.
-    """
-    if not on_disk(entry):
-        if entry.folder:
-            return f"the decoder {entry.id} is not installed"
-        size = entry.download(tower=not entry.reads_words)
-        return (
-            f"the decoder {entry.id} would make it, but is not on this machine; "
-            f"`clipkit generate --decoder {entry.id} TEXT` downloads {size} and does"
-        )
-    if entry.memory_gb:
-        import torch
-
-        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-            return (
-                f"the decoder {entry.id} would take minutes without a GPU; "
-                f"`clipkit generate --decoder {entry.id} TEXT` makes it all the same"
-            )
-    return ""
+    relative = folder / name
+    return ModelRef.resolve(str(relative) if name.startswith(".") and relative.is_dir() else name).id

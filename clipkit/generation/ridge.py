@@ -1,4 +1,4 @@
-"""Ridge regression between embeddings, for bridges and for the linear prior."""
+"""Ridge regression between embeddings, for bridges and the linear prior."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def ridge_regression(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """The weight (d, e) and bias (e,), float64, for which x @ weight + bias is nearest to y (Hoerl and Kennard, 1970).
+    """Fit y (n, e) by x @ weight + bias, with x (n, d) (Hoerl and Kennard, 1970); return weight (d, e) and bias (e,).
 
-    x is (n, d), y (n, e). `penalty` is in units of the mean variance of x's coordinates; the bias bears none.
+    Computes in float64. `penalty` is in units of the mean variance of x's coordinates; the bias is not penalised.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     mean_x, mean_y = x.mean(0), y.mean(0)

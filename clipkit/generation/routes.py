@@ -1,13 +1,13 @@
-"""Routes: how each part of a query gets to the image embeddings that a decoder takes.
+"""Routes: how each term of a query reaches the image embeddings that a decoder takes.
 
-What the library holds in the decoder's own space is taken as it is. Words are read by the decoder itself, or encoded
-again by its text tower and prior. Pictures go through its image tower if that is on this machine, else across a bridge.
+Embeddings that the library stores for the decoder's model are used as they are. Text goes to the decoder as a prompt,
+or through the decoder's text tower and prior. Images go through its image tower if that is on disk, else over a bridge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,18 +27,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipkit.catalog.catalog import Catalog
-    from clipkit.generation.synthesis import Wish
+    from clipkit.generation.synthesis import Condition
 
-Which = Literal["auto", "bridge"]
-How = Literal["prompt", "prior", "stored", "own tower", "model's tower", "decoder's tower", "bridge"]
+RoutePreference = Literal["auto", "bridge"]
+RouteMethod = Literal["prompt", "prior", "stored", "own tower", "model's tower", "decoder's tower", "bridge"]
 
-SAME, AGAIN, BRIDGE, PROMPT = "same space", "encoded again", "bridge", "prompt"
+_KINDS: dict[RouteMethod, str] = {
+    "prompt": "prompt",
+    "bridge": "bridge",
+    "model's tower": "re-encoded",
+    "decoder's tower": "re-encoded",
+}
 
 
 @dataclass(frozen=True)
-class Part:
-    """One term of a query on its way: `value` is its words, or what names its picture, and `content` the hash of that
-    picture's bytes if it is a file."""
+class QueryTerm:
+    """One term of a query, on its way to an embedding.
+
+    `value`: text, or a reference to an image. `content`: hash of the image's bytes if it is a file, else empty.
+    """
 
     value: Any
     is_picture: bool
@@ -47,35 +54,29 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """The route of one term. `space`: where its embedding comes from; empty if the decoder makes it."""
+class TermRoute:
+    """The route of one term. `space`: the library's model whose embedding is used; empty if the decoder encodes it."""
 
-    part: Part
-    how: How
+    term: QueryTerm
+    method: RouteMethod
     space: str = ""
     bridge: bridges.Bridge | None = None
 
-    def to_json(self) -> dict:
-        """Plain data, as `clipkit generate --json` holds it."""
-        name = str(self.part.value) if isinstance(self.part.value, str | Path) else "(image)"
-        return {"term": name, "route": self.route, "through": self.through}
+    def to_json(self) -> dict[str, str]:
+        """Return plain data, as in `clipkit generate --json`."""
+        name = str(self.term.value) if isinstance(self.term.value, str | Path) else "(image)"
+        return {"term": name, "route": self.kind, "through": self.through}
 
     @property
-    def route(self) -> str:
-        """Its kind: same space, encoded again, bridge or prompt."""
-        if self.how == "prompt":
-            return PROMPT
-        if self.how == "bridge":
-            return BRIDGE
-        if self.how in ("model's tower", "decoder's tower"):
-            return AGAIN
-        return SAME if self.space else AGAIN
+    def kind(self) -> str:
+        """The kind of route: same model, re-encoded, bridge or prompt."""
+        return _KINDS.get(self.method, "same model" if self.space else "re-encoded")
 
     @property
     def through(self) -> str:
-        """What it goes through, in words."""
+        """The components that the term goes through, in words."""
         if self.bridge:
-            first = "its embedding in the library" if self.part.content else "the library's image tower"
+            first = "its embedding in the library" if self.term.content else "the library's image tower"
             return f"{first}, then {self.bridge.source} to {self.bridge.target}"
         return {
             "prompt": "the decoder's own text prompt",
@@ -84,152 +85,172 @@ class Leg:
             "own tower": f"the image tower of {self.space}",
             "model's tower": f"the image tower of {self.space}",
             "decoder's tower": "the decoder's own image tower",
-        }[self.how]
+        }[self.method]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How pictures of a query will be made: the decoder, the leg of each term, and `notes` on what it costs.
+class RoutePlan:
+    """How to generate from a query: the decoder, and the route of each term.
 
-    `fetches`: whether something must be downloaded first, and `tower` whether the image tower is part of that.
-    `nothing`: the bridge that gives the embedding of no condition, where the decoder's own cannot be had.
+    `notes`: what it costs, for the user.
+    `needs_download`: whether files must be downloaded first, and `needs_tower` whether the image tower is among them.
+    `unconditional_bridge`: the bridge for the unconditional embedding, if the decoder's own is not available.
     """
 
     entry: DecoderEntry
-    legs: tuple[Leg, ...]
+    routes: tuple[TermRoute, ...]
     notes: tuple[str, ...] = ()
-    fetches: bool = False
-    tower: bool = False
-    nothing: bridges.Bridge | None = None
+    needs_download: bool = False
+    needs_tower: bool = False
+    unconditional_bridge: bridges.Bridge | None = None
 
-    def to_json(self) -> list[dict]:
-        """Plain data: a row for each term."""
-        return [leg.to_json() for leg in self.legs]
-
-    def lines(self) -> list[str]:
-        """The routes, a line each."""
-        rows = [leg.to_json() for leg in self.legs]
-        return [f"route: {row['term']}: {row['route']}, through {row['through']}" for row in rows]
+    def to_json(self) -> list[dict[str, str]]:
+        """Return plain data, one row for each term."""
+        return [route.to_json() for route in self.routes]
 
 
 @dataclass
-class Ground:
-    """What the routes may use of a library: its catalog and the folder of its bridges; nothing without a library."""
+class LibrarySource:
+    """What routes may use of a library: its catalog and the folder of its bridges. Empty without a library."""
 
     catalog: Catalog | None = None
-    folder: Path | None = None
+    bridges_folder: Path | None = None
     spaces: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.spaces = tuple(self.catalog.spaces()) if self.catalog else ()
 
     def bridge_to(self, entry: DecoderEntry) -> bridges.Bridge | None:
-        """A bridge to what the decoder takes from one of the library's spaces, if one was fitted."""
-        paths = [
-            bridges.file_of(self.folder, source, target)
-            for source in self.spaces
-            for target in (entry.target, *entry.also)
-            if self.folder
-        ]
+        """Return a bridge from one of the library's models to what the decoder takes, None if none was fitted."""
+        if not self.bridges_folder:
+            return None
+        targets = (entry.bridge_target, *entry.other_spaces)
+        paths = [bridges.bridge_file(self.bridges_folder, s, target) for s in self.spaces for target in targets]
         return next((bridges.load(path) for path in paths if path.is_file()), None)
 
+    def embedding(self, term: QueryTerm, space: str) -> np.ndarray | None:
+        """Return the stored embedding (d,) of an image, None if the library does not have it."""
+        return load_embedding(self.catalog, term.content, space) if self.catalog and term.content else None
 
-def plan(
-    parts: Sequence[Part], entry: DecoderEntry, ground: Ground, *, route: Which = "auto", named: bool = False
-) -> Plan:
-    """The route of every part. `named`: the user named the decoder, so what it lacks may be downloaded.
 
-    "bridge" takes pictures across the bridge though the decoder's image tower is here. Raises DecoderNotAvailable with
-    the ways on if there is no route, ClipkitError for a torn bridge.
+def plan_routes(
+    terms: Sequence[QueryTerm],
+    entry: DecoderEntry,
+    source: LibrarySource,
+    *,
+    preference: RoutePreference = "auto",
+    named: bool = False,
+) -> RoutePlan:
+    """Plan the route of every term.
+
+    `preference`: "bridge" sends images over the bridge even if the decoder's image tower is on disk.
+    `named`: the user named the decoder, so missing files may be downloaded.
+    Raises DecoderNotAvailable, with advice, if there is no route; ClipkitError for a corrupt bridge.
     """
-    fetches, tower = bool(decoder_files.missing(entry)), False
+    needs_download, needs_tower = bool(decoder_files.missing_parts(entry)), False
     has_tower = has_image_tower(entry)
-    model = "" if has_tower else model_here(entry)
-    bridge = ground.bridge_to(entry)
-    if route == "bridge" and bridge is None:
-        raise DecoderNotAvailable(f"this library has no bridge to {entry.target}: {_how_to_bridge(entry)}")
-    own = next((space for space in ground.spaces if space in entry.spaces), "")
-    legs = []
-    for part in parts:
-        if not part.is_picture:
-            legs.append(Leg(part, "prompt") if entry.reads_words else Leg(part, "prior", own))
-        elif route == "auto" and own:
-            legs.append(Leg(part, "stored" if _is_stored(ground, part, own) else "own tower", own))
-        elif bridge and (route == "bridge" or not (has_tower or model)):
-            known = _is_stored(ground, part, bridge.source)
-            legs.append(Leg(part if known else _unstored(part), "bridge", bridge.source, bridge))
+    model = "" if has_tower else local_model(entry)
+    bridge = source.bridge_to(entry)
+    if preference == "bridge" and bridge is None:
+        raise DecoderNotAvailable(f"this library has no bridge to {entry.bridge_target}: {_bridge_advice(entry)}")
+    own = next((space for space in source.spaces if space in entry.spaces), "")
+    routes = []
+    for term in terms:
+        if not term.is_picture:
+            routes.append(TermRoute(term, "prompt") if entry.takes_prompt else TermRoute(term, "prior", own))
+        elif preference == "auto" and own:
+            stored = source.embedding(term, own) is not None
+            routes.append(TermRoute(term, "stored" if stored else "own tower", own))
+        elif bridge and (preference == "bridge" or not (has_tower or model)):
+            stored = source.embedding(term, bridge.source) is not None
+            routes.append(TermRoute(term if stored else replace(term, content=""), "bridge", bridge.source, bridge))
         elif model:
-            legs.append(Leg(part, "model's tower", model))
+            routes.append(TermRoute(term, "model's tower", model))
         elif has_tower or (named and not entry.folder):
-            legs.append(Leg(part, "decoder's tower"))
-            tower = tower or not has_tower
+            routes.append(TermRoute(term, "decoder's tower"))
+            needs_tower = needs_tower or not has_tower
         else:
             raise DecoderNotAvailable(
-                f"the image tower of the decoder {entry.id} is not on this machine: {_how_to_bridge(entry)}"
+                f"the image tower of the decoder {entry.id} is not on this machine: {_bridge_advice(entry)}"
             )
-    nothing = None
-    if entry.family == "kandinsky-2-2" and not has_trained_prior(entry) and decoder_files.cached_nothing(entry) is None:
-        nothing = bridge if not has_tower else None
-        tower = tower or not (has_tower or nothing)
-    if tower and entry.folder:
-        raise DecoderNotAvailable(f"{entry.folder} lacks prior/image_encoder, which guidance needs once")
-    fetches = fetches or tower
-    if fetches and not named:
-        raise DecoderNotAvailable(f"the decoder {entry.id} is not on this machine: name it with --decoder to fetch it")
-    if fetches and is_offline():
-        decoder_files.fetch(entry)  # raises, before anything is announced
-    return Plan(entry, tuple(legs), tuple(_costs(entry, fetches, tower)), fetches, tower, nothing)
+    unconditional_bridge = None
+    if _lacks_unconditional_embedding(entry):
+        unconditional_bridge = None if has_tower else bridge
+        needs_tower = needs_tower or not (has_tower or unconditional_bridge)
+    if needs_tower and entry.folder:
+        raise DecoderNotAvailable(f"{entry.folder} has no prior/image_encoder, which guidance needs once")
+    needs_download = needs_download or needs_tower
+    if needs_download and not named:
+        raise DecoderNotAvailable(
+            f"the decoder {entry.id} is not on this machine: name it with --decoder to download it"
+        )
+    if needs_download and is_offline():
+        decoder_files.download(entry)  # raises, before any note is shown
+    return RoutePlan(
+        entry=entry,
+        routes=tuple(routes),
+        notes=tuple(_costs(entry, needs_download=needs_download, needs_tower=needs_tower)),
+        needs_download=needs_download,
+        needs_tower=needs_tower,
+        unconditional_bridge=unconditional_bridge,
+    )
 
 
-def wishes(plan: Plan, ground: Ground, pictures: Sequence[Image | None], device: str) -> tuple[list[Wish], Any]:
-    """What `clipkit.generation.synthesis.make` wants for a plan: its wishes, and the embedding of nothing, if bridged.
+def resolve_conditions(
+    plan: RoutePlan, source: LibrarySource, images: Sequence[Image | None], device: str
+) -> tuple[list[Condition], np.ndarray | None]:
+    """Return the conditions for `synthesis.generate_images`, and the unconditional embedding if it is bridged.
 
-    `pictures`: the opened picture of every part that needs one (`needs_picture`), None for the others.
+    `images`: the decoded image of every route that needs one (`needs_image`), None for the others.
     """
-    from clipkit.generation.synthesis import Wish
+    from clipkit.generation.synthesis import Condition
     from clipkit.models.loading import load_encoder
 
-    def encoded(space: str, picture: Image) -> np.ndarray:
+    def encode(space: str, image: Image) -> np.ndarray:
         encoder = load_encoder(space, device, export=False)
-        return encoder.encode_images(encoder.preprocessing.pixels(picture)[None])[0]
+        return encoder.encode_images(encoder.preprocessing.pixels(image)[None])[0]
 
-    made = []
-    for leg, picture in zip(plan.legs, pictures, strict=True):
-        value: Any = leg.part.value if picture is None else picture
-        if leg.space and leg.part.is_picture:
-            value = encoded(leg.space, picture) if picture else _stored(ground, leg.part, leg.space)
-        if leg.bridge:
-            value = leg.bridge.cross(value[None])[0]
-        made.append(Wish(value, leg.part.weight))
-    nothing = None
-    if plan.nothing:
-        from PIL import Image as images
+    conditions = []
+    for route, image in zip(plan.routes, images, strict=True):
+        value: Any = route.term.value if image is None else image
+        if route.space and route.term.is_picture:
+            value = encode(route.space, image) if image else source.embedding(route.term, route.space)
+        if route.bridge:
+            value = route.bridge.apply(value[None])[0]
+        conditions.append(Condition(value, route.term.weight))
+    bridge = plan.unconditional_bridge
+    if bridge is None:
+        return conditions, None
+    from PIL import Image as images_module
 
-        encoder = load_encoder(plan.nothing.source, device, export=False)
-        colour = tuple(round(255 * value) for value in encoder.preprocessing.mean)
-        nothing = plan.nothing.cross(encoded(plan.nothing.source, images.new("RGB", (64, 64), colour))[None])[0]
-    return made, nothing
+    # An image of the mean colour, which normalisation turns into zeros.
+    encoder = load_encoder(bridge.source, device, export=False)
+    colour = tuple(round(255 * value) for value in encoder.preprocessing.mean)
+    embedding = encode(bridge.source, images_module.new("RGB", (64, 64), colour))
+    return conditions, bridge.apply(embedding[None])[0]
 
 
-def needs_picture(leg: Leg) -> bool:
-    """Whether a leg begins with the pixels of its picture."""
-    return leg.part.is_picture and leg.how != "stored" and not (leg.how == "bridge" and leg.part.content)
+def needs_image(route: TermRoute) -> bool:
+    """Return whether a route starts from the pixels of its image."""
+    if not route.term.is_picture or route.method == "stored":
+        return False
+    return not (route.method == "bridge" and route.term.content)
 
 
 def has_image_tower(entry: DecoderEntry) -> bool:
-    """Whether the image tower that goes with the decoder is on this machine."""
+    """Return whether the decoder's image tower is on disk."""
     if has_trained_prior(entry):
         return bool(entry.space) and is_here(ModelRef.of(entry.space))
-    return decoder_files.tower_folder(entry) is not None
+    return decoder_files.image_tower_folder(entry) is not None
 
 
-def model_here(entry: DecoderEntry) -> str:
-    """A space that the decoder takes and whose model is on this machine, or empty."""
+def local_model(entry: DecoderEntry) -> str:
+    """Return the id of a model on disk whose embeddings the decoder takes, or an empty string."""
     return next((space for space in entry.spaces if is_here(ModelRef.of(space))), "")
 
 
-def content_of(value: object) -> str:
-    """The hash of a picture's bytes if it is a file that can be read, else empty."""
+def content_hash_of(value: object) -> str:
+    """Return the hash of an image's bytes if it is a readable file, else an empty string."""
     from clipkit.images.hashing import content_hash
     from clipkit.images.limits import Limits
 
@@ -241,28 +262,25 @@ def content_of(value: object) -> str:
         return ""
 
 
-def _stored(ground: Ground, part: Part, space: str) -> np.ndarray | None:
-    return load_embedding(ground.catalog, part.content, space) if ground.catalog and part.content else None
+def _lacks_unconditional_embedding(entry: DecoderEntry) -> bool:
+    return (
+        entry.family == "kandinsky-2-2"
+        and not has_trained_prior(entry)
+        and decoder_files.cached_unconditional_embedding(entry) is None
+    )
 
 
-def _is_stored(ground: Ground, part: Part, space: str) -> bool:
-    return _stored(ground, part, space) is not None
-
-
-def _unstored(part: Part) -> Part:
-    return Part(part.value, part.is_picture, part.weight)
-
-
-def _how_to_bridge(entry: DecoderEntry) -> str:
+def _bridge_advice(entry: DecoderEntry) -> str:
     return f"fit a bridge with `clipkit bridge fit --to {entry.name}`"
 
 
-def _costs(entry: DecoderEntry, fetches: bool, tower: bool) -> list[str]:
+def _costs(entry: DecoderEntry, *, needs_download: bool, needs_tower: bool) -> list[str]:
     lines = []
-    if fetches:
-        lines.append(f"the decoder {entry.id} is fetched first, about {entry.download(tower=tower)}")
+    if needs_download:
+        size = entry.download_size(with_tower=needs_tower)
+        lines.append(f"downloading the decoder {entry.id} first, about {size}")
     if entry.memory_gb:
         lines.append(
-            f"the decoder {entry.id} wants about {entry.memory_gb:g} GB of GPU memory on CUDA, twice that elsewhere"
+            f"the decoder {entry.id} needs about {entry.memory_gb:g} GB of GPU memory on CUDA, twice that elsewhere"
         )
     return lines

@@ -1,4 +1,4 @@
-"""The bundled decoder's UNet: diffusion around a sketch of what the embedding says."""
+"""The bundled decoder's UNet: diffusion around a sketch drawn from the embedding."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from clipkit.generation.sketch import Sketch
 
 NOISE_SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
-"""The schedule of `DDPMScheduler` that the UNet is trained with; samplers must keep it."""
+"""Configuration of the `DDPMScheduler` that the UNet is trained with; samplers must use the same."""
 
 
 class SketchUNet(ModelMixin, ConfigMixin):
-    """diffusers' UNet, told by a sketch what the picture shows, in the place of `KandinskyV22Pipeline`'s `unet`.
+    """diffusers' UNet conditioned on a sketch, in place of `KandinskyV22Pipeline`'s `unet`.
 
-    Latents are patches of pixels in an orthogonal basis (`codec.py`). Those of an embedding are modelled as the
-    sketch's plus a normal residual, whose standard deviation in each direction of the basis is in `deviation`; without
-    a condition, which is an embedding of zeros, they have mean 0 and the deviations `unconditional_deviation`. The
-    network sees the sketch and the noisy residual, and learns what the best linear estimate under that model misses, at
-    unit variance for every timestep: the preconditioning of Karras et al., "Elucidating the design space of
-    diffusion-based generative models" (NeurIPS 2022), section 5. Diffusion around the mean of a regression: Han et al.,
-    "CARD" (NeurIPS 2022); with its covariance: Lee et al., "PriorGrad" (ICLR 2022).
+    Latents are patches of pixels in an orthogonal basis (`codec.py`), modelled as those of the sketch plus a normal
+    residual; `deviation` is its standard deviation in each direction of the basis. Without a condition (an embedding of
+    zeros) they have mean 0 and standard deviation `unconditional_deviation`. The network sees the sketch and the noisy
+    residual, and predicts the error of the best linear estimate under that model, scaled to unit variance at every
+    timestep: the preconditioning of Karras et al., "Elucidating the design space of diffusion-based generative models"
+    (NeurIPS 2022), section 5. Diffusion around a regression's mean: Han et al., "CARD" (NeurIPS 2022); with its
+    covariance: Lee et al., "PriorGrad" (ICLR 2022).
     """
 
     @register_to_config
@@ -76,11 +76,11 @@ class SketchUNet(ModelMixin, ConfigMixin):
         self.register_buffer("unconditional_deviation", torch.ones(in_channels))
         self.register_buffer("embedding_mean", torch.zeros(encoder_hid_dim))
         self.register_buffer("embedding_std", torch.ones(encoder_hid_dim))
-        # No buffer: the signal of the noisiest timesteps is lost in half precision.
+        # Not a buffer: half precision would lose the signal of the noisiest timesteps.
         self.alphas_cumprod = DDPMScheduler(**NOISE_SCHEDULE).alphas_cumprod
 
     def scaled(self, image_embeds: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (n, d) as sketch and network see them."""
+        """Return embeddings (n, d) standardised to mean 0 and variance 1, the input of sketch and network."""
         return (image_embeds - self.embedding_mean) / self.embedding_std
 
     def sketched(self, image_embeds: torch.Tensor) -> torch.Tensor:
@@ -97,9 +97,9 @@ class SketchUNet(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         **_: Any,
     ) -> UNet2DConditionOutput | tuple[torch.Tensor]:
-        """Predict v of noisy latents (n, c, h, w), and a variance of zeros beside it: (n, 2c, h, w).
+        """Predict v of noisy latents (n, c, h, w), followed by zeros for the variance: (n, 2c, h, w).
 
-        `added_cond_kwargs["image_embeds"]` (n, d) are embeddings as CLIP gives them, or zeros.
+        `added_cond_kwargs["image_embeds"]`: CLIP embeddings (n, d), not normalised, or zeros.
         """
         assert added_cond_kwargs is not None
         embeddings = added_cond_kwargs["image_embeds"]
@@ -116,21 +116,21 @@ class SketchUNet(ModelMixin, ConfigMixin):
     def condition(
         self, image_embeds: torch.Tensor, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the sketches, which samples have a condition (n, 1, 1, 1), and the condition (n, d)."""
+        """Return the sketches, a mask of the samples with a condition (n, 1, 1, 1), and the condition (n, d)."""
         known = (image_embeds != 0).any(1)[:, None].to(dtype)
         mean = self.sketched(image_embeds) * known[..., None, None]
         return mean, known[..., None, None], self.scaled(image_embeds) * known
 
     def levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return how much signal and how much noise is in the latents of timesteps (n,), float32 (n, 1, 1, 1) each."""
+        """Return the signal and noise levels at timesteps (n,), float32 (n, 1, 1, 1) each."""
         alpha = self.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
         return alpha.sqrt(), (1 - alpha).sqrt()
 
     def linear_estimate(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, mean: torch.Tensor, known: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the residual's noisy latents at unit variance, the best linear estimate of v, and the deviation of
-        its error."""
+        """Return the noisy residual at unit variance, the best linear estimate of v, and the estimate's standard
+        error."""
         signal, sigma = (level.to(noisy.dtype) for level in self.levels(timesteps))
         deviation = torch.where(
             known > 0, self.deviation.view(1, -1, 1, 1), self.unconditional_deviation.view(1, -1, 1, 1)
@@ -143,6 +143,6 @@ class SketchUNet(ModelMixin, ConfigMixin):
     def correction(
         self, residual: torch.Tensor, mean: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
-        """Return what the network adds to the linear estimate, in units of that estimate's deviation."""
+        """Return the network's correction of the linear estimate, in units of its standard error."""
         inputs = torch.cat([residual, mean], 1)
         return self.unet(inputs, timestep, encoder_hidden_states=None, class_labels=condition, return_dict=False)[0]

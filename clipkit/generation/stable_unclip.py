@@ -1,9 +1,10 @@
-"""Stable unCLIP: Stable Diffusion 2.1 conditioned on image embeddings (of ViT-H/14, or of ViT-L/14 the small one)."""
+"""Stable unCLIP: Stable Diffusion 2.1 conditioned on image embeddings of ViT-H/14 (the small one: ViT-L/14)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
@@ -11,88 +12,105 @@ from PIL.Image import Image
 
 from clipkit.generation import decoder_files
 from clipkit.generation.decoder import (
-    Aim,
+    Conditioning,
     Settings,
-    counting,
-    embedding_of,
-    one_line_if_it_fails,
-    picture,
+    checked_embedding,
+    explain_load_failure,
     quiet_diffusers,
+    step_counter,
+    to_image,
 )
-from clipkit.generation.placement import load, place
+from clipkit.generation.placement import load_pipeline, move_to_device
 from clipkit.generation.registry import DecoderEntry
 from clipkit.models.devices import choose_device
 
 
 @dataclass(frozen=True)
-class Noised:
-    """Words, and image embeddings (1, d) with the noise level of each way; no unwanted one is the model's own zeros."""
+class StableUnclipInputs:
+    """Prompts and image embeddings (1, d).
 
-    words: str
-    unwanted_words: str
-    wanted: torch.Tensor
-    noise: int
-    unwanted: torch.Tensor | None
+    `noise_level`: of the positive embedding. Without a negative embedding the model's own zeros are used.
+    """
+
+    prompt: str
+    negative_prompt: str
+    positive: torch.Tensor
+    noise_level: int
+    negative: torch.Tensor | None
 
 
-class _FromEmbeddings(StableUnCLIPImg2ImgPipeline):
-    """diffusers' pipeline without its image tower, and with an embedding to keep away from."""
+class _EmbeddingPipeline(StableUnCLIPImg2ImgPipeline):
+    """diffusers' pipeline without its image tower, and with a negative embedding."""
 
-    unwanted: torch.Tensor | None = None
+    negative: torch.Tensor | None = None
 
     def _encode_image(
-        self, image, device, batch_size, num_images_per_prompt, do_classifier_free_guidance, noise_level, generator,
-        image_embeds,
-    ):  # fmt: skip
-        wanted = self.noise_image_embeddings(image_embeds, noise_level, generator=generator)
+        self,
+        image: Any,
+        device: Any,
+        batch_size: int,
+        num_images_per_prompt: int,
+        do_classifier_free_guidance: bool,
+        noise_level: int,
+        generator: Any,
+        image_embeds: torch.Tensor,
+    ) -> torch.Tensor:
+        positive = self.noise_image_embeddings(image_embeds, noise_level, generator=generator)
         if not do_classifier_free_guidance:
-            return wanted
-        if self.unwanted is None:
-            return torch.cat([torch.zeros_like(wanted), wanted])
-        return torch.cat([self.noise_image_embeddings(self.unwanted, 0, generator=generator), wanted])
+            return positive
+        if self.negative is None:
+            return torch.cat([torch.zeros_like(positive), positive])
+        return torch.cat([self.noise_image_embeddings(self.negative, 0, generator=generator), positive])
 
 
 class StableUnclipDecoder:
-    """Stable unCLIP, from embeddings, words or both; words are its own prompt.
+    """Stable unCLIP, from embeddings, text or both; text is its prompt.
 
-    Words alone come with an embedding that is noise only, and says so: the model was trained at all levels of noise.
+    Text alone comes with an embedding at the highest noise level, which carries no information; the model was trained
+    at all levels.
     """
 
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
-        with one_line_if_it_fails(f"the decoder {entry.id}"), quiet_diffusers():
-            folder = decoder_files.main_folder(entry)
-            pipeline = load(_FromEmbeddings, folder, self.device, image_encoder=None, feature_extractor=None)
+        with explain_load_failure(f"the decoder {entry.id}"), quiet_diffusers():
+            folder = decoder_files.pipeline_folder(entry)
+            pipeline = load_pipeline(
+                _EmbeddingPipeline, folder, self.device, image_encoder=None, feature_extractor=None
+            )
         self.dimension = pipeline.image_normalizer.mean.shape[1]
-        self.pipeline = place(pipeline, entry.memory_gb, self.device, entry.id)
+        self.pipeline = move_to_device(pipeline, entry.memory_gb, self.device, entry.id)
 
-    def prepare(self, wanted: Aim, away: Aim) -> Noised:
-        most = self.pipeline.image_noising_scheduler.config.num_train_timesteps - 1
-        unwanted = None if away.embedding is None else self._tensor(away)
-        noise = most if wanted.embedding is None else 0
-        return Noised(wanted.words, away.words, self._tensor(wanted), noise, unwanted)
+    def prepare(self, positive: Conditioning, negative: Conditioning) -> StableUnclipInputs:
+        highest = self.pipeline.image_noising_scheduler.config.num_train_timesteps - 1
+        return StableUnclipInputs(
+            prompt=positive.prompt,
+            negative_prompt=negative.prompt,
+            positive=self._tensor(positive),
+            noise_level=highest if positive.embedding is None else 0,
+            negative=None if negative.embedding is None else self._tensor(negative),
+        )
 
-    def _tensor(self, aim: Aim) -> torch.Tensor:
-        embedding = torch.from_numpy(embedding_of(aim, self.dimension, self.entry.id))
+    def _tensor(self, conditioning: Conditioning) -> torch.Tensor:
+        embedding = torch.from_numpy(checked_embedding(conditioning, self.dimension, self.entry.id))
         return embedding[None].to(self.device, self.pipeline.unet.dtype)
 
-    def generate(self, conditioning: Noised, settings: Settings, on_step: Callable[[int], None]) -> Image:
-        step = 8 * self.pipeline.vae_scale_factor
-        first = -(-settings.size // step) * step
-        self.pipeline.unwanted = conditioning.unwanted
-        count = counting(on_step, settings.steps, self.pipeline.scheduler)
+    def generate(self, inputs: StableUnclipInputs, settings: Settings, on_step: Callable[[int], None]) -> Image:
+        multiple = 8 * self.pipeline.vae_scale_factor
+        side = -(-settings.size // multiple) * multiple
+        self.pipeline.negative = inputs.negative
+        count = step_counter(on_step, settings.steps, self.pipeline.scheduler)
         with quiet_diffusers():
-            made = self.pipeline(
-                prompt=conditioning.words,
-                negative_prompt=conditioning.unwanted_words or None,
-                image_embeds=conditioning.wanted,
-                noise_level=conditioning.noise,
-                height=first,
-                width=first,
+            output = self.pipeline(
+                prompt=inputs.prompt,
+                negative_prompt=inputs.negative_prompt or None,
+                image_embeds=inputs.positive,
+                noise_level=inputs.noise_level,
+                height=side,
+                width=side,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
                 generator=torch.Generator().manual_seed(settings.seed),
                 output_type="np",
                 callback=lambda *_: count(),
             )
-        return picture(made.images[0], settings.size)
+        return to_image(output.images[0], settings.size)

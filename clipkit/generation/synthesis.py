@@ -1,4 +1,4 @@
-"""Making pictures of a query: its terms become one embedding to aim at and one to keep away from."""
+"""Generate pictures from weighted conditions: combine them into positive and negative conditioning, then decode."""
 
 from __future__ import annotations
 
@@ -10,39 +10,38 @@ import numpy as np
 from PIL.Image import Image
 
 from clipkit.errors import BadQuery
-from clipkit.generation.conditioning import Conditions, PictureConditions
-from clipkit.generation.decoder import Aim, Settings, enough_memory
-from clipkit.generation.loading import load_conditions, load_decoder
+from clipkit.generation.conditioning import ImageConditioner, TextConditioner
+from clipkit.generation.decoder import Conditioning, Settings, explain_out_of_memory
+from clipkit.generation.loading import load_conditioner, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
 
-MOST_STEPS, LARGEST = 1000, 4096
+MAX_STEPS, MAX_SIZE = 1000, 4096
 
 
 @dataclass(frozen=True)
-class Wish:
-    """One term of a query, and its weight; a negative weight is to be avoided.
+class Condition:
+    """One weighted term of a query; a negative weight means to avoid it.
 
-    It is words, a picture, or what a route has made of a picture: an image embedding of the decoder's space, float32
-    (d,), not normalised.
+    `value`: text, an image, or an image embedding of the decoder's model, float32 (d,), not normalised.
     """
 
     value: str | Image | np.ndarray
     weight: float
 
 
-def settings(
+def resolve_settings(
     entry: DecoderEntry, *, seed: int | None, steps: int | None, guidance: float | None, size: int | None
 ) -> Settings:
-    """What is asked for, with the decoder's own choice for what is not and a random seed. Raises BadQuery."""
+    """Check the settings; None means the decoder's default, or a random seed. Raises BadQuery."""
     if seed is not None and not 0 <= seed < 2**63:
         raise BadQuery("the seed must be a whole number from 0 to 2^63 - 1")
-    if steps is not None and not 1 <= steps <= MOST_STEPS:
-        raise BadQuery(f"steps must be from 1 to {MOST_STEPS}")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise BadQuery(f"steps must be from 1 to {MAX_STEPS}")
     if guidance is not None and not 0 <= guidance <= 100:
-        raise BadQuery("the guidance scale must be from 0 to 100; 1 is none")
-    if size is not None and not 16 <= size <= LARGEST:
-        raise BadQuery(f"the size must be from 16 to {LARGEST} pixels")
+        raise BadQuery("the guidance scale must be from 0 to 100; 1 turns guidance off")
+    if size is not None and not 16 <= size <= MAX_SIZE:
+        raise BadQuery(f"the size must be from 16 to {MAX_SIZE} pixels")
     return Settings(
         seed=secrets.randbelow(2**32) if seed is None else seed,
         steps=steps or entry.steps,
@@ -51,96 +50,98 @@ def settings(
     )
 
 
-def make(
+def generate_images(
     entry: DecoderEntry,
-    wishes: Sequence[Wish],
-    first: Settings,
+    conditions: Sequence[Condition],
+    settings: Settings,
     count: int,
     *,
-    nothing: np.ndarray | None = None,
+    unconditional: np.ndarray | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
-    """`count` pictures, one after the other, from the seed on upwards. Raises DecoderNotAvailable, BadQuery.
+    """Yield `count` pictures with their settings; seeds count up from the first.
 
-    `nothing`: the embedding (d,) that stands for no condition, where the decoder's own cannot be had.
+    `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
+    Raises DecoderNotAvailable, BadQuery.
     """
     if progress:
         progress(Progress("loading the decoder", 0, None))
-    with enough_memory(entry.id, device):
-        conditions, decoder = load_conditions(entry, device), load_decoder(entry, device)
-        wishes = embedded(wishes, conditions)
-        avoided = [w for w in wishes if w.weight < 0]
-        nowhere = None if avoided else Aim(nothing_of(conditions, nothing))
+    with explain_out_of_memory(entry.id, device):
+        conditioner, decoder = load_conditioner(entry, device), load_decoder(entry, device)
+        conditions = encode_images(conditions, conditioner)
+        wanted = [condition for condition in conditions if condition.weight > 0]
+        avoided = [condition for condition in conditions if condition.weight < 0]
+        if not avoided and unconditional is None:
+            unconditional = conditioner.unconditional_embedding()
     for number in range(count):
-        chosen = Settings(first.seed + number, first.steps, first.guidance, first.size)
-        stage = "making the picture" if count == 1 else f"making picture {number + 1} of {count}"
+        current = replace(settings, seed=settings.seed + number)
+        stage = "generating the picture" if count == 1 else f"generating picture {number + 1} of {count}"
 
         def on_step(step: int, stage: str = stage) -> None:
             if progress:
-                progress(Progress(stage, step, first.steps))
+                progress(Progress(stage, step, settings.steps))
 
-        with enough_memory(entry.id, device):
-            wanted = aim([w for w in wishes if w.weight > 0], conditions, chosen.seed)
-            away = nowhere or aim(avoided, conditions, chosen.seed)
-            if avoided and first.guidance <= 1:
-                wanted = turned_away(wanted, away)
-            picture = decoder.generate(decoder.prepare(wanted, away), chosen, on_step)
-        yield picture, chosen
-
-
-def embedded(wishes: Sequence[Wish], conditions: PictureConditions) -> list[Wish]:
-    """The terms with embeddings in place of pictures: those are the same for every seed."""
-    pictures = [w.value for w in wishes if isinstance(w.value, Image)]
-    found = iter(conditions.of_pictures(pictures) if pictures else ())
-    return [Wish(next(found), w.weight) if isinstance(w.value, Image) else w for w in wishes]
+        with explain_out_of_memory(entry.id, device):
+            positive = combine(wanted, conditioner, current.seed)
+            negative = combine(avoided, conditioner, current.seed) if avoided else Conditioning(unconditional)
+            if avoided and settings.guidance <= 1:
+                positive = steer_away(positive, negative)
+            image = decoder.generate(decoder.prepare(positive, negative), current, on_step)
+        yield image, current
 
 
-def nothing_of(conditions: PictureConditions, instead: np.ndarray | None) -> np.ndarray | None:
-    """What stands for no condition: `instead`, or else what goes with the decoder."""
-    return conditions.of_nothing() if instead is None else instead
+def encode_images(conditions: Sequence[Condition], conditioner: ImageConditioner) -> list[Condition]:
+    """Replace images by their embeddings, which are the same for every seed."""
+    images = [c.value for c in conditions if isinstance(c.value, Image)]
+    embeddings = iter(conditioner.embed_images(images) if images else ())
+    return [replace(c, value=next(embeddings)) if isinstance(c.value, Image) else c for c in conditions]
 
 
-def aim(wishes: Sequence[Wish], conditions: PictureConditions, seed: int) -> Aim:
-    """The terms as what their decoder takes; words go into the embedding, if there is a prior, or to the decoder."""
-    if isinstance(conditions, Conditions):
-        texts = [w.value for w in wishes if isinstance(w.value, str)]
-        made = iter(conditions.of_texts(texts, seed) if texts else ())
-        wishes = [Wish(next(made), w.weight) if isinstance(w.value, str) else w for w in wishes]
-        return Aim(joined(wishes))
-    pictures = [w for w in wishes if not isinstance(w.value, str)]
-    words = ", ".join(w.value for w in wishes if isinstance(w.value, str))
-    share = sum(abs(w.weight) for w in pictures) / sum(abs(w.weight) for w in wishes)
-    return Aim(joined(pictures) if pictures else None, words, share)
+def combine(conditions: Sequence[Condition], conditioner: ImageConditioner, seed: int) -> Conditioning:
+    """Combine conditions without images: text becomes part of the embedding if there is a prior, else the prompt."""
+    if isinstance(conditioner, TextConditioner):
+        texts = [c.value for c in conditions if isinstance(c.value, str)]
+        embeddings = iter(conditioner.embed_texts(texts, seed) if texts else ())
+        return Conditioning(
+            blend([replace(c, value=next(embeddings)) if isinstance(c.value, str) else c for c in conditions])
+        )
+    embedded = [c for c in conditions if not isinstance(c.value, str)]
+    return Conditioning(
+        embedding=blend(embedded) if embedded else None,
+        prompt=", ".join(c.value for c in conditions if isinstance(c.value, str)),
+        image_share=sum(abs(c.weight) for c in embedded) / sum(abs(c.weight) for c in conditions),
+    )
 
 
-def turned_away(wanted: Aim, away: Aim, amount: float = 0.4) -> Aim:
-    """Turn an aim's embedding away from another's, in the plane of the two, and keep its length.
+def steer_away(positive: Conditioning, negative: Conditioning, amount: float = 0.4) -> Conditioning:
+    """Rotate the positive embedding away from the negative one, in their plane; the norm stays.
 
-    Guidance is what keeps a picture away from something; a scale of 1 is no guidance, and this takes its place.
-    `amount` is the part of the difference that is added on the other side.
+    Replaces classifier-free guidance, which a scale of 1 turns off. `amount`: multiple of the negative direction's
+    orthogonal part to subtract.
     """
-    if wanted.embedding is None or away.embedding is None:
-        return wanted
-    length = np.linalg.norm(wanted.embedding)
-    unit, other = wanted.embedding / length, away.embedding / np.linalg.norm(away.embedding)
-    turned = unit - amount * (other - (other @ unit) * unit)
-    return replace(wanted, embedding=(turned / np.linalg.norm(turned) * length).astype(np.float32))
+    if positive.embedding is None or negative.embedding is None:
+        return positive
+    norm = np.linalg.norm(positive.embedding)
+    unit, other = positive.embedding / norm, negative.embedding / np.linalg.norm(negative.embedding)
+    steered = unit - amount * (other - (other @ unit) * unit)
+    return replace(positive, embedding=(steered / np.linalg.norm(steered) * norm).astype(np.float32))
 
 
-def joined(wishes: Sequence[Wish]) -> np.ndarray:
-    """One embedding, float32 (d,), of several: their weighted mean direction, as long as they are on average.
+def blend(conditions: Sequence[Condition]) -> np.ndarray:
+    """Blend embeddings into one, float32 (d,): the weighted mean of their directions, times that of their norms.
 
-    A plain mean would be shorter than its parts, and decoders take a short embedding for a vague one.
+    A plain mean would be shorter than its parts, and decoders treat a short embedding as a vague one. Raises BadQuery
+    if the directions cancel out.
     """
-    parts = np.stack([np.asarray(w.value) for w in wishes])
-    if len(parts) == 1:
-        return parts[0]
-    weights = np.abs([w.weight for w in wishes]).astype(np.float32)
+    embeddings = np.stack([np.asarray(c.value) for c in conditions])
+    if len(embeddings) == 1:
+        return embeddings[0]
+    weights = np.abs([c.weight for c in conditions]).astype(np.float32)
     weights /= weights.sum()
-    norms = np.linalg.norm(parts, axis=1)
-    total = weights @ (parts / np.maximum(norms, 1e-12)[:, None])
-    length = np.linalg.norm(total)
+    norms = np.linalg.norm(embeddings, axis=1)
+    direction = weights @ (embeddings / np.maximum(norms, 1e-12)[:, None])
+    length = np.linalg.norm(direction)
     if length < 1e-6:
-        raise BadQuery("the parts of the query cancel out: change its words or weights")
-    return (total / length * (weights @ norms)).astype(np.float32)
+        raise BadQuery("the terms of the query cancel out: change the words or weights")
+    return (direction / length * (weights @ norms)).astype(np.float32)

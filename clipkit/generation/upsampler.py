@@ -1,4 +1,4 @@
-"""The learned upsampler of the bundled decoder: 64 px to 256 px, the second stage of unCLIP in small."""
+"""The bundled decoder's learned upsampler, 64 px to 256 px: a small version of unCLIP's second stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipkit.generation.initialising import start_at_zero
 
 
 class _Block(nn.Module):
-    """x + conv(silu(scale * conv(x) + shift)), scale and shift from the condition; starts as the identity."""
+    """A residual block, x + conv(silu(scale * conv(x) + shift)), modulated by the condition; starts as the identity."""
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -27,11 +27,11 @@ class _Block(nn.Module):
 
 
 class Upsampler(ModelMixin, ConfigMixin):
-    """Bicubic interpolation, and a network that corrects it, told by the embedding what the picture shows.
+    """Bicubic interpolation plus a network that corrects it, conditioned on the image embedding.
 
-    The network works at half of the input's size in its middle, and ends in a pixel shuffle (Shi et al., "Real-time
-    single image and video super-resolution", CVPR 2016). It starts at zero. Embeddings are seen at mean 0 and variance
-    1; one of zeros stands for unknown.
+    The network's middle works at half the input's size, and its last layer is a pixel shuffle (Shi et al., "Real-time
+    single image and video super-resolution", CVPR 2016), initialised to zero. Embeddings are standardised to mean 0 and
+    variance 1; an embedding of zeros means unknown.
     """
 
     @register_to_config
@@ -55,7 +55,7 @@ class Upsampler(ModelMixin, ConfigMixin):
     def forward(self, x: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
         """Enlarge pixels in [-1, 1], (n, 3, h, w) with h and w even, to (n, 3, factor * h, factor * w).
 
-        `image_embeds` (n, d) are embeddings as CLIP gives them, or zeros.
+        `image_embeds`: CLIP embeddings (n, d), not normalised, or zeros.
         """
         factor = self.config.factor
         known = (image_embeds != 0).any(1, keepdim=True)

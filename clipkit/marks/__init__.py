@@ -1,1 +1,1 @@
-"""What a made picture says of itself: written by clipkit, read back from files of any maker."""
+"""Provenance of generated pictures: the marks that clipkit writes, and reading those of any tool."""

@@ -1,20 +1,24 @@
-"""Just enough of CBOR (RFC 8949) to read what a C2PA manifest says, without its library."""
+"""A decoder of the part of CBOR (RFC 8949) that C2PA manifests use, so that reading needs no C2PA library."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
-_DEEPEST = 32
-_MOST_ITEMS = 20_000
+_MAX_DEPTH = 32
+_MAX_ITEMS = 20_000
 
 
 class BadCbor(ValueError):
-    """Bytes that are no CBOR, or more of it than any manifest holds."""
+    """Bytes that are not CBOR, or that exceed the limits on depth and number of items."""
 
 
 def decode(data: bytes) -> Any:
-    """The first item of `data` as plain Python: without tags, and None for what has no counterpart. Raises BadCbor."""
+    """Decode the first item of `data` to plain Python objects. Raises BadCbor.
+
+    Tags are dropped; undefined, unassigned simple values and floats become None.
+    """
     try:
         return _Decoder(data).item(0)
     except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
@@ -27,8 +31,8 @@ class _Decoder:
 
     def item(self, depth: int) -> Any:
         self._items += 1
-        if depth > _DEEPEST or self._items > _MOST_ITEMS:
-            raise BadCbor("it is nested too deeply, or too long")
+        if depth > _MAX_DEPTH or self._items > _MAX_ITEMS:
+            raise BadCbor("too deeply nested, or too many items")
         kind, argument = self._head()
         if kind == 0:
             return argument
@@ -56,32 +60,32 @@ class _Decoder:
         if short > 27:
             if short == 31:
                 return kind, None
-            raise BadCbor("a reserved length")
+            raise BadCbor("reserved length")
         size = 1 << (short - 24)
         argument = int.from_bytes(self._take(size), "big")
-        return kind, (None if kind == 7 and size > 1 else argument)  # floating point numbers are of no interest here
+        return kind, (None if kind == 7 and size > 1 else argument)  # floats are not needed
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self._at : self._at + count]
         if len(taken) < count:
-            raise BadCbor("it ends too early")
+            raise BadCbor("unexpected end")
         self._at += count
         return taken
 
-    def _members(self, count: int | None, each: int, depth: int) -> Any:
+    def _members(self, count: int | None, each: int, depth: int) -> Iterator[Any]:
         if count is None:
             while self._data[self._at] != 0xFF:
                 yield self.item(depth + 1)
             self._at += 1
         else:
-            for _ in range(min(count * each, _MOST_ITEMS + 1)):
+            for _ in range(min(count * each, _MAX_ITEMS + 1)):
                 yield self.item(depth + 1)
 
-    def _chunks(self, kind: int, depth: int) -> Any:
+    def _chunks(self, kind: int, depth: int) -> Iterator[Any]:
         wanted = bytes if kind == 2 else str
         for chunk in self._members(None, 1, depth):
             if not isinstance(chunk, wanted):
-                raise BadCbor("a piece of another kind")
+                raise BadCbor("chunk of the wrong type")
             yield chunk
 
 

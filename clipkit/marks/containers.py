@@ -1,4 +1,4 @@
-"""The blocks of metadata in a picture's file, found without decoding it and without trusting a length in it."""
+"""Find the metadata blocks in an image file without decoding it, and without trusting the lengths in it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import BinaryIO
 from clipkit.images.opening import format_of
 from clipkit.images.xmp import MAX_PACKET_BYTES
 
-LONGEST_TEXT = 1024**2
-"""Bytes of a text chunk, unpacked."""
-LONGEST_MANIFEST = 16 * 1024**2
-"""Bytes of a C2PA manifest store that are read; of larger ones only the presence is told."""
+MAX_TEXT_BYTES = 1024**2
+"""Limit on a text chunk, decompressed."""
+MAX_MANIFEST_BYTES = 16 * 1024**2
+"""Limit on a C2PA manifest store; larger ones are reported without being read."""
 
-_MOST_BLOCKS = 500_000
-_MOST_TEXTS = 100
+_MAX_BLOCKS = 500_000
+_MAX_TEXTS = 100
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 @dataclass(slots=True)
 class Blocks:
-    """What was found: XMP packets, (keyword, text) of PNG files, and the bytes of a C2PA manifest store, JUMBF boxes.
+    """The metadata of a file: XMP packets, (keyword, text) of PNG chunks, and the JUMBF boxes of a C2PA manifest store.
 
-    `manifest` is None where there is none, and empty where it is too large or too torn to read.
+    `manifest` is None if there is none, and empty if it is too large to read or corrupt.
     """
 
     xmp: list[bytes] = field(default_factory=list)
@@ -38,9 +38,9 @@ class Blocks:
 
 
 def find_blocks(file: BinaryIO) -> Blocks:
-    """Walk through a file's segments, chunks or boxes. What is damaged ends the walk; what came before counts.
+    """Return the metadata in a file's segments, chunks or boxes, up to the first corrupt one.
 
-    Raises OSError where the system cannot read the file, and nothing about its content.
+    Raises OSError if the system cannot read the file; corrupt content never raises.
     """
     found = Blocks()
     file.seek(0)
@@ -52,14 +52,14 @@ def find_blocks(file: BinaryIO) -> Blocks:
 
 
 def _jpeg(file: BinaryIO, found: Blocks) -> None:
-    more: dict[bytes, dict[int, bytes]] = {}
+    extensions: dict[bytes, dict[int, bytes]] = {}
     boxes: dict[bytes, bytearray] = {}
     file.seek(2)
-    for _ in range(_MOST_BLOCKS):
+    for _ in range(_MAX_BLOCKS):
         head = file.read(2)
         while head[1:] == b"\xff":  # fill bytes
             head = b"\xff" + file.read(1)
-        if len(head) < 2 or head[0] != 0xFF or head[1] in (0xD9, 0xDA):  # the end, or the scan
+        if len(head) < 2 or head[0] != 0xFF or head[1] in (0xD9, 0xDA):  # end of image, or start of scan
             break
         if head[1] == 0x01 or 0xD0 <= head[1] <= 0xD7:  # markers without a length
             continue
@@ -70,19 +70,19 @@ def _jpeg(file: BinaryIO, found: Blocks) -> None:
         data = file.read(max(0, length - 2))
         if data.startswith(_XMP_PREFIX):
             found.xmp.append(data[len(_XMP_PREFIX) :])
-        elif data.startswith(_XMP_MORE) and len(data) > len(_XMP_MORE) + 40:
-            rest = data[len(_XMP_MORE) :]
-            parts = more.setdefault(rest[:32], {})
-            if sum(map(len, parts.values())) < MAX_PACKET_BYTES and len(more) < 10:
+        elif data.startswith(_XMP_EXTENSION) and len(data) > len(_XMP_EXTENSION) + 40:
+            rest = data[len(_XMP_EXTENSION) :]
+            parts = extensions.setdefault(rest[:32], {})
+            if sum(map(len, parts.values())) < MAX_PACKET_BYTES and len(extensions) < 10:
                 parts[struct.unpack(">I", rest[36:40])[0]] = rest[40:]
         elif head[1] == 0xEB and data.startswith(b"JP") and len(data) > 16:
-            # JPEG XT: "JP", the box's number, the packet's number, and in every packet again the head of the box.
-            box, again = data[2:4], 16 if data[8:12] == b"\0\0\0\1" else 8
+            # JPEG XT: "JP", box number, packet number; every packet repeats the box header.
+            box, header = data[2:4], 16 if data[8:12] == b"\0\0\0\1" else 8
             content = boxes.setdefault(box, bytearray()) if len(boxes) < 100 else bytearray()
-            content += data[8:] if not content else data[8 + again :]
-            if len(content) > LONGEST_MANIFEST:
-                content[:] = content[:LONGEST_MANIFEST]
-    found.xmp += [b"".join(part for _, part in sorted(parts.items())) for parts in more.values()]
+            content += data[8:] if not content else data[8 + header :]
+            if len(content) > MAX_MANIFEST_BYTES:
+                content[:] = content[:MAX_MANIFEST_BYTES]
+    found.xmp += [b"".join(part for _, part in sorted(parts.items())) for parts in extensions.values()]
     for content in boxes.values():
         if content[4:8] == b"jumb" and b"c2pa" in content[8:64]:
             found.manifest = bytes(content)
@@ -90,11 +90,11 @@ def _jpeg(file: BinaryIO, found: Blocks) -> None:
 
 def _png(file: BinaryIO, found: Blocks) -> None:
     file.seek(8)
-    for _ in range(_MOST_BLOCKS):
+    for _ in range(_MAX_BLOCKS):
         length, kind = struct.unpack(">I4s", file.read(8))
         if kind == b"IEND":
             return
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= MAX_PACKET_BYTES and len(found.texts) < _MOST_TEXTS:
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= MAX_PACKET_BYTES and len(found.texts) < _MAX_TEXTS:
             _png_text(kind, file.read(length), found)
             file.seek(4, 1)
         elif kind == b"caBX":
@@ -112,7 +112,7 @@ def _png_text(kind: bytes, data: bytes, found: Blocks) -> None:
     elif kind == b"iTXt":
         packed = rest[:1] == b"\1"
         rest = rest[2:].split(b"\0", 2)[-1] if rest.count(b"\0", 2) >= 2 else b""
-    longest = MAX_PACKET_BYTES if keyword == "XML:com.adobe.xmp" else LONGEST_TEXT
+    longest = MAX_PACKET_BYTES if keyword == "XML:com.adobe.xmp" else MAX_TEXT_BYTES
     try:
         content = zlib.decompressobj().decompress(rest, longest) if packed else rest[:longest]
     except zlib.error:
@@ -125,7 +125,7 @@ def _png_text(kind: bytes, data: bytes, found: Blocks) -> None:
 
 def _webp(file: BinaryIO, found: Blocks) -> None:
     file.seek(12)
-    for _ in range(_MOST_BLOCKS):
+    for _ in range(_MAX_BLOCKS):
         kind, length = struct.unpack("<4sI", file.read(8))
         if kind == b"XMP " and length <= MAX_PACKET_BYTES:
             found.xmp.append(file.read(length))
@@ -137,9 +137,9 @@ def _webp(file: BinaryIO, found: Blocks) -> None:
 
 
 def _boxes(file: BinaryIO, found: Blocks) -> None:
-    """HEIF, AVIF and JPEG 2000: boxes one after the other; those of other people's kinds have an identifier."""
+    """Walk the boxes of HEIF, AVIF and JPEG 2000; XMP and C2PA are in `uuid` boxes, told apart by their identifier."""
     position = 0
-    for _ in range(_MOST_BLOCKS):
+    for _ in range(_MAX_BLOCKS):
         file.seek(position)
         head = file.read(32)
         length, kind = struct.unpack(">I4s", head[:8])
@@ -155,24 +155,24 @@ def _boxes(file: BinaryIO, found: Blocks) -> None:
                 found.xmp.append(file.read(content))
             elif identifier == _C2PA_BOX:
                 data = _read_manifest(file, content)
-                # Version and flags, the purpose ended by a NUL, an offset of eight bytes, then the manifest store.
+                # Version and flags, NUL-terminated purpose, offset of eight bytes, manifest store.
                 purpose, _, rest = data[4:].partition(b"\0")
                 if purpose in (b"manifest", b"original", b"update"):
                     found.manifest = rest[8:]
-        if length < start:  # 0 is a box to the end of the file
+        if length < start:  # 0 means to the end of the file
             return
         position += length
 
 
 def _read_manifest(file: BinaryIO, length: int) -> bytes:
-    if length > LONGEST_MANIFEST:
+    if length > MAX_MANIFEST_BYTES:
         file.seek(length, 1)
         return b""
     return file.read(length)
 
 
 def sub_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of the JUMBF boxes that lie one after the other in `data`, as far as they make sense."""
+    """Yield (type, content) of consecutive JUMBF boxes in `data`, up to the first corrupt one."""
     position = 0
     while position + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[position : position + 8])

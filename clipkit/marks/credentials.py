@@ -1,7 +1,7 @@
-"""Content Credentials (C2PA, https://c2pa.org/specifications): read, validated and written.
+"""Content Credentials (C2PA, https://c2pa.org/specifications): read, validate and sign.
 
-What a manifest says is read here in plain Python. Whether its signature holds is for the C2PA library to say, an
-optional part of clipkit: `pip install 'clipkit[c2pa]'`. Nothing is fetched from a network on either way.
+Manifests are read here in plain Python. Validating and signing need the C2PA library: `pip install 'clipkit[c2pa]'`.
+Neither uses the network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clipkit.errors import ClipkitError
 from clipkit.marks.cbor import BadCbor, decode
 from clipkit.marks.containers import sub_boxes
 from clipkit.marks.provenance import Provenance
-from clipkit.marks.sourcetype import TRAINED, says_made
+from clipkit.marks.source_type import TRAINED, says_generated
 
 CERTIFICATE_VARIABLE, KEY_VARIABLE = "CLIPKIT_C2PA_CERT", "CLIPKIT_C2PA_KEY"
 NOT_VALIDATED = "not validated"
@@ -29,9 +29,9 @@ _OFFLINE = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
-_MOST_MANIFESTS, _MOST_BOXES = 100, 1000
+_MAX_MANIFESTS, _MAX_BOXES = 100, 1000
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "HEIF": "image/heic", "AVIF": "image/avif"}
-# The object identifiers of the keys that C2PA allows, as they stand in the key's own bytes, and C2PA's names for them.
+# The DER object identifiers of the key types that C2PA allows -> C2PA's names for their algorithms.
 _ALGORITHMS = (
     (bytes.fromhex("2a8648ce3d030107"), "es256"),
     (bytes.fromhex("2b81040022"), "es384"),
@@ -43,11 +43,13 @@ _ALGORITHMS = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the active manifest says.
+    """The content of the active manifest.
 
-    `generator`: the program that made the claim. `actions`: such as "c2pa.created". `source_types`: the
-    DigitalSourceType of those actions. `state`: "Trusted", "Valid" (the signature holds, its signer is on no list of
-    trust), "Invalid" (the file was changed, or the signature is wrong), or "not validated"; `reason` then says why.
+    `generator`: the program that made the claim.
+    `actions`: such as "c2pa.created".
+    `source_types`: the DigitalSourceType of the actions.
+    `state`: "Trusted"; "Valid" (correct signature, signer not on a trust list); "Invalid" (file changed, or signature
+    wrong); or "not validated". `reason` explains it.
     """
 
     generator: str | None = None
@@ -57,47 +59,47 @@ class Credentials:
     reason: str | None = None
 
     @property
-    def says_made(self) -> bool:
-        """Whether one of its actions says that a model made the picture or a part of it."""
-        return any(map(says_made, self.source_types))
+    def says_generated(self) -> bool:
+        """Whether one of the actions says that a model generated the picture or a part of it."""
+        return any(map(says_generated, self.source_types))
 
-    def to_json(self) -> dict:
-        """Plain data."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
         return {**asdict(self), "actions": list(self.actions), "source_types": list(self.source_types)}
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Who signs: the certificate chain and its private key, both PEM files, the signer's certificate first."""
+    """A signer: PEM files of the certificate chain, the signer's certificate first, and of the private key."""
 
     chain: Path
     key: Path
 
     @classmethod
     def from_environment(cls) -> Certificate | None:
-        """The one that `CLIPKIT_C2PA_CERT` and `CLIPKIT_C2PA_KEY` name; None if neither is set. Raises ClipkitError."""
+        """Return the one set in `CLIPKIT_C2PA_CERT` and `CLIPKIT_C2PA_KEY`; None if neither is. Raises ClipkitError."""
         chain, key = os.environ.get(CERTIFICATE_VARIABLE), os.environ.get(KEY_VARIABLE)
         if not chain and not key:
             return None
         if not (chain and key):
-            raise ClipkitError(f"set both {CERTIFICATE_VARIABLE} and {KEY_VARIABLE}, or neither")
+            raise ClipkitError(f"set both {CERTIFICATE_VARIABLE} and {KEY_VARIABLE}, or neither of them")
         return cls(Path(chain).expanduser(), Path(key).expanduser())
 
 
 def read_credentials(store: bytes) -> Credentials:
-    """What the active manifest of a store (JUMBF boxes) says, and those it was derived from; never raises.
+    """Read the active manifest of a store (JUMBF boxes) and those of its parents, without validation; never raises.
 
-    All is taken at its word. The store is a box of manifests, the active one last; in each lie the claim and a box of
-    assertions, among them the actions, and the ingredients, of which one may be the parent with a manifest of its own.
+    The store is a box of manifests, the active one last. Each has a claim and a box of assertions; these include the
+    actions and the ingredients, one of which may be the parent, with its own manifest in the store.
     """
     manifests = {label: boxes for _, stored in _labelled(store) for label, boxes in _labelled(stored)}
-    following = list(manifests)[-1:]
+    labels = list(manifests)[-1:]
     generator: str | None = None
-    actions: list[dict] = []
-    for _ in range(_MOST_MANIFESTS):
-        if not following:
+    actions: list[dict[str, Any]] = []
+    for _ in range(_MAX_MANIFESTS):
+        if not labels:
             break
-        for label, content in _labelled(manifests.pop(following.pop(), b"")):
+        for label, content in _labelled(manifests.pop(labels.pop(), b"")):
             if label.startswith("c2pa.claim") and generator is None:
                 generator = _generator(_cbor(content))
             elif label == "c2pa.assertions":
@@ -105,9 +107,9 @@ def read_credentials(store: bytes) -> Credentials:
                     if name.startswith("c2pa.actions"):
                         actions += _dicts(_as_dict(_cbor(assertion)).get("actions"))
                     elif name.startswith("c2pa.ingredient") and (parent := _parent(_as_dict(_cbor(assertion)))):
-                        following.append(parent)
+                        labels.append(parent)
     if generator is None and not actions:
-        return Credentials(reason="the manifest is damaged, too large, or of a kind that clipkit cannot read")
+        return Credentials(reason="the manifest is corrupt, too large, or of an unknown version")
     return Credentials(
         generator,
         tuple(text for action in actions if (text := _text(action.get("action")))),
@@ -116,10 +118,10 @@ def read_credentials(store: bytes) -> Credentials:
 
 
 def _labelled(boxes: bytes) -> list[tuple[str, bytes]]:
-    """(label, the boxes inside) of the labelled JUMBF boxes in these bytes."""
+    """Return (label, inner boxes) of the labelled JUMBF boxes in these bytes."""
     found: list[tuple[str, bytes]] = []
     for kind, content in sub_boxes(boxes):
-        if kind == b"jumb" and len(found) < _MOST_BOXES:
+        if kind == b"jumb" and len(found) < _MAX_BOXES:
             description = next(sub_boxes(content), (b"", b""))
             if description[0] == b"jumd":
                 label = description[1][17:].partition(b"\0")[0].decode("utf-8", "replace")
@@ -146,35 +148,35 @@ def _generator(claim: Any) -> str | None:
     return _text(claim.get("claim_generator"))
 
 
-def _parent(ingredient: dict) -> str | None:
-    """The label of the manifest that an ingredient refers to, if it is what the picture was made from."""
+def _parent(ingredient: dict[str, Any]) -> str | None:
+    """Return the label of an ingredient's manifest if the ingredient is the picture's parent."""
     if ingredient.get("relationship") != "parentOf":
         return None
     manifest = _as_dict(ingredient.get("activeManifest") or ingredient.get("c2pa_manifest"))
     return (_text(manifest.get("url")) or "").rpartition("/")[2] or None
 
 
-def _as_dict(value: Any) -> dict:
+def _as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _dicts(value: Any) -> list[dict]:
+def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str | None:
-    """A printable line of at most 300 characters."""
+    """Return a printable line of at most 300 characters, or None."""
     if not isinstance(value, str):
         return None
     return "".join(c if c.isprintable() else " " for c in value[:300]).strip() or None
 
 
-def validated(credentials: Credentials, file: BinaryIO, format_name: str) -> Credentials:
-    """The same with the verdict of the C2PA library on the file, whose format is "JPEG", "PNG", ...; never raises."""
+def validate(credentials: Credentials, file: BinaryIO, format_name: str) -> Credentials:
+    """Add the C2PA library's verdict on the file to its credentials; never raises. `format_name`: "JPEG", "PNG", ..."""
     try:
         import c2pa
     except ImportError:
-        return replace(credentials, reason="pip install 'clipkit[c2pa]' to check the signature")
+        return replace(credentials, reason="pip install 'clipkit[c2pa]' to validate the signature")
     try:
         file.seek(0)
         context = c2pa.Context(settings=c2pa.Settings.from_dict(_OFFLINE))
@@ -183,15 +185,15 @@ def validated(credentials: Credentials, file: BinaryIO, format_name: str) -> Cre
             failures = _as_dict(_as_dict(reader.get_validation_results()).get("activeManifest")).get("failure")
         codes = dict.fromkeys(code for failure in _dicts(failures) if (code := _text(failure.get("code"))))
         return replace(credentials, state=state, reason=", ".join(codes) or None)
-    except Exception as error:  # a library of another language: whatever the damaged bytes led it to
-        return replace(credentials, state="Invalid", reason=_text(" ".join(str(error).split())) or "damaged")
+    except Exception as error:  # corrupt bytes make this native library raise all kinds of errors
+        return replace(credentials, state="Invalid", reason=_text(" ".join(str(error).split())) or "corrupt")
 
 
 def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Certificate) -> bytes:
-    """The file's bytes with a manifest that says that a model made it, signed.
+    """Return the file's bytes with a signed manifest that says that a model generated the picture.
 
-    `format_name`: "JPEG", "PNG" or "WEBP". Raises ClipkitError if the library or a file of the certificate is missing,
-    or the certificate is not one that C2PA allows.
+    `format_name`: "JPEG", "PNG" or "WEBP". Raises ClipkitError if the C2PA library or a file of the certificate is
+    missing, or if C2PA does not allow the certificate.
     """
     try:
         import c2pa
@@ -204,7 +206,7 @@ def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Cer
     created = {"action": "c2pa.created", "digitalSourceType": TRAINED, "softwareAgent": software}
     manifest = {
         "claim_generator_info": [software],
-        "title": "made with clipkit",
+        "title": "generated with clipkit",
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
     }
     chain, key = _pem(certificate.chain), _pem(certificate.key)
@@ -229,7 +231,7 @@ def _pem(path: Path) -> str:
 
 
 def _algorithm(path: Path, key: str) -> str:
-    """C2PA's name for what this private key signs with, told by the object identifier in it."""
+    """Return C2PA's name of a private key's algorithm, from the object identifier in it."""
     body = re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", key, re.DOTALL)
     try:
         content = base64.b64decode(body[1]) if body else b""
@@ -238,4 +240,4 @@ def _algorithm(path: Path, key: str) -> str:
     for identifier, algorithm in _ALGORITHMS:
         if identifier in content[:100]:
             return algorithm
-    raise ClipkitError(f"{path} holds no private key that C2PA signs with: PKCS #8 in PEM, of kind EC, RSA or Ed25519")
+    raise ClipkitError(f"{path} does not contain a private key for C2PA: use EC, RSA or Ed25519, in PKCS #8 and PEM")

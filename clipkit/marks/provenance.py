@@ -1,15 +1,16 @@
-"""How a picture was made, in few words."""
+"""The provenance of a generated picture: query, model, seed and settings."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-LONGEST = 2000
-"""Characters of a text that are kept: a JPEG file holds its metadata in segments of 64 KiB."""
+MAX_TEXT_LENGTH = 2000
+"""Longer texts are cut, because JPEG limits a metadata segment to 64 KiB."""
 
 
-def _this_clipkit() -> str:
+def _software() -> str:
     from clipkit.version import __version__
 
     return f"clipkit {__version__}"
@@ -17,11 +18,12 @@ def _this_clipkit() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What went into a made picture.
+    """How a picture was generated. Texts are cut to `MAX_TEXT_LENGTH` characters.
 
-    `query`: what was asked for, in words. `model`: the decoder's id. `seed`, `steps`, `guidance`: of the denoising.
-    `created_at`: ISO 8601; clipkit's own pictures leave it to the catalog, so that the same seed gives the same file.
-    Texts of more than 2,000 characters are cut.
+    `query`: the query in words.
+    `model`: the decoder's id.
+    `seed`, `steps`, `guidance`: settings of the sampler.
+    `created_at`: ISO 8601. clipkit records it in the catalog only, so that the same seed yields the same file.
     """
 
     query: str
@@ -29,7 +31,7 @@ class Provenance:
     seed: int
     steps: int | None = None
     guidance: float | None = None
-    software: str = field(default_factory=_this_clipkit)
+    software: str = field(default_factory=_software)
     created_at: str | None = None
 
     def __post_init__(self) -> None:
@@ -37,21 +39,21 @@ class Provenance:
             if getattr(self, name) is None:
                 continue
             text = str(getattr(self, name))
-            if len(text) > LONGEST:
-                text = text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+            if len(text) > MAX_TEXT_LENGTH:
+                text = text[: MAX_TEXT_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
             object.__setattr__(self, name, text)
 
-    def to_json(self) -> dict:
-        """Plain data; what is None is left out."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data without the fields that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def to_text(self) -> str:
-        """One line of ASCII, the same for the same provenance."""
+        """Return one line of ASCII; deterministic."""
         return json.dumps(self.to_json(), sort_keys=True)
 
     @classmethod
     def from_text(cls, text: str) -> Provenance | None:
-        """The provenance that `to_text` wrote; None for any other text."""
+        """Parse the output of `to_text`; return None for any other text."""
         try:
             found = json.loads(text)
             if not (str(found["software"]).startswith("clipkit ") and isinstance(found["seed"], int)):

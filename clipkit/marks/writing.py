@@ -1,4 +1,4 @@
-"""Saving a made picture with all its marks, whole or not at all."""
+"""Save a generated picture with all its marks, atomically."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from clipkit.marks.watermark import embed
 from clipkit.marks.xmp import packet
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""Suffix -> format of what `save_marked` writes."""
+"""File extension -> format, of what `save_marked` can write."""
 
 PNG_KEYWORD = "clipkit"
-"""The text chunk of a PNG file that holds the provenance."""
+"""Keyword of the PNG text chunk with the provenance."""
 
 _QUALITY = 95
 _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286
@@ -28,18 +28,18 @@ _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x92
 def save_marked(
     image: Image.Image, path: str | Path, provenance: Provenance, *, certificate: Certificate | None = None
 ) -> None:
-    """Writes a made picture as PNG, JPEG or WebP, as the suffix says, with the marks that say so.
+    """Save a generated picture as PNG, JPEG or WebP, by the file extension, with marks that say that it is generated.
 
-    They are: the invisible watermark in the pixels (RGB; transparency is dropped); IPTC's DigitalSourceType
-    "trainedAlgorithmicMedia", software, query, model and seed as XMP and as PNG texts or EXIF; and a C2PA manifest if
-    there is a `certificate` or the environment names one. But for that manifest, the same picture and provenance give
-    the same bytes. The file appears under its name whole: killed at any moment, it is there or not.
+    The marks: the invisible watermark in the pixels (RGB; transparency is dropped); IPTC's DigitalSourceType
+    "trainedAlgorithmicMedia", software, query, model and seed as XMP and as PNG texts or EXIF; and a C2PA manifest, if
+    `certificate` or the environment names a certificate. Except for the manifest, the bytes are deterministic. The file
+    is written atomically.
 
-    Raises ClipkitError for another suffix and for a certificate that cannot sign; OSError where nothing can be written.
+    Raises ClipkitError for another extension and for a certificate that cannot sign; OSError if writing fails.
     """
     path = Path(path)
     format_name = format_for(path)
-    data = _encoded(embed(image), format_name, provenance)
+    data = _encode(embed(image), format_name, provenance)
     certificate = certificate or Certificate.from_environment()
     if certificate:
         data = sign(data, format_name, provenance, certificate)
@@ -48,14 +48,14 @@ def save_marked(
 
 
 def format_for(path: Path) -> str:
-    """The format that a name's suffix asks for; raises ClipkitError if it is none of `FORMATS`."""
+    """Return the format for a file extension. Raises ClipkitError if it is not one of `FORMATS`."""
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise ClipkitError(f"{path.name!r} is no name for a made picture: end it in .png, .jpg or .webp") from None
+        raise ClipkitError(f"cannot save a picture as {path.name!r}: use the extension .png, .jpg or .webp") from None
 
 
-def _encoded(image: Image.Image, format_name: str, provenance: Provenance) -> bytes:
+def _encode(image: Image.Image, format_name: str, provenance: Provenance) -> bytes:
     out = io.BytesIO()
     xmp = packet(provenance)
     if format_name == "PNG":
@@ -80,5 +80,5 @@ def _exif(provenance: Provenance) -> Image.Exif:
 
 
 def _clean(text: str) -> str:
-    """Without NULs, which end a text in both formats, and without halves of characters, which no encoding has."""
+    """Replace NULs, which end a text in both formats, and lone surrogates, which cannot be encoded."""
     return text.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""XMP packets: the ones that clipkit writes, and what those of others say about who made the picture."""
+"""XMP packets: write those of clipkit, and read provenance from those of any tool."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from xml.sax.saxutils import quoteattr
 
 from clipkit.images.xmp import properties
 from clipkit.marks.provenance import Provenance
-from clipkit.marks.sourcetype import TRAINED
+from clipkit.marks.source_type import TRAINED
 
-_LONGEST_VALUE = 10_000
+_MAX_VALUE_LENGTH = 10_000
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
@@ -25,7 +25,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True)
 class XmpFacts:
-    """What packets say: values of DigitalSourceType, names of the software, clipkit's own provenance."""
+    """The facts in XMP packets: values of DigitalSourceType, names of software, clipkit's own provenance."""
 
     source_types: tuple[str, ...] = ()
     software: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class XmpFacts:
 
 
 def packet(provenance: Provenance) -> bytes:
-    """An XMP packet that says that a model made the picture, and how; the same for the same provenance.
+    """Return an XMP packet that says that a model generated the picture, and how; deterministic.
 
-    The properties are those of the IPTC Photo Metadata Standard 2025.1: DigitalSourceType, AIPromptInformation,
+    Properties of the IPTC Photo Metadata Standard 2025.1: DigitalSourceType, AIPromptInformation,
     AISystemUsed, AISystemVersionUsed.
     """
     name, _, version = provenance.software.partition(" ")
@@ -64,13 +64,13 @@ def packet(provenance: Provenance) -> bytes:
 
 
 def read_packets(packets: Iterable[bytes]) -> XmpFacts:
-    """What these packets say, at any depth. Damaged ones are read as far as they go; nothing is raised."""
+    """Read packets, at any nesting depth; corrupt ones as far as possible. Never raises."""
     found: dict[str, list[str]] = {}
     for data in packets:
-        for one in properties(data, _WANTED):
-            # clipkit's own line is ASCII of at most some 50,000 characters; the rest are short names and addresses.
-            longest = _LONGEST_VALUE * 10 if one.name.startswith(_OWN) else _LONGEST_VALUE
-            found.setdefault(one.name, []).append(one.value[:longest])
+        for item in properties(data, _WANTED):
+            # clipkit's provenance is up to about 50,000 characters; the other values are short names and URIs.
+            limit = _MAX_VALUE_LENGTH * 10 if item.name.startswith(_OWN) else _MAX_VALUE_LENGTH
+            found.setdefault(item.name, []).append(item.value[:limit])
     software = (*found.get(f"{_XMP} CreatorTool", ()), *found.get(f"{_TIFF} Software", ()))
     systems = found.get(f"{_EXT} AISystemUsed", [])
     own = (Provenance.from_text(text) for text in found.get(f"{_OWN} provenance", ()))

@@ -1,4 +1,4 @@
-"""Decoders of other families than Kandinsky 2.2, with random weights."""
+"""Decoders with random weights, of the families besides Kandinsky 2.2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bridge alone: what it recovers, what it says of itself, how it is kept."""
+"""Bridges: the fit, its scores, and the file."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ from clipkit.models.loading import load_encoder
 
 @settings(max_examples=30, deadline=None)
 @given(
-    d=st.integers(2, 24), e=st.integers(2, 24), seed=st.integers(0, 2**32 - 1), size=st.floats(0.01, 100.0),
+    d=st.integers(2, 24),
+    e=st.integers(2, 24),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.floats(0.01, 100.0),
     shift=st.floats(0, 10.0),
-)  # fmt: skip
-def test_an_exact_linear_relation_is_recovered_with_its_norms(d, e, seed, size, shift):
+)
+def test_an_exact_linear_relation_is_recovered_including_norms(d, e, seed, size, shift):
     rng = np.random.default_rng(seed)
     x = (size * rng.standard_normal((100, d)) + size * shift).astype(np.float32)
     y = (x @ rng.standard_normal((d, e)) + size).astype(np.float32)
     fitted = bridge.fit("a", "b", x, y)
     assert fitted.report.cosine > 0.9999 and fitted.report.norm_error < 1e-2
-    np.testing.assert_allclose(fitted.cross(x), y, rtol=0.02, atol=0.02 * np.abs(y).mean())
+    np.testing.assert_allclose(fitted.apply(x), y, rtol=0.02, atol=0.02 * np.abs(y).mean())
     assert fitted.report.recall_10 >= fitted.report.recall_1
     assert fitted.report.pictures == 100 and fitted.report.held_out == 20
 
 
-def test_noise_makes_it_shrink_and_the_norms_are_given_back():
+def test_the_scale_compensates_for_shrinkage_under_noise():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 64)).astype(np.float32)
     y = (x @ rng.standard_normal((64, 48)) + 12 * rng.standard_normal((300, 48))).astype(np.float32)
     fitted = bridge.fit("a", "b", x, y)
-    crossed, plain = fitted.cross(x), replace(fitted, scale=1.0).cross(x)
+    mapped, plain = fitted.apply(x), replace(fitted, scale=1.0).apply(x)
     wanted = np.linalg.norm(y, axis=1).mean()
     assert fitted.scale > 1.05
-    assert abs(np.linalg.norm(crossed, axis=1).mean() - wanted) < abs(np.linalg.norm(plain, axis=1).mean() - wanted)
+    assert abs(np.linalg.norm(mapped, axis=1).mean() - wanted) < abs(np.linalg.norm(plain, axis=1).mean() - wanted)
 
 
-def test_scores_of_what_has_no_relation_are_low():
+def test_scores_of_unrelated_embeddings_are_low():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 400, 32)).astype(np.float32)
     report = bridge.fit("a", "b", x, y).report
     assert report.cosine < 0.3 and report.recall_1 < 0.1 and report.recall_10 < 0.3
 
 
-def test_two_spaces_of_random_weights_that_share_a_linear_relation(tmp_path):
-    """Real encoders: what one tower makes of new pictures is what the other makes of them, across the bridge."""
+def test_a_bridge_between_linearly_related_models_holds_on_new_pictures(tmp_path):
+    """With real encoders of random weights."""
     matrix = np.random.default_rng(1).standard_normal((32, 32)).astype(np.float32)
     first = load_encoder(str(random_space(tmp_path / "first")))
     second = load_encoder(str(derive(tmp_path / "first", tmp_path / "second", matrix)))
@@ -59,24 +62,24 @@ def test_two_spaces_of_random_weights_that_share_a_linear_relation(tmp_path):
     x, y = first.encode_images(pixels), second.encode_images(pixels)
     fitted = bridge.fit(first.space, second.space, x[:200], y[:200])
     assert fitted.report.recall_1 > 0.95 and fitted.report.cosine > 0.999
-    crossed = fitted.cross(x[200:])
-    cosines = (crossed * y[200:]).sum(1) / np.linalg.norm(crossed, axis=1) / np.linalg.norm(y[200:], axis=1)
+    mapped = fitted.apply(x[200:])
+    cosines = (mapped * y[200:]).sum(1) / np.linalg.norm(mapped, axis=1) / np.linalg.norm(y[200:], axis=1)
     assert cosines.min() > 0.999
-    np.testing.assert_allclose(np.linalg.norm(crossed, axis=1), np.linalg.norm(y[200:], axis=1), rtol=0.02)
+    np.testing.assert_allclose(np.linalg.norm(mapped, axis=1), np.linalg.norm(y[200:], axis=1), rtol=0.02)
 
 
-def test_a_bridge_is_kept_whole_or_not_at_all(tmp_path):
+def test_a_bridge_is_saved_and_loaded_and_a_truncated_file_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 8)).astype(np.float32)
     fitted = bridge.fit("a/b c", "/some/folder", x, x)
     path = bridge.save(fitted, tmp_path / "bridges")
     assert path.parent == tmp_path / "bridges" and [p.name for p in path.parent.iterdir()] == [path.name]
-    (loaded,) = bridge.listed(tmp_path / "bridges")
+    (loaded,) = bridge.load_all(tmp_path / "bridges")
     assert (loaded.source, loaded.target, loaded.report) == (fitted.source, fitted.target, fitted.report)
-    np.testing.assert_array_equal(loaded.cross(x), fitted.cross(x))
+    np.testing.assert_array_equal(loaded.apply(x), fitted.apply(x))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ClipkitError, match="bridge fit"):
-        bridge.listed(tmp_path / "bridges")
+        bridge.load_all(tmp_path / "bridges")
 
 
 def test_too_few_pictures_are_refused():

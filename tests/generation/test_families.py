@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clipkit.generation import decoder_files, placement, registry
-from clipkit.generation.placement import must_offload, work_in_tiles
+from clipkit.generation.placement import enable_tiling, must_offload
 
 FAMILIES = ("adapter_15", "adapter_xl", "unclip", "kandinsky")
 
@@ -56,15 +56,15 @@ def test_the_progress_counts_every_step_and_a_family_is_known_without_being_said
 
     decoder = tmp_path / "copy"
     shutil.copytree(request.getfixturevalue(family), decoder)
-    expected = registry.find(str(decoder)).family
+    expected = registry.resolve_decoder(str(decoder)).family
     (decoder / "clipkit.json").write_text(json.dumps({"size": 32, "steps": 3}))
-    assert registry.find(str(decoder)).family == expected
+    assert registry.resolve_decoder(str(decoder)).family == expected
     seen = []
     generate(
         Query(text="a dog"), decoder=str(decoder), steps=2, guidance=1.0, output=tmp_path / "a.png",
         progress=seen.append,
     )  # fmt: skip
-    assert [(p.done, p.total) for p in seen if p.stage == "making the picture"] == [(1, 2), (2, 2)]
+    assert [(p.done, p.total) for p in seen if p.stage == "generating the picture"] == [(1, 2), (2, 2)]
 
 
 def test_the_weights_of_words_and_pictures_set_the_adapters_scale(clipkit, tmp_path, red, adapter_15):
@@ -145,12 +145,12 @@ def test_kandinskys_nothing_is_computed_once_and_then_its_image_tower_is_never_l
     hidden.rename(tower)
     assert clipkit(*query, first).code == 0
     tower.rename(hidden)
-    from clipkit.generation.loading import load_conditions
+    from clipkit.generation.loading import load_conditioner
 
-    load_conditions.cache_clear()
+    load_conditioner.cache_clear()
     assert clipkit(*query, again).code == 0
     assert first.read_bytes() == again.read_bytes()
-    assert decoder_files.cached_nothing(registry.find(str(decoder))).shape == (32,)
+    assert decoder_files.cached_unconditional_embedding(registry.resolve_decoder(str(decoder))).shape == (32,)
 
 
 def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_is_one():
@@ -164,11 +164,11 @@ def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_
     ]  # fmt: skip
     parts = ("unet", "vae", "tokenizer", "image_encoder")
     index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
-    assert decoder_files.pipeline_files(names, index, tower=False) == [
+    assert decoder_files.pipeline_files(names, index, with_tower=False) == [
         "model_index.json", "tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json",
         "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
     ]  # fmt: skip
-    assert "image_encoder/model.safetensors" in decoder_files.pipeline_files(names, index, tower=True)
+    assert "image_encoder/model.safetensors" in decoder_files.pipeline_files(names, index, with_tower=True)
 
 
 def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapter_15):
@@ -176,7 +176,10 @@ def test_half_precision_is_read_where_there_is_no_other(clipkit, tmp_path, adapt
     shutil.copytree(adapter_15, decoder)
     weights = decoder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert decoder_files.variant(adapter_15, "cpu") is None and decoder_files.variant(decoder, "cpu") == "fp16"
+    assert (
+        decoder_files.weight_variant(adapter_15, "cpu") is None
+        and decoder_files.weight_variant(decoder, "cpu") == "fp16"
+    )
     assert clipkit("generate", "a dog", "--decoder", decoder, "-o", tmp_path / "a.png").code == 0
 
 
@@ -194,13 +197,13 @@ def test_kandinsky_in_half_precision_makes_pictures_with_and_without_guidance(ka
     """As on a GPU, where its weights are in half precision and the embeddings come in full."""
     import torch
 
-    from clipkit.generation.decoder import Aim, Settings
+    from clipkit.generation.decoder import Conditioning, Settings
     from clipkit.generation.kandinsky import KandinskyDecoder
 
-    decoder = KandinskyDecoder(registry.find(str(kandinsky)), "cpu")
+    decoder = KandinskyDecoder(registry.resolve_decoder(str(kandinsky)), "cpu")
     decoder.pipeline.to(torch.float16)
     rng = np.random.default_rng(0)
-    wanted, away = (Aim(rng.standard_normal(decoder.dimension).astype(np.float32)) for _ in range(2))
+    wanted, away = (Conditioning(rng.standard_normal(decoder.dimension).astype(np.float32)) for _ in range(2))
     for guidance in (1.0, 4.0):
         made = decoder.generate(decoder.prepare(wanted, away), Settings(1, 2, guidance, 32), lambda step: None)
         assert made.size == (32, 32)
@@ -211,7 +214,7 @@ def test_codecs_that_can_work_in_tiles_do_and_others_are_left_alone(request, fam
     from diffusers import DiffusionPipeline
 
     pipeline = DiffusionPipeline.from_pretrained(request.getfixturevalue(family), low_cpu_mem_usage=False)
-    work_in_tiles(pipeline)
+    enable_tiling(pipeline)
     if family != "kandinsky":
         assert pipeline.vae.use_tiling
 
@@ -225,7 +228,7 @@ def test_parts_take_turns_on_a_gpu_that_is_too_small():
 def test_pictures_are_the_same_where_parts_take_turns(clipkit, tmp_path, red, request, family, monkeypatch):
     """The CPU stands in for a GPU with no room, which diffusers allows: models come and go by accelerate's hooks."""
     pytest.importorskip("accelerate")
-    from clipkit.generation.loading import load_conditions, load_decoder
+    from clipkit.generation.loading import load_conditioner, load_decoder
 
     decoder = tmp_path / "large"
     shutil.copytree(request.getfixturevalue(family), decoder)
@@ -233,7 +236,7 @@ def test_pictures_are_the_same_where_parts_take_turns(clipkit, tmp_path, red, re
     (decoder / "clipkit.json").write_text(json.dumps(facts | {"memory_gb": 100}))
 
     def made() -> np.ndarray:
-        for load in (load_decoder, load_conditions):
+        for load in (load_decoder, load_conditioner):
             load.cache_clear()
         query = ("a dog", "--like", red, "--decoder", decoder, "--seed", "3", "--device", "cpu")
         output = clipkit("generate", *query, "-o", tmp_path / "made.png")
@@ -254,15 +257,15 @@ def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_c
 ):
     """The layout of the hub's cache: models--OWNER--NAME/{refs/main, snapshots/COMMIT/...}."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    entry = registry.find("ip-adapter-sd15")
-    assert not registry.on_disk(entry)
+    entry = registry.resolve_decoder("ip-adapter-sd15")
+    assert not decoder_files.on_disk(entry)
     base = _in_cache(tmp_path / "hub", entry.repository)
     shutil.copytree(adapter_15, base, dirs_exist_ok=True)
-    assert not registry.on_disk(entry)
+    assert not decoder_files.on_disk(entry)
     adapter = _in_cache(tmp_path / "hub", entry.adapter)
     (adapter / "models").mkdir()
     shutil.copy(base / "models" / "ip-adapter_random.safetensors", adapter / entry.adapter_file)
-    assert registry.on_disk(entry) and decoder_files.tower_folder(entry) is None
+    assert decoder_files.on_disk(entry) and decoder_files.image_tower_folder(entry) is None
     output = clipkit(
         "generate", "a dog", "--decoder", entry.id, "--size", "32", "--steps", "2", "-o", tmp_path / "a.png"
     )
@@ -270,7 +273,7 @@ def test_a_decoder_in_the_hubs_cache_is_found_and_one_that_lacks_a_part_is_not_c
     row = next(r for r in json.loads(clipkit("decoders", "list", "--json").out) if r["id"] == entry.id)
     assert row["on_disk"] and row["licence"] and row["download_gb"]
     next((base / "unet").glob("*.safetensors")).unlink()
-    assert decoder_files.missing(entry) == ["unet"]
+    assert decoder_files.missing_parts(entry) == ["unet"]
     refused = clipkit("generate", "a dog", "--decoder", entry.id, "-o", tmp_path / "a.png")
     assert refused.code == 2 and "HF_HUB_OFFLINE" in refused.err and refused.err.count("\n") == 1
     pulled = clipkit("decoders", "pull", entry.id)

@@ -1,4 +1,4 @@
-"""Progress counts the steps that were asked for, however often a scheduler calls the model."""
+"""Progress counts the requested steps, however many time steps a scheduler has."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.generation.decoder import counting
+from clipkit.generation.decoder import step_counter
 
 SCHEDULERS = ("PNDMScheduler", "HeunDiscreteScheduler", "EulerDiscreteScheduler")
 
 
 @given(steps=st.integers(1, 60), name=st.sampled_from((*SCHEDULERS, "DDIMScheduler", "UniPCMultistepScheduler")))
 @settings(deadline=None)
-def test_every_scheduler_counts_one_to_n(steps, name):
+def test_progress_counts_from_1_to_n_with_every_scheduler(steps, name):
     import diffusers
 
     scheduler = getattr(diffusers, name)(**({"skip_prk_steps": True} if name == "PNDMScheduler" else {}))
     scheduler.set_timesteps(steps)
     seen: list[int] = []
-    count = counting(seen.append, steps, scheduler)
+    count = step_counter(seen.append, steps, scheduler)
     for _ in scheduler.timesteps:
         count()
     assert seen == list(range(1, steps + 1)), f"{len(scheduler.timesteps)} calls"
@@ -31,8 +31,8 @@ def test_every_scheduler_counts_one_to_n(steps, name):
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("family", ["adapter_15", "unclip"])
-def test_a_pipeline_with_another_scheduler_counts_its_steps(request, tmp_path: Path, family, name):
-    """Stable Diffusion 1.5 comes with PNDM."""
+def test_pipelines_report_their_steps_with_other_schedulers(request, tmp_path: Path, family, name):
+    """Stable Diffusion 1.5 is published with PNDM."""
     from clipkit import Query
     from clipkit.generation.generate import generate
 
@@ -43,8 +43,6 @@ def test_a_pipeline_with_another_scheduler_counts_its_steps(request, tmp_path: P
     (decoder / "model_index.json").write_text(json.dumps(index))
     config = {"_class_name": name, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     (decoder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "skip_prk_steps": True}))
-    told = []
-    generate(
-        Query(text="a dog"), decoder=str(decoder), steps=3, output=tmp_path / "a.png", progress=told.append
-    )  # fmt: skip
-    assert [(p.done, p.total) for p in told if p.stage == "making the picture"] == [(1, 3), (2, 3), (3, 3)]
+    seen = []
+    generate(Query(text="a dog"), decoder=str(decoder), steps=3, output=tmp_path / "a.png", progress=seen.append)
+    assert [(p.done, p.total) for p in seen if p.stage == "generating the picture"] == [(1, 3), (2, 3), (3, 3)]

@@ -1,4 +1,4 @@
-"""The temperature scales the initial noise of Kandinsky 2.2, and leaves the pictures alone at 1."""
+"""The temperature scales the initial noise of Kandinsky 2.2; at 1 the pictures are those of the stock pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from diffusers import KandinskyV22Pipeline
 
 from clipkit.generation import registry
-from clipkit.generation.decoder import Aim, Settings
+from clipkit.generation.decoder import Conditioning, Settings
 from clipkit.generation.kandinsky import KandinskyDecoder
 
 SEED = 7
@@ -23,12 +23,12 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def tiny() -> KandinskyDecoder:
-    return KandinskyDecoder(replace(registry.find("tiny"), temperature=1.0), "cpu")
+    return KandinskyDecoder(replace(registry.resolve_decoder("tiny"), temperature=1.0), "cpu")
 
 
 def generated(decoder: KandinskyDecoder, guidance: float = 3.0) -> np.ndarray:
-    wanted = Aim(np.random.default_rng(0).standard_normal(decoder.dimension).astype(np.float32))
-    conditioning = decoder.prepare(wanted, Aim(None))
+    wanted = Conditioning(np.random.default_rng(0).standard_normal(decoder.dimension).astype(np.float32))
+    conditioning = decoder.prepare(wanted, Conditioning(None))
     return np.asarray(decoder.generate(conditioning, Settings(SEED, 2, guidance, 256), lambda step: None))
 
 
@@ -54,9 +54,9 @@ def test_a_lower_temperature_changes_the_picture_and_a_seed_still_determines_it(
 
 
 def test_a_folder_may_set_its_temperature(kandinsky, tmp_path: Path):
-    assert registry.find(str(kandinsky)).temperature == 1.0
+    assert registry.resolve_decoder(str(kandinsky)).temperature == 1.0
     folder = tmp_path / "cooler"
     shutil.copytree(kandinsky, folder)
     facts = json.loads((folder / "clipkit.json").read_text())
     (folder / "clipkit.json").write_text(json.dumps(facts | {"temperature": 0.75}))
-    assert registry.find(str(folder)).temperature == 0.75
+    assert registry.resolve_decoder(str(folder)).temperature == 0.75

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from clipkit import Library, Query
-from clipkit.marks.reading import read_marks
+from clipkit.marks.reading import verify
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_a_search_that_misses_generates_a_picture_and_says_so(clipkit, library_o
     assert any("made, not found" in note and str(path) in note for note in result["notes"])
     with Image.open(path) as image:
         assert image.size == (256, 256)
-    marks = read_marks(path)
-    assert marks.made and marks.watermark.found
+    marks = verify(path)
+    assert marks.generated and marks.watermark.found
     assert marks.provenance.query == MISSING and marks.provenance.seed == picture["seed"]
     assert path not in [Path(hit["path"]) for hit in result["hits"]]
 
@@ -170,7 +170,7 @@ def test_generating_without_a_library_needs_a_decoder_and_a_file(clipkit, tmp_pa
     path = tmp_path / "alone.webp"
     assert clipkit("generate", "a whale", "--steps", "2").code == 2
     assert clipkit("generate", "a whale", "--steps", "2", "--decoder", "tiny", "-o", path).code == 0
-    assert read_marks(path).made
+    assert verify(path).generated
 
 
 def test_the_same_in_python(library_of_scenes, tmp_path):
@@ -206,7 +206,7 @@ def test_a_kandinsky_checkpoint_generates_by_the_same_command(clipkit, kandinsky
         assert output.code == 0, output.err
         files.append(Path(json.loads(output.out)[0]["path"]))
     assert files[0] != files[1] and files[0].read_bytes() == files[1].read_bytes()
-    assert read_marks(files[0]).provenance.model == kandinsky.name
+    assert verify(files[0]).provenance.model == kandinsky.name
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

@@ -16,7 +16,7 @@ from clipkit.samples.world import scenes
 
 
 def verdicts(output) -> dict[str, bool]:
-    return {row["path"]: row["made"] for row in json.loads(output.out)}
+    return {row["path"]: row["generated"] for row in json.loads(output.out)}
 
 
 def test_a_hundred_generated_pictures_and_a_hundred_photographs(clipkit, shared, tmp_path):
@@ -55,13 +55,13 @@ def test_verify_reports_each_mark_and_exits_as_grep_does(clipkit, made, scene_fo
     assert any("trainedAlgorithmicMedia" in line for line in lines) and any("watermark" in line for line in lines)
     row = json.loads(clipkit("verify", made, "--json").out)[0]
     assert row["provenance"]["seed"] == 1 and row["watermark"]["found"] and row["c2pa"] is None
-    assert {"kind", "where", "value", "made"} == set(row["marks"][0])
+    assert {"kind", "where", "value", "generated"} == set(row["marks"][0])
     assert clipkit("verify", photo).code == 1
     (tmp_path / "no.png").write_text("not a picture")
     broken = clipkit("verify", tmp_path / "no.png", made, tmp_path / "nowhere.png", "--json")
     assert broken.code == 2 and broken.err.count("\n") == 2 and "Traceback" not in broken.err
     rows = json.loads(broken.out)
-    assert [row.get("kind") for row in rows] == ["not-an-image", None, "vanished"] and rows[1]["made"]
+    assert [row.get("kind") for row in rows] == ["not-an-image", None, "vanished"] and rows[1]["generated"]
     assert clipkit("verify").code == 2
 
 
@@ -112,4 +112,4 @@ def test_the_same_in_python(made, tmp_path):
     with Library.open_or_create(tmp_path / "library", model="tiny") as library:
         assert library.index([made.parent]).images == 0
         assert library.index([made.parent], include_generated=True).images == 1
-        assert verify(made).made
+        assert verify(made).generated

@@ -78,14 +78,14 @@ def test_a_picture_that_the_library_holds_in_the_decoders_space_needs_no_image_t
     ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--explain", "--json")
     output = clipkit(*ask)
     assert output.code == 0, output.err
-    assert _routes(output) == [("same space", f"its embedding in the library, in {spaces['small'].resolve()}")]
-    assert "route:" in output.err and "same space" in output.err
+    assert _routes(output) == [("same model", f"its embedding in the library, in {spaces['small'].resolve()}")]
+    assert "route:" in output.err and "same model" in output.err
     with Library.open(copied / "small") as library:
-        assert library.generated()[-1].route[0]["route"] == "same space"
+        assert library.generated()[-1].route[0]["route"] == "same model"
     other = tmp_path / "other.png"
     Image.effect_noise((64, 64), 90).convert("RGB").save(other)
     output = clipkit("generate", "--like", other, "--decoder", decoder, "--name", "small", "--json")
-    assert output.code == 0 and _routes(output) == [("same space", f"the image tower of {spaces['small'].resolve()}")]
+    assert output.code == 0 and _routes(output) == [("same model", f"the image tower of {spaces['small'].resolve()}")]
 
 
 def test_without_the_decoders_image_tower_pictures_take_a_bridge(clipkit, copied, photo, kandinsky, tmp_path):
@@ -95,7 +95,7 @@ def test_without_the_decoders_image_tower_pictures_take_a_bridge(clipkit, copied
     assert refused.code == 2 and "clipkit bridge fit --to" in refused.err and refused.err.count("\n") == 1
     (decoder / "hidden").rename(decoder / "prior" / "image_encoder")
     direct = clipkit(*ask)
-    assert _routes(direct) == [("encoded again", "the decoder's own image tower")]
+    assert _routes(direct) == [("re-encoded", "the decoder's own image tower")]
     fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "small", "--json")
     assert fitted.code == 0, fitted.err
     report = json.loads(fitted.out)
@@ -106,7 +106,7 @@ def test_without_the_decoders_image_tower_pictures_take_a_bridge(clipkit, copied
     assert bridged.code == 0, bridged.err
     assert [route for route, _ in _routes(bridged)] == ["bridge"] and "in the library" in _routes(bridged)[0][1]
     mixed = clipkit("generate", "a dog", *ask[1:])
-    assert [route for route, _ in _routes(mixed)] == ["encoded again", "bridge"]
+    assert [route for route, _ in _routes(mixed)] == ["re-encoded", "bridge"]
     again = clipkit(*ask)
     first, second = (Path(json.loads(o.out)[0]["path"]).read_bytes() for o in (bridged, again))
     assert first == second
@@ -114,10 +114,10 @@ def test_without_the_decoders_image_tower_pictures_take_a_bridge(clipkit, copied
 
 def _forget_nothing(decoder: Path) -> None:
     from clipkit.generation import decoder_files, registry
-    from clipkit.generation.loading import load_conditions
+    from clipkit.generation.loading import load_conditioner
 
-    decoder_files.nothing_file(registry.find(str(decoder))).unlink()
-    load_conditions.cache_clear()
+    decoder_files.unconditional_embedding_file(registry.resolve_decoder(str(decoder))).unlink()
+    load_conditioner.cache_clear()
 
 
 def test_a_bridge_between_rotated_spaces_barely_changes_the_pictures(clipkit, copied, photo, tmp_path):
@@ -145,7 +145,7 @@ def test_a_bridge_between_rotated_spaces_barely_changes_the_pictures(clipkit, co
 
 def test_text_is_encoded_again_by_the_decoders_own_tower(clipkit, copied):
     output = clipkit("generate", "a whale", "--decoder", "tiny", "--name", "turned", "--steps", "2", "--json")
-    assert _routes(output) == [("encoded again", "the decoder's text tower and prior")]
+    assert _routes(output) == [("re-encoded", "the decoder's text tower and prior")]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_the_image_tower_can_come_from_an_imported_model(
     shutil.rmtree(decoder / "prior" / "image_encoder")
     output = clipkit("generate", "--like", photo, "--decoder", decoder, "--name", "turned", "--json")
     assert output.code == 0, output.err
-    assert _routes(output) == [("encoded again", "the image tower of her-own")]
+    assert _routes(output) == [("re-encoded", "the image tower of her-own")]
     fitted = clipkit("bridge", "fit", "--to", decoder, "--name", "turned", "--sample", "60", "--json")
     assert fitted.code == 0 and json.loads(fitted.out)["target"] == "her-own", fitted.err
     assert not exports.folder_of("her-own").exists()

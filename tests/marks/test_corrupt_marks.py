@@ -53,7 +53,7 @@ def test_any_change_gives_a_verdict_or_a_reason(originals, tmp_path_factory, suf
     except UnreadableImage as error:
         assert len(str(error).splitlines()) == 1
     else:
-        assert isinstance(marks.made, bool) and marks.to_json()
+        assert isinstance(marks.generated, bool) and marks.to_json()
 
 
 BEGINNINGS = (

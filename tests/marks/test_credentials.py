@@ -11,8 +11,8 @@ from PIL import Image
 
 from clipkit import ClipkitError, Provenance, save_marked, verify
 from clipkit.marks.credentials import CERTIFICATE_VARIABLE, KEY_VARIABLE, NOT_VALIDATED, Certificate
-from clipkit.marks.reading import made_by
-from clipkit.marks.sourcetype import TRAINED
+from clipkit.marks.reading import find_evidence
+from clipkit.marks.source_type import TRAINED
 
 from .certificates import make_certificate
 from .packets import chunk, encoded
@@ -45,7 +45,7 @@ def test_signed_read_back_and_validated(picture, certificate, tmp_path, suffix):
     assert marks.credentials.state == "Valid" and marks.credentials.generator == HOW.software
     assert marks.credentials.actions == ("c2pa.created",) and marks.credentials.source_types == (TRAINED,)
     assert marks.credentials.reason == "signingCredential.untrusted", "the signer is on no list of trust"
-    assert marks.provenance == HOW and marks.watermark.found and "c2pa" in (marks.made_by or "")
+    assert marks.provenance == HOW and marks.watermark.found and "c2pa" in (marks.evidence or "")
 
 
 @pytest.mark.parametrize("kind", ["RSA", "Ed25519"])
@@ -76,10 +76,10 @@ def test_without_the_library_the_manifest_is_read_and_not_validated(
     save_marked(picture, path, HOW, certificate=certificate)
     monkeypatch.setitem(sys.modules, "c2pa", None)
     credentials = verify(path).credentials
-    assert credentials is not None and credentials.says_made and credentials.generator == HOW.software
+    assert credentials is not None and credentials.says_generated and credentials.generator == HOW.software
     assert credentials.state == NOT_VALIDATED and "clipkit[c2pa]" in str(credentials.reason)
     with Image.open(path) as image:
-        assert "c2pa" in str(made_by(path, image)), "the indexer validates nothing, and sees it"
+        assert "c2pa" in str(find_evidence(path, image)), "the indexer validates nothing, and sees it"
     with pytest.raises(ClipkitError, match=r"pip install 'clipkit\[c2pa\]'"):
         save_marked(picture, path, HOW, certificate=certificate)
 
@@ -126,12 +126,12 @@ def test_manifests_of_other_tools(certificate, tmp_path):
     source = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
     path.write_bytes(signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": source}]))
     camera = verify(path)
-    assert not camera.made and camera.credentials is not None and camera.credentials.source_types == (source,)
+    assert not camera.generated and camera.credentials is not None and camera.credentials.source_types == (source,)
     assert camera.credentials.generator == "Other Tool 9" and [m.kind for m in camera.found][0] == "c2pa"
     made = signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": TRAINED}])
     path.write_bytes(made)
-    assert verify(path).made_by == "c2pa"
+    assert verify(path).evidence == "c2pa"
     path.write_bytes(signed_by_others(made, certificate, []))
     later = verify(path)
-    assert later.made and later.credentials is not None and later.credentials.state == "Valid"
+    assert later.generated and later.credentials is not None and later.credentials.state == "Valid"
     assert later.credentials.actions == ("c2pa.opened", "c2pa.created"), "of the picture that it was made from as well"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit import verify
-from clipkit.marks.sourcetype import says_made
+from clipkit.marks.source_type import says_generated
 from clipkit.marks.xmp import read_packets
 
 from .packets import FORMS, SOURCE, attribute, encoded, jpeg_with_segments, png_with, with_xmp
@@ -24,7 +24,7 @@ NOT_MADE = ("digitalCapture", "negativeFilm", "digitalCreation", "minorHumanEdit
 def test_every_way_to_write_the_source_type(form, term):
     facts = read_packets([form(term).encode()])
     assert facts.source_types == (SOURCE + term,)
-    assert says_made(facts.source_types[0]) == (term in MADE)
+    assert says_generated(facts.source_types[0]) == (term in MADE)
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
@@ -32,17 +32,17 @@ def test_in_every_format(tmp_path, format_name):
     path = tmp_path / "picture"
     path.write_bytes(with_xmp(format_name, attribute(MADE[0]).encode()))
     marks = verify(path)
-    assert marks.digital_source_types == (SOURCE + MADE[0],) and marks.made and marks.made_by == "xmp"
+    assert marks.digital_source_types == (SOURCE + MADE[0],) and marks.generated and marks.evidence == "xmp"
     assert [m.value for m in marks.found if m.kind == "software"] == ["Painter 3"]
     path.write_bytes(with_xmp(format_name, attribute(NOT_MADE[0]).encode()))
     marks = verify(path)
-    assert marks.digital_source_types == (SOURCE + NOT_MADE[0],) and not marks.made and marks.made_by is None
+    assert marks.digital_source_types == (SOURCE + NOT_MADE[0],) and not marks.generated and marks.evidence is None
 
 
 def test_spellings_of_the_value():
     for value in (MADE[0], f"https://cv.iptc.org/newscodes/digitalsourcetype/{MADE[0]}/", f"digsrctype:{MADE[1]}"):
-        assert says_made(value)
-    assert not says_made("not a trainedAlgorithmicMedia at all") and not says_made("")
+        assert says_generated(value)
+    assert not says_generated("not a trainedAlgorithmicMedia at all") and not says_generated("")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
@@ -60,7 +60,7 @@ def test_extended_packets_of_jpeg(tmp_path):
     ]  # fmt: skip
     segments = [(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + part) for part in parts]
     (tmp_path / "a.jpg").write_bytes(jpeg_with_segments(*segments))
-    assert verify(tmp_path / "a.jpg").made
+    assert verify(tmp_path / "a.jpg").generated
 
 
 BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{}]>""".format(
@@ -103,7 +103,7 @@ def test_texts_of_other_generators(tmp_path, texts, generator):
     (tmp_path / "a.png").write_bytes(png_with(**texts))
     marks = verify(tmp_path / "a.png")
     assert [m.value for m in marks.found if m.kind == "generator"] == ([generator] if generator else [])
-    assert marks.made == bool(generator)
+    assert marks.generated == bool(generator)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le"])
@@ -113,15 +113,15 @@ def test_settings_in_exif(tmp_path, encoding):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + SETTINGS.encode(encoding)
     (tmp_path / "a.jpg").write_bytes(encoded("JPEG", exif=exif))
-    assert verify(tmp_path / "a.jpg").made_by == "exif"
+    assert verify(tmp_path / "a.jpg").evidence == "exif"
 
 
 def test_ordinary_software_is_told_and_decides_nothing(tmp_path):
     (tmp_path / "a.png").write_bytes(png_with(Software="clipkit 0.1.0 is what I use"))
     marks = verify(tmp_path / "a.png")
-    assert [(m.kind, m.made) for m in marks.found] == [("software", False)] and not marks.made
+    assert [(m.kind, m.generated) for m in marks.found] == [("software", False)] and not marks.generated
 
 
 def test_real_photographs_have_no_such_mark(shared):
     for path in (shared / "formats").iterdir():
-        assert not verify(path).made, path
+        assert not verify(path).generated, path

@@ -14,8 +14,8 @@ from PIL import Image
 
 import clipkit
 from clipkit import ClipkitError, Provenance, save_marked, verify
-from clipkit.marks.reading import made_by
-from clipkit.marks.sourcetype import TRAINED
+from clipkit.marks.reading import find_evidence
+from clipkit.marks.source_type import TRAINED
 from clipkit.samples.painting import paint
 from clipkit.samples.photos import sample_scenes
 
@@ -33,18 +33,18 @@ def test_every_mark_is_there(picture, tmp_path, suffix):
     path = tmp_path / f"made{suffix}"
     save_marked(picture, path, HOW)
     marks = verify(path)
-    assert marks.made and marks.provenance == HOW and marks.watermark.found
+    assert marks.generated and marks.provenance == HOW and marks.watermark.found
     assert marks.digital_source_types == (TRAINED,)
     text = "png text" if suffix.lower() == ".png" else "exif"
     assert {(m.kind, m.where) for m in marks.found} == {
         ("digital source type", "xmp"), ("software", "xmp"), ("software", text), ("provenance", "xmp"),
         ("provenance", text), ("watermark", "pixels"),
     }  # fmt: skip
-    assert marks.made_by == f"xmp, {text}, pixels"
+    assert marks.evidence == f"xmp, {text}, pixels"
     assert any(m.value == f"clipkit {clipkit.__version__}" for m in marks.found if m.kind == "software")
     with Image.open(path) as image:
         assert image.size == (256, 256) and image.mode == "RGB"
-        assert made_by(path, image) == marks.made_by
+        assert find_evidence(path, image) == marks.evidence
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -77,7 +77,7 @@ def test_any_provenance_comes_back(tmp_path_factory, query, model, seed, steps, 
     for suffix in (".png", ".jpg", ".webp"):
         save_marked(Image.new("RGB", (64, 64)), folder / f"a{suffix}", how)
         marks = verify(folder / f"a{suffix}")
-        assert marks.provenance == how and marks.made and marks.digital_source_types == (TRAINED,)
+        assert marks.provenance == how and marks.generated and marks.digital_source_types == (TRAINED,)
 
 
 def test_the_longest_texts_fit(tmp_path):

@@ -1,4 +1,4 @@
-"""Folders that older versions of diffusers and transformers saved load with the present ones."""
+"""Checkpoints saved by older versions of diffusers and transformers still load."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import pytest
 from PIL import Image
 
 OLD = {
-    "crop_size": 32, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True, "do_resize": True,
-    "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 32,
-}  # fmt: skip
-"""A preprocessor_config.json as it lies in Stable Diffusion 1.5 and Stable unCLIP on the hub."""
+    "crop_size": 32,
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "size": 32,
+}
+"""The preprocessor_config.json of Stable Diffusion 1.5 and Stable unCLIP on the hub."""
 
 
 @pytest.mark.parametrize("family", ["adapter_15", "unclip"])
 @pytest.mark.parametrize("checked", [False, True])
-def test_a_feature_extractor_is_an_image_processor_now(clipkit, request, tmp_path: Path, family, checked):
-    """`checked`: with the safety checker, which gets its pictures from the feature extractor."""
+def test_a_feature_extractor_loads_as_an_image_processor(clipkit, request, tmp_path: Path, family, checked):
+    """`checked`: with the safety checker, which uses the feature extractor."""
     decoder, picture = tmp_path / "decoder", tmp_path / "red.png"
     if checked and family == "unclip":
         pytest.skip("Stable unCLIP has no safety checker")
@@ -37,18 +44,23 @@ def test_a_feature_extractor_is_an_image_processor_now(clipkit, request, tmp_pat
     Image.new("RGB", (40, 30), (200, 30, 30)).save(picture)
     output = clipkit("generate", "a dog", "--like", picture, "--decoder", decoder, "-o", tmp_path / "a.png")
     assert output.code == 0, output.err
-    assert "Loading" not in output.err, "no bars of others on stderr"
+    assert "Loading" not in output.err, "no progress bars of other libraries on stderr"
 
 
 def write_safety_checker(folder: Path) -> None:
-    """One that finds nothing: its thresholds are out of reach."""
+    """Write one that never triggers: its thresholds are out of reach."""
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig
 
-    vision = dict(
-        hidden_size=32, image_size=32, patch_size=8, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        projection_dim=32,
-    )  # fmt: skip
+    vision = {
+        "hidden_size": 32,
+        "image_size": 32,
+        "patch_size": 8,
+        "intermediate_size": 37,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": 32,
+    }
     checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=32))
     for thresholds in (checker.concept_embeds_weights, checker.special_care_embeds_weights):
         thresholds.data.fill_(2.0)
