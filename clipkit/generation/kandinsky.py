@@ -29,6 +29,7 @@ from clipkit.generation.decoder import (
     to_image,
 )
 from clipkit.generation.image_tower import ImageTower
+from clipkit.generation.latents import initial_latents
 from clipkit.generation.placement import is_short_of_memory, load_pipeline, move_to_device
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.upsampler import Upsampler
@@ -94,7 +95,7 @@ class KandinskyDecoder:
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=generator,
-            latents=self._initial_latents(side, generator),
+            latents=initial_latents(self.pipeline, side, generator, self.entry.temperature),
             output_type="pt",
             callback_on_step_end=on_step_end,
         ).images
@@ -103,14 +104,6 @@ class KandinskyDecoder:
                 images = self.upsampler(images.float(), inputs.positive.float())
         pixels = images[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
         return to_image(pixels, settings.size)
-
-    def _initial_latents(self, size: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw the latents (1, c, h, w) that the pipeline would draw for `size` pixels, times the temperature."""
-        scale = self.pipeline.movq_scale_factor
-        side = -(-size // scale**2) * scale
-        unet = self.pipeline.unet
-        noise = torch.randn((1, unet.config.in_channels, side, side), generator=generator, dtype=unet.dtype)
-        return noise * self.entry.temperature
 
     def _pipeline_size(self, size: int) -> int:
         """Return the side in pixels to ask of the pipeline: native, or `size` rounded up to what the codec can hold."""

@@ -103,16 +103,15 @@ _FOLDER_KEYS = {
 
 @cache
 def entries() -> tuple[DecoderEntry, ...]:
-    """Return the decoders in `decoders.toml`, in its order."""
+    """Return the decoders in `decoders.toml`, in its order; one with a folder is described by its clipkit.json too."""
     rows = tomllib.loads((Path(__file__).parent / "decoders.toml").read_text("utf-8"))["decoder"]
-    return tuple(
-        DecoderEntry(
-            **row
-            | {"other_spaces": tuple(row.get("other_spaces", ()))}
-            | ({"folder": BUNDLED / row["folder"]} if "folder" in row else {})
-        )
-        for row in rows
-    )
+    for row in rows:
+        row["other_spaces"] = tuple(row.get("other_spaces", ()))
+        if "folder" in row:
+            row["folder"] = BUNDLED / row["folder"]
+            facts = _read_facts(row["folder"])
+            row |= {key: value for key, value in facts.items() if key in _FOLDER_KEYS}
+    return tuple(DecoderEntry(**row) for row in rows)
 
 
 def resolve_decoder(name: str) -> DecoderEntry:
@@ -133,8 +132,7 @@ def resolve_decoder(name: str) -> DecoderEntry:
         )
     try:
         pipeline = json.loads((folder / "model_index.json").read_text("utf-8")).get("_class_name", "")
-        facts_file = folder / "clipkit.json"
-        facts = json.loads(facts_file.read_text("utf-8")) if facts_file.is_file() else {}
+        facts = _read_facts(folder)
         chosen = {key: value for key, value in facts.items() if key in _FOLDER_KEYS}
         family = chosen.setdefault("family", FAMILIES.get(pipeline, "kandinsky-2-2"))
         size, steps, guidance = _DEFAULTS[family]
@@ -152,6 +150,12 @@ def resolve_decoder(name: str) -> DecoderEntry:
         guidance=guidance,
     )
     return replace(plain, **chosen)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """Return what a folder's clipkit.json says, nothing if it has none."""
+    file = folder / "clipkit.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
 
 
 def _resolve_space(name: str, folder: Path) -> str:

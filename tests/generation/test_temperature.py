@@ -17,6 +17,7 @@ from diffusers import KandinskyV22Pipeline
 from clipkit.generation import registry
 from clipkit.generation.decoder import Conditioning, Settings
 from clipkit.generation.kandinsky import KandinskyDecoder
+from clipkit.generation.synthesis import resolve_settings
 
 SEED = 7
 
@@ -60,3 +61,12 @@ def test_a_folder_may_set_its_temperature(kandinsky, tmp_path: Path):
     facts = json.loads((folder / "clipkit.json").read_text())
     (folder / "clipkit.json").write_text(json.dumps(facts | {"temperature": 0.75}))
     assert registry.resolve_decoder(str(folder)).temperature == 0.75
+
+
+def test_the_bundled_decoder_is_sampled_as_it_was_evaluated():
+    """The evaluation reads clipkit.json; what users get must not differ from it."""
+    entry = registry.resolve_decoder("tiny")
+    facts = json.loads((entry.folder / "clipkit.json").read_text())
+    settings = resolve_settings(entry, seed=1, steps=None, guidance=None, size=None)
+    assert (settings.steps, settings.guidance, settings.size) == (facts["steps"], facts["guidance"], facts["size"])
+    assert (entry.temperature, entry.native) == (facts["temperature"], facts["native"])

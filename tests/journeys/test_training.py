@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipkit.generation import registry
-from clipkit.generation.synthesis import Wish, make, settings
+from clipkit.generation.synthesis import Condition, generate_images, resolve_settings
 from clipkit.models.loading import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_every_stage_of_a_quick_run(tmp_path):
     assert len(encoder.concepts) == 112 and encoder.unknown_words("a zither") == ["zither"]
     config = folder / "clipkit.json"
     config.write_text(config.read_text().replace('"tiny"', f'"{clip}"'))
-    entry = registry.find(str(folder))
-    chosen = settings(entry, seed=1, steps=3, guidance=None, size=None)
-    ((image, _),) = make(entry, [Wish("a dog on the beach", 1.0)], chosen, 1, device="cpu")
+    entry = registry.resolve_decoder(str(folder))
+    chosen = resolve_settings(entry, seed=1, steps=3, guidance=None, size=None)
+    ((image, _),) = generate_images(entry, [Condition("a dog on the beach", 1.0)], chosen, 1, device="cpu")
     assert image.size == (256, 256) and np.asarray(image).std() > 1
