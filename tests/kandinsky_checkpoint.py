@@ -32,42 +32,67 @@ def write_checkpoint(folder: Path) -> None:
         UnCLIPScheduler,
         UNet2DConditionModel,
         VQModel,
-    )  # fmt: skip
+    )
     from transformers import (
         CLIPImageProcessor,
         CLIPTextConfig,
         CLIPTextModelWithProjection,
         CLIPVisionConfig,
         CLIPVisionModelWithProjection,
-    )  # fmt: skip
+    )
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=8, block_out_channels=(32, 64), layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        cross_attention_dim=32, attention_head_dim=8, resnet_time_scale_shift="scale_shift", encoder_hid_dim=DIM,
-        encoder_hid_dim_type="image_proj", addition_embed_type="image",
-    )  # fmt: skip
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        resnet_time_scale_shift="scale_shift",
+        encoder_hid_dim=DIM,
+        encoder_hid_dim_type="image_proj",
+        addition_embed_type="image",
+    )
     movq = VQModel(
-        block_out_channels=[32, 64], down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
-        up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D"], latent_channels=4, num_vq_embeddings=12,
-        norm_type="spatial", vq_embed_dim=4, layers_per_block=1,
-    )  # fmt: skip
+        block_out_channels=[32, 64],
+        down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
+        up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D"],
+        latent_channels=4,
+        num_vq_embeddings=12,
+        norm_type="spatial",
+        vq_embed_dim=4,
+        layers_per_block=1,
+    )
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, variance_type="learned_range", thresholding=False, clip_sample=False
     )
     KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq).save_pretrained(folder)
     tokenizer, words = small_tokenizer(folder / "words")
     text = CLIPTextConfig(
-        vocab_size=words, hidden_size=DIM, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        projection_dim=DIM, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
-    vision = CLIPVisionConfig(
-        hidden_size=DIM, image_size=32, patch_size=8, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=words,
+        hidden_size=DIM,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
         projection_dim=DIM,
-    )  # fmt: skip
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=DIM,
+        image_size=32,
+        patch_size=8,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=DIM,
+    )
     prior = PriorTransformer(num_attention_heads=2, attention_head_dim=12, embedding_dim=DIM, num_layers=1)
     prior.clip_std.data.fill_(1.0)  # an untrained one multiplies everything by zero
     KandinskyV22PriorPipeline(
@@ -81,7 +106,7 @@ def write_checkpoint(folder: Path) -> None:
             num_train_timesteps=1000,
             clip_sample=True,
             clip_sample_range=10.0,
-        ),  # fmt: skip
+        ),
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
     ).save_pretrained(folder / "prior")
     (folder / "clipkit.json").write_text(json.dumps({"size": 32, "steps": 4, "guidance": 4.0}))

@@ -12,9 +12,16 @@ def text_config(words: int, width: int = 32):
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
-        vocab_size=words, hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        projection_dim=width, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=width,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
+    )
 
 
 def image_tower():
@@ -29,7 +36,7 @@ def image_tower():
             num_hidden_layers=2,
             num_attention_heads=4,
             projection_dim=DIM,
-        )  # fmt: skip
+        )
     )
 
 
@@ -37,19 +44,33 @@ def codec():
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(16, 32), in_channels=3, out_channels=3, latent_channels=4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32,
-    )  # fmt: skip
+        block_out_channels=(16, 32),
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=32,
+    )
 
 
 def unet(cross: int, **more):
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross, attention_head_dim=8, norm_num_groups=8, **more,
-    )  # fmt: skip
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        **more,
+    )
 
 
 def schedule():
@@ -99,20 +120,35 @@ def write_ip_adapter(folder: Path, *, xl: bool) -> None:
     tokenizer, words = small_tokenizer(folder / "words")
     if xl:
         model = unet(
-            64, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=80,
-            transformer_layers_per_block=(1, 1), use_linear_projection=True,
-        )  # fmt: skip
+            64,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=80,
+            transformer_layers_per_block=(1, 1),
+            use_linear_projection=True,
+        )
         StableDiffusionXLPipeline(
-            vae=codec(), text_encoder=CLIPTextModel(text_config(words)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(words)), tokenizer=tokenizer,
-            tokenizer_2=tokenizer, unet=model, scheduler=schedule(), add_watermarker=False,
-        ).save_pretrained(folder)  # fmt: skip
+            vae=codec(),
+            text_encoder=CLIPTextModel(text_config(words)),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(words)),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=model,
+            scheduler=schedule(),
+            add_watermarker=False,
+        ).save_pretrained(folder)
     else:
         model = unet(32)
         StableDiffusionPipeline(
-            vae=codec(), text_encoder=CLIPTextModel(text_config(words)), tokenizer=tokenizer, unet=model,
-            scheduler=schedule(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        ).save_pretrained(folder)  # fmt: skip
+            vae=codec(),
+            text_encoder=CLIPTextModel(text_config(words)),
+            tokenizer=tokenizer,
+            unet=model,
+            scheduler=schedule(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
     write_adapter(model, folder / "models" / "ip-adapter_random.safetensors")
     image_tower().save_pretrained(folder / "models" / "image_encoder")
     (folder / "clipkit.json").write_text(json.dumps({"family": "ip-adapter", "size": 32, "steps": 3}))
@@ -139,7 +175,7 @@ def write_stable_unclip(folder: Path) -> None:
             class_embed_type="projection",
             projection_class_embeddings_input_dim=2 * DIM,
             use_linear_projection=True,
-        ),  # fmt: skip
+        ),
         scheduler=schedule(),
         vae=codec(),
     ).save_pretrained(folder)

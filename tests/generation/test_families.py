@@ -61,9 +61,13 @@ def test_the_progress_counts_every_step_and_a_family_is_known_without_being_said
     assert registry.resolve_decoder(str(decoder)).family == expected
     seen = []
     generate(
-        Query(text="a dog"), decoder=str(decoder), steps=2, guidance=1.0, output=tmp_path / "a.png",
+        Query(text="a dog"),
+        decoder=str(decoder),
+        steps=2,
+        guidance=1.0,
+        output=tmp_path / "a.png",
         progress=seen.append,
-    )  # fmt: skip
+    )
     assert [(p.done, p.total) for p in seen if p.stage == "generating the picture"] == [(1, 2), (2, 2)]
 
 
@@ -155,19 +159,35 @@ def test_kandinskys_nothing_is_computed_once_and_then_its_image_tower_is_never_l
 
 def test_what_is_downloaded_is_one_set_of_weights_in_half_precision_where_there_is_one():
     names = [
-        "README.md", "model_index.json", "v1-5-pruned.safetensors", "unet/config.json",
-        "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors",
-        "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors",
-        "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors",
-        "image_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "vae_1_0/config.json",
-        "vae_1_0/diffusion_pytorch_model.safetensors", "unet/openvino/model.safetensors",
-    ]  # fmt: skip
+        "README.md",
+        "model_index.json",
+        "v1-5-pruned.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "image_encoder/model.safetensors",
+        "image_encoder/config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+        "unet/openvino/model.safetensors",
+    ]
     parts = ("unet", "vae", "tokenizer", "image_encoder")
     index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
     assert decoder_files.pipeline_files(names, index, with_tower=False) == [
-        "model_index.json", "tokenizer/merges.txt", "tokenizer/vocab.json", "unet/config.json",
-        "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
-    ]  # fmt: skip
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
     assert "image_encoder/model.safetensors" in decoder_files.pipeline_files(names, index, with_tower=True)
 
 

@@ -137,7 +137,7 @@ def test_a_bridge_between_rotated_spaces_barely_changes_the_pictures(clipkit, co
     routes: list[str] = []
     direct, bridged = generate("--like", photo), generate("--like", photo, "--route", "bridge")
     another = generate("--like", sorted(photo.parent.parent.rglob("*.jpg"))[-1])
-    assert routes == ["encoded again", "bridge", "encoded again"]
+    assert routes == ["re-encoded", "bridge", "re-encoded"]
     assert np.abs(direct - bridged).mean() < 0.6 * np.abs(direct - another).mean()
     assert clipkit("bridge", "remove", "--to", "tiny", "--name", "turned").out == "removed 1 bridge\n"
     assert clipkit("bridge", "list", "--name", "turned").out == ""

@@ -25,9 +25,16 @@ def make_certificate(folder: Path, kind: str = "EC") -> Certificate:
 
     def usage(*, signs: bool) -> x509.KeyUsage:
         return x509.KeyUsage(
-            digital_signature=signs, content_commitment=False, key_encipherment=False, data_encipherment=False,
-            key_agreement=False, key_cert_sign=not signs, crl_sign=not signs, encipher_only=False, decipher_only=False,
-        )  # fmt: skip
+            digital_signature=signs,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=not signs,
+            crl_sign=not signs,
+            encipher_only=False,
+            decipher_only=False,
+        )
 
     authority = ec.generate_private_key(ec.SECP256R1())
     key = {

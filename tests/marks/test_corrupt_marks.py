@@ -57,8 +57,12 @@ def test_any_change_gives_a_verdict_or_a_reason(originals, tmp_path_factory, suf
 
 
 BEGINNINGS = (
-    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\0\0\0WEBP", b"\0\0\0\x18ftypheic", b"\0\0\0\x0cjP  \r\n\x87\n",
-)  # fmt: skip
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\xff\0\0\0WEBP",
+    b"\0\0\0\x18ftypheic",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+)
 SIGNS = (b"\xff\xe1", b"iTXt", b"caBX", b"uuid", b"\xff\xeb\0\x20JP")
 
 
@@ -102,8 +106,10 @@ def test_a_compressed_bomb_is_cut(tmp_path):
 def test_lengths_that_lie():
     for data in (
         jpeg_with_segments((0xE1, b"http://ns.adobe.com/xap/1.0/\0<a"))[:60],
-        b"\xff\xd8\xff\xe1\0\0" + bytes(100), b"\xff\xd8\xff\xe1\0\1" + bytes(100),
-        b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffiTXt" + bytes(50), b"RIFF\xff\xff\xff\xffWEBPXMP \xff\xff\xff\xff",
+        b"\xff\xd8\xff\xe1\0\0" + bytes(100),
+        b"\xff\xd8\xff\xe1\0\1" + bytes(100),
+        b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffiTXt" + bytes(50),
+        b"RIFF\xff\xff\xff\xffWEBPXMP \xff\xff\xff\xff",
         b"\0\0\0\x18ftypheic" + bytes(12) + b"\0\0\0\1uuid\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(40),
-    ):  # fmt: skip
+    ):
         find_blocks(io.BytesIO(data))

@@ -54,10 +54,7 @@ def test_encodings(encoding):
 
 def test_extended_packets_of_jpeg(tmp_path):
     whole, guid = (attribute(MADE[0]) + " " * 70_000).encode(), b"0123456789ABCDEF0123456789ABCDEF"
-    parts = [
-        guid + struct.pack(">II", len(whole), at) + whole[at : at + 60_000]
-        for at in (60_000, 0)
-    ]  # fmt: skip
+    parts = [guid + struct.pack(">II", len(whole), at) + whole[at : at + 60_000] for at in (60_000, 0)]
     segments = [(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + part) for part in parts]
     (tmp_path / "a.jpg").write_bytes(jpeg_with_segments(*segments))
     assert verify(tmp_path / "a.jpg").generated
@@ -95,10 +92,15 @@ GRAPH = json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 1}}, "4":
 
 @pytest.mark.parametrize(
     "texts, generator",
-    [({"parameters": SETTINGS}, "Stable Diffusion web UI"), ({"prompt": GRAPH}, "ComfyUI"),
-     ({"parameters": SETTINGS + " " * 2000}, "Stable Diffusion web UI"),
-     ({"parameters": "f/2.8, ISO 100"}, None), ({"Comment": SETTINGS}, None), ({"prompt": "say cheese"}, None)],
-)  # fmt: skip
+    [
+        ({"parameters": SETTINGS}, "Stable Diffusion web UI"),
+        ({"prompt": GRAPH}, "ComfyUI"),
+        ({"parameters": SETTINGS + " " * 2000}, "Stable Diffusion web UI"),
+        ({"parameters": "f/2.8, ISO 100"}, None),
+        ({"Comment": SETTINGS}, None),
+        ({"prompt": "say cheese"}, None),
+    ],
+)
 def test_texts_of_other_generators(tmp_path, texts, generator):
     (tmp_path / "a.png").write_bytes(png_with(**texts))
     marks = verify(tmp_path / "a.png")

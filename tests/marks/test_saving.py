@@ -37,9 +37,13 @@ def test_every_mark_is_there(picture, tmp_path, suffix):
     assert marks.digital_source_types == (TRAINED,)
     text = "png text" if suffix.lower() == ".png" else "exif"
     assert {(m.kind, m.where) for m in marks.found} == {
-        ("digital source type", "xmp"), ("software", "xmp"), ("software", text), ("provenance", "xmp"),
-        ("provenance", text), ("watermark", "pixels"),
-    }  # fmt: skip
+        ("digital source type", "xmp"),
+        ("software", "xmp"),
+        ("software", text),
+        ("provenance", "xmp"),
+        ("provenance", text),
+        ("watermark", "pixels"),
+    }
     assert marks.evidence == f"xmp, {text}, pixels"
     assert any(m.value == f"clipkit {clipkit.__version__}" for m in marks.found if m.kind == "software")
     with Image.open(path) as image:
@@ -67,9 +71,12 @@ def test_other_programs_find_the_texts(picture, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.text(max_size=300), st.text(min_size=1, max_size=50), st.integers(-(2**63), 2**63),
-    st.none() | st.integers(1, 1000), st.none() | st.floats(0, 50),
-)  # fmt: skip
+    st.text(max_size=300),
+    st.text(min_size=1, max_size=50),
+    st.integers(-(2**63), 2**63),
+    st.none() | st.integers(1, 1000),
+    st.none() | st.floats(0, 50),
+)
 def test_any_provenance_comes_back(tmp_path_factory, query, model, seed, steps, guidance):
     how = Provenance(query, model, seed, steps, guidance, created_at="2026")
     assert Provenance.from_text(how.to_text()) == how
