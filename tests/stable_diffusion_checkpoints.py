@@ -1,4 +1,4 @@
-"""Checkpoints of IP-Adapter and Stable unCLIP, of the real classes and layouts, small, with random weights."""
+"""Small checkpoints of IP-Adapter and Stable unCLIP with random weights, of the real classes and in the real layout."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from pathlib import Path
 from kandinsky_checkpoint import DIM, small_tokenizer
 
 
-def text_config(words: int, width: int = 32):
+def text_config(tokens: int, width: int = 32):
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
-        vocab_size=words, hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        projection_dim=width, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
+        vocab_size=tokens,
+        hidden_size=width,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=width,
+        bos_token_id=tokens - 2,
+        eos_token_id=tokens - 1,
+        pad_token_id=tokens - 1,
+    )
 
 
 def image_tower():
@@ -29,7 +36,7 @@ def image_tower():
             num_hidden_layers=2,
             num_attention_heads=4,
             projection_dim=DIM,
-        )  # fmt: skip
+        )
     )
 
 
@@ -37,19 +44,33 @@ def codec():
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(16, 32), in_channels=3, out_channels=3, latent_channels=4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32,
-    )  # fmt: skip
+        block_out_channels=(16, 32),
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=32,
+    )
 
 
 def unet(cross: int, **more):
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross, attention_head_dim=8, norm_num_groups=8, **more,
-    )  # fmt: skip
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        **more,
+    )
 
 
 def schedule():
@@ -66,7 +87,7 @@ def schedule():
 
 
 def write_adapter(model, path: Path, *, hidden_states: bool = False) -> None:
-    """An adapter's weights for a UNet, with the names that h94/IP-Adapter has."""
+    """Write an adapter's weights for a UNet, named as in h94/IP-Adapter."""
     import torch
     from safetensors.torch import save_file
 
@@ -90,56 +111,71 @@ def write_adapter(model, path: Path, *, hidden_states: bool = False) -> None:
 
 
 def write_ip_adapter(folder: Path, *, xl: bool) -> None:
-    """A Stable Diffusion 1.5 or XL folder, with the adapter's repository's files `models/` beside its parts."""
+    """Write a Stable Diffusion 1.5 or XL folder, with the adapter and its image tower in `models/`."""
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(1)
-    tokenizer, words = small_tokenizer(folder / "words")
+    tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     if xl:
         model = unet(
-            64, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=80,
-            transformer_layers_per_block=(1, 1), use_linear_projection=True,
-        )  # fmt: skip
+            64,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=80,
+            transformer_layers_per_block=(1, 1),
+            use_linear_projection=True,
+        )
         StableDiffusionXLPipeline(
-            vae=codec(), text_encoder=CLIPTextModel(text_config(words)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(words)), tokenizer=tokenizer,
-            tokenizer_2=tokenizer, unet=model, scheduler=schedule(), add_watermarker=False,
-        ).save_pretrained(folder)  # fmt: skip
+            vae=codec(),
+            text_encoder=CLIPTextModel(text_config(tokens)),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(tokens)),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=model,
+            scheduler=schedule(),
+            add_watermarker=False,
+        ).save_pretrained(folder)
     else:
         model = unet(32)
         StableDiffusionPipeline(
-            vae=codec(), text_encoder=CLIPTextModel(text_config(words)), tokenizer=tokenizer, unet=model,
-            scheduler=schedule(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        ).save_pretrained(folder)  # fmt: skip
+            vae=codec(),
+            text_encoder=CLIPTextModel(text_config(tokens)),
+            tokenizer=tokenizer,
+            unet=model,
+            scheduler=schedule(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
     write_adapter(model, folder / "models" / "ip-adapter_random.safetensors")
     image_tower().save_pretrained(folder / "models" / "image_encoder")
     (folder / "clipkit.json").write_text(json.dumps({"family": "ip-adapter", "size": 32, "steps": 3}))
 
 
 def write_stable_unclip(folder: Path) -> None:
-    """A folder as `StableUnCLIPImg2ImgPipeline.save_pretrained` writes it."""
+    """Write a folder as `StableUnCLIPImg2ImgPipeline.save_pretrained` does."""
     import torch
     from diffusers import DDPMScheduler, StableUnCLIPImg2ImgPipeline
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
     from transformers import CLIPImageProcessor, CLIPTextModel
 
     torch.manual_seed(2)
-    tokenizer, words = small_tokenizer(folder / "words")
+    tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     StableUnCLIPImg2ImgPipeline(
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         image_encoder=image_tower(),
         image_normalizer=StableUnCLIPImageNormalizer(embedding_dim=DIM),
         image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
         tokenizer=tokenizer,
-        text_encoder=CLIPTextModel(text_config(words)),
+        text_encoder=CLIPTextModel(text_config(tokens)),
         unet=unet(
             32,
             class_embed_type="projection",
             projection_class_embeddings_input_dim=2 * DIM,
             use_linear_projection=True,
-        ),  # fmt: skip
+        ),
         scheduler=schedule(),
         vae=codec(),
     ).save_pretrained(folder)
