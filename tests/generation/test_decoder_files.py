@@ -10,21 +10,34 @@ from clipkit.generation import decoder_files, registry
 
 
 def test_one_set_of_weights_is_downloaded_in_half_precision_if_published():
-    names = """
-        README.md model_index.json v1-5-pruned.safetensors
-        unet/config.json unet/diffusion_pytorch_model.bin unet/diffusion_pytorch_model.safetensors
-        unet/diffusion_pytorch_model.fp16.safetensors unet/diffusion_pytorch_model.non_ema.safetensors
-        unet/openvino/model.safetensors
-        vae/config.json vae/diffusion_pytorch_model.safetensors
-        vae_1_0/config.json vae_1_0/diffusion_pytorch_model.safetensors
-        image_encoder/config.json image_encoder/model.safetensors
-        tokenizer/vocab.json tokenizer/merges.txt
-    """.split()
-    expected = """
-        model_index.json tokenizer/merges.txt tokenizer/vocab.json
-        unet/config.json unet/diffusion_pytorch_model.fp16.safetensors
-        vae/config.json vae/diffusion_pytorch_model.safetensors
-    """.split()
+    names = [
+        "README.md",
+        "model_index.json",
+        "v1-5-pruned.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/openvino/model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+        "image_encoder/config.json",
+        "image_encoder/model.safetensors",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+    ]
+    expected = [
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
     parts = ("unet", "vae", "tokenizer", "image_encoder")
     index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]} | {p: ["a", "B"] for p in parts}
     assert decoder_files.pipeline_files(names, index, with_tower=False) == expected
