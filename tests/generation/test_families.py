@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clipkit.generation import decoder_files, placement, registry
-from clipkit.generation.placement import must_offload, enable_tiling
+from clipkit.generation.placement import enable_tiling, must_offload
 
 FAMILIES = ("adapter_15", "adapter_xl", "unclip", "kandinsky")
 
