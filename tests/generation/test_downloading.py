@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from models.hub_server import Hub
 from PIL import Image
-from spaces.hub_server import Hub
 
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.loading import load_conditioner, load_decoder
