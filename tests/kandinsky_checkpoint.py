@@ -1,15 +1,19 @@
-"""A Kandinsky 2.2 checkpoint of the real classes and the real layout on disk, small, with random weights."""
+"""A small Kandinsky 2.2 checkpoint with random weights, of the real classes and in the real layout."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 DIM = 32
 
 
-def small_tokenizer(folder: Path):
-    """CLIP's tokenizer with letters for words, and how many tokens it has."""
+def small_tokenizer(folder: Path) -> tuple[CLIPTokenizer, int]:
+    """Return CLIP's tokenizer with letters as tokens, and its number of tokens."""
     from transformers import CLIPTokenizer
 
     folder.mkdir()
@@ -22,7 +26,7 @@ def small_tokenizer(folder: Path):
 
 
 def write_checkpoint(folder: Path) -> None:
-    """A decoder folder as `KandinskyV22Pipeline.save_pretrained` writes it, with the prior pipeline in `prior/`."""
+    """Write a decoder folder as `KandinskyV22Pipeline.save_pretrained` does, with the prior's pipeline in `prior/`."""
     import torch
     from diffusers import (
         DDPMScheduler,
@@ -72,17 +76,17 @@ def write_checkpoint(folder: Path) -> None:
         beta_start=0.00085, beta_end=0.012, variance_type="learned_range", thresholding=False, clip_sample=False
     )
     KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq).save_pretrained(folder)
-    tokenizer, words = small_tokenizer(folder / "words")
+    tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     text = CLIPTextConfig(
-        vocab_size=words,
+        vocab_size=tokens,
         hidden_size=DIM,
         intermediate_size=37,
         num_hidden_layers=2,
         num_attention_heads=4,
         projection_dim=DIM,
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
-        pad_token_id=words - 1,
+        bos_token_id=tokens - 2,
+        eos_token_id=tokens - 1,
+        pad_token_id=tokens - 1,
     )
     vision = CLIPVisionConfig(
         hidden_size=DIM,
@@ -94,7 +98,7 @@ def write_checkpoint(folder: Path) -> None:
         projection_dim=DIM,
     )
     prior = PriorTransformer(num_attention_heads=2, attention_head_dim=12, embedding_dim=DIM, num_layers=1)
-    prior.clip_std.data.fill_(1.0)  # an untrained one multiplies everything by zero
+    prior.clip_std.data.fill_(1.0)  # zero in an untrained prior, which would zero the embeddings
     KandinskyV22PriorPipeline(
         prior=prior,
         image_encoder=CLIPVisionModelWithProjection(vision),

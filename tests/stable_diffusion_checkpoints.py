@@ -1,4 +1,4 @@
-"""Checkpoints of IP-Adapter and Stable unCLIP, of the real classes and layouts, small, with random weights."""
+"""Small checkpoints of IP-Adapter and Stable unCLIP with random weights, of the real classes and in the real layout."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from kandinsky_checkpoint import DIM, small_tokenizer
 
 
-def text_config(words: int, width: int = 32):
+def text_config(tokens: int, width: int = 32):
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
-        vocab_size=words,
+        vocab_size=tokens,
         hidden_size=width,
         intermediate_size=37,
         num_hidden_layers=2,
         num_attention_heads=4,
         projection_dim=width,
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
-        pad_token_id=words - 1,
+        bos_token_id=tokens - 2,
+        eos_token_id=tokens - 1,
+        pad_token_id=tokens - 1,
     )
 
 
@@ -87,7 +87,7 @@ def schedule():
 
 
 def write_adapter(model, path: Path, *, hidden_states: bool = False) -> None:
-    """An adapter's weights for a UNet, with the names that h94/IP-Adapter has."""
+    """Write an adapter's weights for a UNet, named as in h94/IP-Adapter."""
     import torch
     from safetensors.torch import save_file
 
@@ -111,13 +111,13 @@ def write_adapter(model, path: Path, *, hidden_states: bool = False) -> None:
 
 
 def write_ip_adapter(folder: Path, *, xl: bool) -> None:
-    """A Stable Diffusion 1.5 or XL folder, with the adapter's repository's files `models/` beside its parts."""
+    """Write a Stable Diffusion 1.5 or XL folder, with the adapter and its image tower in `models/`."""
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(1)
-    tokenizer, words = small_tokenizer(folder / "words")
+    tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     if xl:
         model = unet(
             64,
@@ -129,8 +129,8 @@ def write_ip_adapter(folder: Path, *, xl: bool) -> None:
         )
         StableDiffusionXLPipeline(
             vae=codec(),
-            text_encoder=CLIPTextModel(text_config(words)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(words)),
+            text_encoder=CLIPTextModel(text_config(tokens)),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(tokens)),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
             unet=model,
@@ -141,7 +141,7 @@ def write_ip_adapter(folder: Path, *, xl: bool) -> None:
         model = unet(32)
         StableDiffusionPipeline(
             vae=codec(),
-            text_encoder=CLIPTextModel(text_config(words)),
+            text_encoder=CLIPTextModel(text_config(tokens)),
             tokenizer=tokenizer,
             unet=model,
             scheduler=schedule(),
@@ -155,21 +155,21 @@ def write_ip_adapter(folder: Path, *, xl: bool) -> None:
 
 
 def write_stable_unclip(folder: Path) -> None:
-    """A folder as `StableUnCLIPImg2ImgPipeline.save_pretrained` writes it."""
+    """Write a folder as `StableUnCLIPImg2ImgPipeline.save_pretrained` does."""
     import torch
     from diffusers import DDPMScheduler, StableUnCLIPImg2ImgPipeline
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
     from transformers import CLIPImageProcessor, CLIPTextModel
 
     torch.manual_seed(2)
-    tokenizer, words = small_tokenizer(folder / "words")
+    tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     StableUnCLIPImg2ImgPipeline(
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         image_encoder=image_tower(),
         image_normalizer=StableUnCLIPImageNormalizer(embedding_dim=DIM),
         image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
         tokenizer=tokenizer,
-        text_encoder=CLIPTextModel(text_config(words)),
+        text_encoder=CLIPTextModel(text_config(tokens)),
         unet=unet(
             32,
             class_embed_type="projection",

@@ -25,7 +25,9 @@ def hub(adapter_15, tmp_path, monkeypatch):
     """Serve a small Stable Diffusion 1.5 and its adapter, among files that are not needed."""
     import huggingface_hub.constants
 
-    base = {name: path for name, path in tree(adapter_15).items() if not name.startswith(("models/", "words/"))}
+    base = {
+        name: path for name, path in tree(adapter_15).items() if not name.startswith(("models/", "tokenizer-files/"))
+    }
     adapter = {name: path for name, path in tree(adapter_15).items() if name.startswith("models/")}
     adapter[ENTRY.adapter_file] = adapter.pop("models/ip-adapter_random.safetensors")
     server = Hub(

@@ -1,4 +1,4 @@
-"""A certificate authority of the test's own, and a signer whom nobody else trusts."""
+"""A test certificate authority and a signer, on no trust list."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from clipkit.marks.credentials import Certificate
 
 
-def make_certificate(folder: Path, kind: str = "EC") -> Certificate:
-    """Writes a chain of two certificates and the signer's key, of kind "EC", "RSA" or "Ed25519"."""
-    pytest.importorskip("cryptography", reason="making a certificate needs cryptography")
+def write_certificate(folder: Path, key_type: str = "EC") -> Certificate:
+    """Write a chain of two certificates and the signer's key, of type "EC", "RSA" or "Ed25519"."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -41,7 +41,7 @@ def make_certificate(folder: Path, kind: str = "EC") -> Certificate:
         "EC": lambda: ec.generate_private_key(ec.SECP256R1()),
         "RSA": lambda: rsa.generate_private_key(65537, 2048),
         "Ed25519": ed25519.Ed25519PrivateKey.generate,
-    }[kind]()
+    }[key_type]()
     today = datetime.now(UTC)
 
     def certificate(subject: str, public_key, *, signs: bool) -> x509.Certificate:
@@ -68,9 +68,9 @@ def make_certificate(folder: Path, kind: str = "EC") -> Certificate:
         certificate("signer", key.public_key(), signs=True),
         certificate("authority", authority.public_key(), signs=False),
     ]
-    written = Certificate(folder / "chain.pem", folder / "key.pem")
-    written.chain.write_bytes(b"".join(c.public_bytes(pem) for c in chain))
-    written.key.write_bytes(
+    paths = Certificate(folder / "chain.pem", folder / "key.pem")
+    paths.chain.write_bytes(b"".join(c.public_bytes(pem) for c in chain))
+    paths.key.write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())  # type: ignore[attr-defined]
     )
-    return written
+    return paths

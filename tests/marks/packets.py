@@ -1,4 +1,4 @@
-"""XMP packets as other tools write them, and files that carry them."""
+"""XMP packets as other tools write them, and files with them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def png_with(**texts: str) -> bytes:
 
 
 def with_xmp(format_name: str, xmp: bytes) -> bytes:
-    """A file of the format with the packet in it."""
+    """Return a file of this format with the packet in it."""
     if format_name == "PNG":
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "surrogateescape"), zip=True)
@@ -78,11 +78,11 @@ def with_xmp(format_name: str, xmp: bytes) -> bytes:
 
 
 def jpeg_with_segments(*segments: tuple[int, bytes]) -> bytes:
-    """A JPEG file with these segments (marker, content) before all others."""
+    """Return a JPEG file with these segments (marker, content) before all others."""
     plain = encoded("JPEG")
     return plain[:2] + b"".join(struct.pack(">BBH", 255, m, len(c) + 2) + c for m, c in segments) + plain[2:]
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file."""
+    """Return a PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""C2PA manifests: signed with a certificate made here, read back, validated; and read without the library."""
+"""C2PA manifests: signed with a test certificate, read back and validated; and read without the C2PA library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipkit.marks.credentials import CERTIFICATE_VARIABLE, KEY_VARIABLE, NOT_VA
 from clipkit.marks.reading import find_evidence
 from clipkit.marks.source_type import TRAINED
 
-from .certificates import make_certificate
+from .certificates import write_certificate
 from .packets import chunk, encoded
 
 HOW = Provenance("a cat", "tiny", 7, created_at="2026-01-02T03:04:05+00:00")
@@ -28,7 +28,7 @@ def _library() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
+    return write_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +37,33 @@ def picture() -> Image.Image:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_signed_read_back_and_validated(picture, certificate, tmp_path, suffix):
+def test_a_signed_picture_is_read_back_and_validated(picture, certificate, tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     save_marked(picture, path, HOW, certificate=certificate)
     marks = verify(path)
     assert marks.credentials is not None
     assert marks.credentials.state == "Valid" and marks.credentials.generator == HOW.software
     assert marks.credentials.actions == ("c2pa.created",) and marks.credentials.source_types == (TRAINED,)
-    assert marks.credentials.reason == "signingCredential.untrusted", "the signer is on no list of trust"
+    assert marks.credentials.reason == "signingCredential.untrusted", "the signer is not on a trust list"
     assert marks.provenance == HOW and marks.watermark.found and "c2pa" in (marks.evidence or "")
 
 
-@pytest.mark.parametrize("kind", ["RSA", "Ed25519"])
-def test_other_kinds_of_keys(picture, tmp_path, kind):
-    save_marked(picture, tmp_path / "a.png", HOW, certificate=make_certificate(tmp_path, kind))
+@pytest.mark.parametrize("key_type", ["RSA", "Ed25519"])
+def test_other_types_of_keys(picture, tmp_path, key_type):
+    save_marked(picture, tmp_path / "a.png", HOW, certificate=write_certificate(tmp_path, key_type))
     assert verify(tmp_path / "a.png").credentials.state == "Valid"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_changed_file_is_not_valid(picture, certificate, tmp_path, suffix):
+def test_a_changed_file_is_invalid(picture, certificate, tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     save_marked(picture, path, HOW, certificate=certificate)
     data = path.read_bytes()
-    if suffix == ".png":  # a chunk has a checksum of its own
+    if suffix == ".png":  # chunks have checksums
         path.write_bytes(data[:-12] + chunk(b"tEXt", b"Comment\0added later") + data[-12:])
     else:
         assert data.count(b"a cat") >= 2
-        path.write_bytes(data.replace(b"a cat", b"a dog"))  # in the texts beside the pixels, which it covers too
+        path.write_bytes(data.replace(b"a cat", b"a dog"))  # in the metadata, which the signature covers too
     credentials = verify(path).credentials
     assert credentials is not None and credentials.state == "Invalid" and credentials.reason
 
@@ -79,12 +79,12 @@ def test_without_the_library_the_manifest_is_read_and_not_validated(
     assert credentials is not None and credentials.says_generated and credentials.generator == HOW.software
     assert credentials.state == NOT_VALIDATED and "clipkit[c2pa]" in str(credentials.reason)
     with Image.open(path) as image:
-        assert "c2pa" in str(find_evidence(path, image)), "the indexer validates nothing, and sees it"
+        assert "c2pa" in str(find_evidence(path, image)), "the indexer finds it without validation"
     with pytest.raises(ClipkitError, match=r"pip install 'clipkit\[c2pa\]'"):
         save_marked(picture, path, HOW, certificate=certificate)
 
 
-def test_the_environment_names_the_certificate(picture, certificate, tmp_path, monkeypatch):
+def test_the_certificate_can_be_set_in_the_environment(picture, certificate, tmp_path, monkeypatch):
     monkeypatch.setenv(CERTIFICATE_VARIABLE, str(certificate.chain))
     with pytest.raises(ClipkitError, match="both"):
         save_marked(picture, tmp_path / "a.png", HOW)
@@ -95,17 +95,17 @@ def test_the_environment_names_the_certificate(picture, certificate, tmp_path, m
     with pytest.raises(ClipkitError, match="nowhere.pem cannot be read"):
         save_marked(picture, tmp_path / "b.png", HOW)
     monkeypatch.setenv(KEY_VARIABLE, str(certificate.chain))
-    with pytest.raises(ClipkitError, match="no private key"):
+    with pytest.raises(ClipkitError, match="does not contain a private key"):
         save_marked(picture, tmp_path / "b.png", HOW)
-    other = make_certificate(tmp_path)
+    other = write_certificate(tmp_path)
     monkeypatch.setenv(KEY_VARIABLE, str(other.key))
     with pytest.raises(ClipkitError, match="C2PA cannot sign with"):
         save_marked(picture, tmp_path / "b.png", HOW)
     assert not (tmp_path / "b.png").exists()
 
 
-def signed_by_others(data: bytes, certificate: Certificate, actions: list[dict]) -> bytes:
-    """A PNG file with a manifest of another tool's; without actions it says that it was opened and edited."""
+def signed_by_other_tool(data: bytes, certificate: Certificate, actions: list[dict]) -> bytes:
+    """Return a PNG file signed by another tool; without actions, as opened and edited by it."""
     import c2pa
 
     definition = {
@@ -124,14 +124,16 @@ def signed_by_others(data: bytes, certificate: Certificate, actions: list[dict])
 def test_manifests_of_other_tools(certificate, tmp_path):
     plain, path = encoded("PNG"), tmp_path / "a.png"
     source = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
-    path.write_bytes(signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": source}]))
+    path.write_bytes(
+        signed_by_other_tool(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": source}])
+    )
     camera = verify(path)
     assert not camera.generated and camera.credentials is not None and camera.credentials.source_types == (source,)
     assert camera.credentials.generator == "Other Tool 9" and [m.kind for m in camera.found][0] == "c2pa"
-    made = signed_by_others(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": TRAINED}])
+    made = signed_by_other_tool(plain, certificate, [{"action": "c2pa.created", "digitalSourceType": TRAINED}])
     path.write_bytes(made)
     assert verify(path).evidence == "c2pa"
-    path.write_bytes(signed_by_others(made, certificate, []))
+    path.write_bytes(signed_by_other_tool(made, certificate, []))
     later = verify(path)
     assert later.generated and later.credentials is not None and later.credentials.state == "Valid"
-    assert later.credentials.actions == ("c2pa.opened", "c2pa.created"), "of the picture that it was made from as well"
+    assert later.credentials.actions == ("c2pa.opened", "c2pa.created"), "includes those of the parent"

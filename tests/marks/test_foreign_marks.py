@@ -1,4 +1,4 @@
-"""Marks that other tools write, in all their spellings, and what only looks like one."""
+"""Marks written by other tools, in all their variants, and text that resembles one."""
 
 from __future__ import annotations
 
@@ -15,45 +15,49 @@ from clipkit.marks.xmp import read_packets
 
 from .packets import FORMS, SOURCE, attribute, encoded, jpeg_with_segments, png_with, with_xmp
 
-MADE = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
-NOT_MADE = ("digitalCapture", "negativeFilm", "digitalCreation", "minorHumanEdits", "humanEdits", "screenCapture")
+GENERATED = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
+NOT_GENERATED = ("digitalCapture", "negativeFilm", "digitalCreation", "minorHumanEdits", "humanEdits", "screenCapture")
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("term", [*MADE, *NOT_MADE])
-def test_every_way_to_write_the_source_type(form, term):
+@pytest.mark.parametrize("term", [*GENERATED, *NOT_GENERATED])
+def test_every_form_of_the_source_type_in_xmp(form, term):
     facts = read_packets([form(term).encode()])
     assert facts.source_types == (SOURCE + term,)
-    assert says_generated(facts.source_types[0]) == (term in MADE)
+    assert says_generated(facts.source_types[0]) == (term in GENERATED)
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-def test_in_every_format(tmp_path, format_name):
+def test_every_file_format(tmp_path, format_name):
     path = tmp_path / "picture"
-    path.write_bytes(with_xmp(format_name, attribute(MADE[0]).encode()))
+    path.write_bytes(with_xmp(format_name, attribute(GENERATED[0]).encode()))
     marks = verify(path)
-    assert marks.digital_source_types == (SOURCE + MADE[0],) and marks.generated and marks.evidence == "xmp"
+    assert marks.digital_source_types == (SOURCE + GENERATED[0],) and marks.generated and marks.evidence == "xmp"
     assert [m.value for m in marks.found if m.kind == "software"] == ["Painter 3"]
-    path.write_bytes(with_xmp(format_name, attribute(NOT_MADE[0]).encode()))
+    path.write_bytes(with_xmp(format_name, attribute(NOT_GENERATED[0]).encode()))
     marks = verify(path)
-    assert marks.digital_source_types == (SOURCE + NOT_MADE[0],) and not marks.generated and marks.evidence is None
+    assert marks.digital_source_types == (SOURCE + NOT_GENERATED[0],) and not marks.generated and marks.evidence is None
 
 
-def test_spellings_of_the_value():
-    for value in (MADE[0], f"https://cv.iptc.org/newscodes/digitalsourcetype/{MADE[0]}/", f"digsrctype:{MADE[1]}"):
+def test_variants_of_the_value():
+    for value in (
+        GENERATED[0],
+        f"https://cv.iptc.org/newscodes/digitalsourcetype/{GENERATED[0]}/",
+        f"digsrctype:{GENERATED[1]}",
+    ):
         assert says_generated(value)
     assert not says_generated("not a trainedAlgorithmicMedia at all") and not says_generated("")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_encodings(encoding):
-    text = attribute(MADE[0])
+    text = attribute(GENERATED[0])
     data = text.encode(encoding) if encoding != "utf-16-be" else b"\xfe\xff" + text.encode(encoding)
     assert read_packets([data]).source_types
 
 
-def test_extended_packets_of_jpeg(tmp_path):
-    whole, guid = (attribute(MADE[0]) + " " * 70_000).encode(), b"0123456789ABCDEF0123456789ABCDEF"
+def test_extended_xmp_in_jpeg(tmp_path):
+    whole, guid = (attribute(GENERATED[0]) + " " * 70_000).encode(), b"0123456789ABCDEF0123456789ABCDEF"
     parts = [guid + struct.pack(">II", len(whole), at) + whole[at : at + 60_000] for at in (60_000, 0)]
     segments = [(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + part) for part in parts]
     (tmp_path / "a.jpg").write_bytes(jpeg_with_segments(*segments))
@@ -65,24 +69,24 @@ BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{}]>""".form
 )
 
 
-def test_documents_that_define_entities_are_not_read():
-    body = attribute(MADE[0]).replace("Painter 3", "&m;")
+def test_documents_that_define_entities_are_rejected():
+    body = attribute(GENERATED[0]).replace("Painter 3", "&m;")
     assert read_packets([(BOMB + body).encode()]) == read_packets([])
     outside = '<!DOCTYPE x [<!ENTITY m SYSTEM "file:///etc/hostname">]>'
     assert read_packets([(outside + body).encode()]) == read_packets([])
-    assert read_packets([b"<a>" * 100_000 + attribute(MADE[0]).encode()]) == read_packets([])
+    assert read_packets([b"<a>" * 100_000 + attribute(GENERATED[0]).encode()]) == read_packets([])
 
 
-def test_a_torn_packet_counts_as_far_as_it_goes():
-    text = attribute(MADE[0]).encode()
-    assert read_packets([text[:-30]]).source_types == (SOURCE + MADE[0],)
+def test_a_truncated_packet_is_read_as_far_as_possible():
+    text = attribute(GENERATED[0]).encode()
+    assert read_packets([text[:-30]]).source_types == (SOURCE + GENERATED[0],)
     assert read_packets([text[:200]]).source_types == ()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 500), st.integers(0, 100))
 def test_any_packet_is_read_without_an_error(junk, at, cut):
-    text = FORMS[at % len(FORMS)](MADE[0]).encode()
+    text = FORMS[at % len(FORMS)](GENERATED[0]).encode()
     read_packets([junk, text[:at] + junk + text[at + cut :]])
 
 
@@ -101,7 +105,7 @@ GRAPH = json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 1}}, "4":
         ({"prompt": "say cheese"}, None),
     ],
 )
-def test_texts_of_other_generators(tmp_path, texts, generator):
+def test_texts_left_by_other_generators(tmp_path, texts, generator):
     (tmp_path / "a.png").write_bytes(png_with(**texts))
     marks = verify(tmp_path / "a.png")
     assert [m.value for m in marks.found if m.kind == "generator"] == ([generator] if generator else [])
@@ -109,7 +113,7 @@ def test_texts_of_other_generators(tmp_path, texts, generator):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le"])
-def test_settings_in_exif(tmp_path, encoding):
+def test_sampler_settings_in_exif(tmp_path, encoding):
     from PIL import Image
 
     exif = Image.Exif()
@@ -118,12 +122,12 @@ def test_settings_in_exif(tmp_path, encoding):
     assert verify(tmp_path / "a.jpg").evidence == "exif"
 
 
-def test_ordinary_software_is_told_and_decides_nothing(tmp_path):
+def test_ordinary_software_is_reported_and_is_not_evidence(tmp_path):
     (tmp_path / "a.png").write_bytes(png_with(Software="clipkit 0.1.0 is what I use"))
     marks = verify(tmp_path / "a.png")
     assert [(m.kind, m.generated) for m in marks.found] == [("software", False)] and not marks.generated
 
 
-def test_real_photographs_have_no_such_mark(shared):
+def test_real_photographs_are_not_marked(shared):
     for path in (shared / "formats").iterdir():
         assert not verify(path).generated, path

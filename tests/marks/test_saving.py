@@ -1,4 +1,4 @@
-"""Saving with marks and reading them back."""
+"""Saving pictures with marks, and reading these back."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def picture() -> Image.Image:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_mark_is_there(picture, tmp_path, suffix):
-    path = tmp_path / f"made{suffix}"
+def test_every_mark_is_written(picture, tmp_path, suffix):
+    path = tmp_path / f"picture{suffix}"
     save_marked(picture, path, HOW)
     marks = verify(path)
     assert marks.generated and marks.provenance == HOW and marks.watermark.found
@@ -52,13 +52,13 @@ def test_every_mark_is_there(picture, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_same_picture_and_provenance_give_the_same_bytes(picture, tmp_path, suffix):
+def test_the_same_picture_and_provenance_yield_the_same_bytes(picture, tmp_path, suffix):
     for name in "ab":
         save_marked(picture, tmp_path / f"{name}{suffix}", HOW)
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
-def test_other_programs_find_the_texts(picture, tmp_path):
+def test_other_programs_can_read_the_texts(picture, tmp_path):
     save_marked(picture, tmp_path / "a.png", HOW)
     save_marked(picture, tmp_path / "a.jpg", HOW)
     with Image.open(tmp_path / "a.png") as png, Image.open(tmp_path / "a.jpg") as jpg:
@@ -77,7 +77,7 @@ def test_other_programs_find_the_texts(picture, tmp_path):
     st.none() | st.integers(1, 1000),
     st.none() | st.floats(0, 50),
 )
-def test_any_provenance_comes_back(tmp_path_factory, query, model, seed, steps, guidance):
+def test_any_provenance_is_read_back(tmp_path_factory, query, model, seed, steps, guidance):
     how = Provenance(query, model, seed, steps, guidance, created_at="2026")
     assert Provenance.from_text(how.to_text()) == how
     folder = tmp_path_factory.mktemp("any")
@@ -87,7 +87,7 @@ def test_any_provenance_comes_back(tmp_path_factory, query, model, seed, steps, 
         assert marks.provenance == how and marks.generated and marks.digital_source_types == (TRAINED,)
 
 
-def test_the_longest_texts_fit(tmp_path):
+def test_long_texts_are_cut_to_fit(tmp_path):
     how = Provenance("\N{CAT}" * 100_000, "m" * 10_000, 1)
     assert len(how.query) == len(how.model) == 2000
     for suffix in (".png", ".jpg", ".webp"):
@@ -95,20 +95,20 @@ def test_the_longest_texts_fit(tmp_path):
         assert verify(tmp_path / f"a{suffix}").provenance == how
 
 
-def test_text_of_others_is_no_provenance():
+def test_other_text_is_not_provenance():
     for text in ("", "{}", "[1]", "nan", '{"software": "x"}', '{"software": "clipkit 1", "seed": "1"}', "[" * 100_000):
         assert Provenance.from_text(text) is None
-    strange = '{"software": "clipkit 9", "seed": 1, "query": "a", "model": "b", "later": 1, "steps": 3}'
-    assert Provenance.from_text(strange).steps == 3  # type: ignore[union-attr]
+    newer = '{"software": "clipkit 9", "seed": 1, "query": "a", "model": "b", "later": 1, "steps": 3}'
+    assert Provenance.from_text(newer).steps == 3  # type: ignore[union-attr]
 
 
-def test_other_suffixes_are_refused(picture, tmp_path):
-    with pytest.raises(ClipkitError, match="end it in .png"):
+def test_other_extensions_are_refused(picture, tmp_path):
+    with pytest.raises(ClipkitError, match="use the extension .png"):
         save_marked(picture, tmp_path / "a.gif", HOW)
     assert not any(tmp_path.iterdir())
 
 
-def test_what_cannot_be_written_leaves_nothing(picture, tmp_path):
+def test_a_failed_write_leaves_no_file(picture, tmp_path):
     (tmp_path / "taken.png").mkdir()
     with pytest.raises(OSError):
         save_marked(picture, tmp_path / "taken.png", HOW)

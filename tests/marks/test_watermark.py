@@ -1,4 +1,4 @@
-"""The invisible watermark: seen where it is, after what happens to pictures, and nowhere else."""
+"""The invisible watermark: detected after common changes, and not in unmarked pictures."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def marked(pictures) -> list[Image.Image]:
     [lambda i: i, jpeg75, half, lambda i: half(jpeg75(i)), lambda i: jpeg75(half(i)), lambda i: i.convert("L")],
     ids=["none", "JPEG 75", "half", "JPEG 75, half", "half, JPEG 75", "grey"],
 )
-def test_it_survives(marked, attack):
+def test_it_survives_common_changes(marked, attack):
     assert np.mean([detect(attack(picture)).found for picture in marked]) >= 0.95
 
 
-def test_pictures_without_it_do_not_have_it(pictures):
+def test_it_is_not_detected_in_unmarked_scenes(pictures):
     scores = [detect(change(picture)).score for picture in pictures for change in (lambda i: i, jpeg75, half)]
     assert max(scores) < THRESHOLD - 1
 
 
-def test_real_photographs_and_their_crops_do_not_have_it(shared):
+def test_it_is_not_detected_in_photographs_and_their_crops(shared):
     rng = np.random.default_rng(3)
     scores = []
     for path in sorted((shared / "photos").glob("*.jpg")):
@@ -63,14 +63,14 @@ def test_real_photographs_and_their_crops_do_not_have_it(shared):
     assert detect(embed(photo)).found
 
 
-def test_it_cannot_be_seen(pictures, marked):
-    for picture, with_it in zip(pictures, marked, strict=True):
-        error = np.asarray(picture, np.float64) - np.asarray(with_it, np.float64)
+def test_it_is_invisible(pictures, marked):
+    for picture, watermarked in zip(pictures, marked, strict=True):
+        error = np.asarray(picture, np.float64) - np.asarray(watermarked, np.float64)
         assert 10 * np.log10(255**2 / np.mean(error**2)) > 45
-        assert np.abs(error).max() <= 8, "no single pixel stands out"
+        assert np.abs(error).max() <= 8, "no pixel stands out"
 
 
-def test_the_same_picture_is_marked_the_same(pictures, marked):
+def test_embedding_is_deterministic_and_can_be_repeated(pictures, marked):
     assert embed(pictures[0]).tobytes() == marked[0].tobytes()
     again = embed(marked[0])
     assert detect(again).found and np.abs(np.asarray(again, int) - np.asarray(marked[0], int)).max() <= 2
@@ -81,26 +81,26 @@ def test_the_same_picture_is_marked_the_same(pictures, marked):
 def test_any_size_and_mode(width, height, seed, mode):
     noise = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8))
     picture = noise.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
-    with_it = embed(picture)
-    assert with_it.size == picture.size and with_it.mode == "RGB"
-    assert detect(with_it).found and detect(with_it).score > 20
+    watermarked = embed(picture)
+    assert watermarked.size == picture.size and watermarked.mode == "RGB"
+    assert detect(watermarked).found and detect(watermarked).score > 20
     assert not detect(picture).found
 
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 12), (14, 14), (5000, 3)])
-def test_too_small_for_it_is_left_as_it_is(size):
+def test_a_picture_that_is_too_small_stays_unmarked(size):
     picture = Image.new("RGB", size, (90, 120, 200))
     assert embed(picture).tobytes() == picture.tobytes() and detect(picture).score == 0
 
 
-def test_plain_surfaces():
+def test_plain_colours():
     for colour in ("black", "white", (128, 3, 9)):
         plain = Image.new("RGB", (256, 192), colour)
         assert abs(detect(plain).score) < 0.5 and detect(embed(plain)).found
 
 
-def test_the_bound_on_false_alarms_holds():
-    """The chance of a score above t is at most HYPOTHESES * exp(-t^2 / 2), whatever the pictures look like."""
+def test_the_bound_on_false_positives_holds():
+    """The probability of a score above t is at most HYPOTHESES * exp(-t^2 / 2) for any kind of picture."""
     rng = np.random.default_rng(11)
     scores = []
     for turn in range(1500):
