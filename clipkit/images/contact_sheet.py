@@ -65,19 +65,25 @@ def contact_sheet(
         x = margin + index % columns * (tile_size + gap)
         y = margin + title_height + index // columns * (cell_height + gap)
         _draw_picture(sheet, draw, tile, x, y, tile_size)
-        ink = _WARNING if tile.warning else _ACCENT if tile.emphasis else _INK
+        ink = _frame_colour(tile) or _INK
         text_y = y + tile_size + caption_gap
         draw.text((x, text_y), _fit(tile.label, label_font, tile_size), fill=ink, font=label_font)
         draw.text((x, text_y + label_height), _fit(tile.note, note_font, tile_size), fill=_SOFT, font=note_font)
     return sheet
 
 
+def _frame_colour(tile: Tile) -> str | None:
+    if tile.warning:
+        return _WARNING
+    return _ACCENT if tile.emphasis else None
+
+
 def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, tile_size: int) -> None:
     frame = max(2, tile_size // 56)
     radius = max(3, tile_size // 28)
-    if tile.emphasis or tile.warning:
+    if colour := _frame_colour(tile):
         outside = (x - frame - 1, y - frame - 1, x + tile_size + frame, y + tile_size + frame)
-        draw.rounded_rectangle(outside, radius + frame, fill=_WARNING if tile.warning else _ACCENT)
+        draw.rounded_rectangle(outside, radius + frame, fill=colour)
     picture = tile.image if tile.image.mode == "RGB" else tile.image.convert("RGB")
     scale = tile_size / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -196,7 +196,7 @@ def test_a_child_that_cannot_start_is_reported_in_one_line(
     monkeypatch.setattr(
         decode_pool, "_environment", lambda: os.environ | {"PYTHONPATH": str(broken), "PYTHONSAFEPATH": "1"}
     )
-    with DecodePool(1, PREPROCESSING) as pool, pytest.raises(ClipkitError, match="does not start: .*clipkit"):
+    with DecodePool(1, PREPROCESSING) as pool, pytest.raises(ClipkitError, match="could not start .*: .*clipkit"):
         next(pool.decode(pictures, path=itself))
 
 

@@ -131,7 +131,7 @@ def test_the_library_of_another_user_can_be_searched(tmp_path, scene_folder):
     )
     assert len(json.loads(steps[2]["out"])["hits"]) == 10
     assert json.loads(steps[3]["out"])["images"] > 0
-    assert steps[4]["code"] == 2 and "may not write" in steps[4]["err"]
+    assert steps[4]["code"] == 2 and "write permission" in steps[4]["err"]
 
 
 INTERRUPTED = """

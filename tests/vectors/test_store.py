@@ -222,6 +222,7 @@ def test_a_full_disk_leaves_the_old_store(tmp_path):
 
 PUBLISHER = """
 from pathlib import Path
+import faiss  # before it is ready, so that a kill hits a publish and not this import
 import numpy as np
 from clipkit.vectors.publishing import publish
 from vectors.test_store import contents, put
