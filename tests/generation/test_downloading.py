@@ -81,9 +81,9 @@ def test_only_a_decoder_that_is_named_is_downloaded(hub, clipkit, scene_folder):
 @pytest.mark.parametrize("trouble", ["other bytes", "broken", "dead", "no repository", "offline"])
 def test_a_failed_download_is_explained_in_one_line(hub, clipkit, monkeypatch, trouble):
     hint = {
-        "other bytes": "hash is wrong",
-        "broken": "answers with 503",
-        "dead": "does not come from",
+        "other bytes": "does not match",
+        "broken": "answered with 503",
+        "dead": "could not download",
         "no repository": "has no decoder",
         "offline": "HF_HUB_OFFLINE",
     }[trouble]
