@@ -105,7 +105,7 @@ def test_a_missing_device_is_one_line(clipkit, scene_folder, tmp_path, device):
 QUERIES = {
     "weight": (["--weight", "-1"], "above 0"),
     "too many weights": (["--weight", "1", "--weight", "2"], "weights"),
-    "date": (["--after", "yesterday"], "no date"),
+    "date": (["--after", "yesterday"], "not a date"),
     "place": (["--near", "here"], "LATITUDE"),
     "where": (["--where", "colour = 1"], "columns are"),
     "writing where": (["--where", "1); DELETE FROM images; --"], "--where"),

@@ -51,7 +51,7 @@ def test_a_search_that_misses_generates_a_picture_and_says_so(clipkit, library_o
     (picture,) = result["generated"]
     path = Path(picture["path"])
     assert path.parent == library_of_scenes / "default" / "generated" and picture["decoder"] == "tiny"
-    assert any("made, not found" in note and str(path) in note for note in result["notes"])
+    assert any("generated, not found" in note and str(path) in note for note in result["notes"])
     with Image.open(path) as image:
         assert image.size == (256, 256)
     marks = verify(path)
