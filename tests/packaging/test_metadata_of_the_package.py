@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from packaging.requirements import Requirement
 
 import clipkit
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -70,3 +72,8 @@ def test_the_bundled_towers_are_small_and_contain_no_pickle():
     bundled = Path(clipkit.__file__).parent / "bundled"
     assert (bundled / "clip" / "open_clip_model.safetensors").stat().st_size <= 15e6
     assert not [p for p in bundled.rglob("*") if p.suffix in (".pt", ".pth", ".bin", ".pkl", ".ckpt")]
+
+
+def test_the_check_of_the_floors_names_tests_that_exist():
+    named = re.findall(r"tests/[\w/]+\.py", (ROOT / ".ci" / "floors").read_text("utf-8"))
+    assert named and all((ROOT / name).is_file() for name in named)
