@@ -279,7 +279,7 @@ def test_a_closed_folder_does_not_stop_the_others_from_being_indexed(tmp_path):
 def test_a_broken_symlink_is_rejected(clipkit, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     output = clipkit("index", tmp_path / "link", "--model", "tiny")
-    assert output.code == 2 and "link to nothing" in output.err and not (tmp_path / "indexes").exists()
+    assert output.code == 2 and "dangling symlink" in output.err and not (tmp_path / "indexes").exists()
 
 
 # --- killed runs ---

@@ -73,7 +73,7 @@ def test_a_picture_that_the_library_holds_in_the_decoders_space_needs_no_image_t
     decoder = _towerless(kandinsky, tmp_path / "same", space=str(spaces["small"]))
     (decoder / "hidden").rename(decoder / "prior" / "image_encoder")
     words = clipkit("generate", "a dog", "--decoder", decoder, "--name", "small", "--json")
-    assert words.code == 0 and _routes(words)[0][0] == "same space"  # also caches the embedding of a zero image
+    assert words.code == 0 and _routes(words)[0][0] == "same model"  # also caches the embedding of a zero image
     shutil.rmtree(decoder / "prior" / "image_encoder")
     ask = ("generate", "--like", photo, "--decoder", decoder, "--name", "small", "--seed", "1", "--explain", "--json")
     output = clipkit(*ask)

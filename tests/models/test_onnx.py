@@ -394,7 +394,7 @@ def test_the_command_reports_which_towers_are_kept(vit, exported, clipkit, monke
     monkeypatch.setattr(int8, "MINIMUM_RECALL", 1.01)
     output = clipkit("models", "export", vit, "--int8", "--pictures", scene_folder)
     assert output.code == 0
-    lines = [line for line in output.out.splitlines() if "in 8 bits" in line]
+    lines = [line for line in output.out.splitlines() if "in int8" in line]
     assert len(lines) == 2 and all("not kept, recall@10 0." in line or "recall@10 1." in line for line in lines), lines
     after = exports.find_export(str(vit))
     assert after.int8 is None and after.weights == before.weights, "float32 remains in use"
