@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How well do match decisions tell "the library has it" from "the library lacks it"? Prints a table.
+"""Evaluate the match decision and its baselines: does the library have what is asked for? Prints a table.
 
     python scripts/evaluate_match.py [VECTORS.npz] [--recorded SPACE.npz]... [--fit] [--fast]
 
 VECTORS.npz holds real CLIP vectors with captions' nouns, in the format of ../shared/real_clip (the default). Three
 protocols are reported: `salient` nouns as that folder defines them; `any` noun that one photo shows clearly; and
-`halves`, salient nouns in random halves of the photos. The bundled space `tiny` is judged on painted scenes, by kind
-of what is absent; `--recorded` adds a library with labelled queries, as
-`Recorded.load` reads it. --fit also prints the weights of `clipkit/matching/calibration.py`.
+`halves`, salient nouns in random halves of the photos. The bundled model `tiny` is evaluated on painted scenes, by what
+is absent. `--recorded` adds a library with labelled queries, see `Recorded.load`. `--fit` also prints the weights of
+`clipkit/matching/calibration.py`.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ SHIPPED = np.append(calibration.PHOTOGRAPHS.text_weights, calibration.PHOTOGRAPH
 
 @dataclass(frozen=True)
 class Case:
-    """One library (n, d), one bank (c, d), queries (q, d), and which of them the library answers, (q,) bool.
+    """A library (n, d), a bank (c, d), queries (q, d), and whether the library answers each, (q,) bool.
 
-    `kind` is printed; `group` (q,) names what must not be in training and test at once, such as the noun;
-    `weights` are those of the space; `known` (q,) is what a search multiplies the confidence by for words
-    that the space does not know.
+    kind: printed in the table.
+    group: (q,), what must not be split between training and test, such as the noun.
+    weights: those of the model.
+    known: (q,), the factor by which a search multiplies the confidence for unknown words.
     """
 
     library: Floats
@@ -62,7 +63,7 @@ class Case:
 
 
 class DataSet(Protocol):
-    """What the table is made for: a name, and its cases."""
+    """A named data set of the table, and its cases."""
 
     name: str
 
@@ -71,7 +72,7 @@ class DataSet(Protocol):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A library with labelled queries of several kinds, such as the scenes of the bundled space `tiny`."""
+    """A library with labelled queries of several kinds, such as the scenes of the bundled model."""
 
     name: str
     library: Floats  # (n, d)
@@ -84,7 +85,7 @@ class Recorded:
 
     @classmethod
     def tiny(cls) -> Recorded:
-        """The bundled space: see `match_scenes`."""
+        """Return the scenes of the bundled model, see `match_scenes`."""
         from match_scenes import scene_vectors
 
         from clipkit.models.loading import load_encoder
@@ -94,21 +95,27 @@ class Recorded:
 
     @classmethod
     def load(cls, path: Path) -> Recorded:
-        """Reads library_vectors, concept_vectors, query_vectors, query_kinds and present from one .npz file."""
+        """Read library_vectors, concept_vectors, query_vectors, query_kinds and present from an .npz file."""
         with np.load(path, allow_pickle=False) as file:
             vectors = (unit(file[key].astype("f4")) for key in ("library_vectors", "concept_vectors", "query_vectors"))
             kinds = file["query_kinds"]
             return cls(path.stem, *vectors, kinds, file["present"].astype(bool), np.ones(len(kinds)))
 
     def all(self) -> Case:
-        """All queries of all kinds, as they come."""
+        """Return all queries of all kinds as one case."""
         return Case(
-            self.library, self.bank, self.queries, self.present, np.arange(len(self.kinds)), "all", self.weights,
+            self.library,
+            self.bank,
+            self.queries,
+            self.present,
+            np.arange(len(self.kinds)),
+            "all",
+            self.weights,
             self.known,
-        )  # fmt: skip
+        )
 
     def cases(self) -> Iterator[Case]:
-        """One case a kind: its absent queries against all present ones of that kind, or of all if it has none."""
+        """Yield a case per kind: its absent queries against the present ones of that kind, or against all of them."""
         for kind in np.unique(self.kinds):
             here = self.kinds == kind
             if self.present[here].all():
@@ -122,7 +129,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class RealClip:
-    """Photos and nouns with what captions say; each noun is asked with and without the photos that mention it."""
+    """Photos and nouns, labelled by captions; each noun is asked with and without the photos that mention it."""
 
     name: str
     images: Floats
@@ -154,7 +161,7 @@ class RealClip:
                 yield self._case(i, library, present)
 
     def small_cases(self, rng: np.random.Generator) -> Iterator[Case]:
-        """Libraries of 1 to 300 photos, one of which shows the noun, or none."""
+        """Yield libraries of 1 to 300 photos, of which one shows the noun, or none."""
         for i, size in itertools.product(self.nouns(), SIZES):
             without = rng.permutation(np.flatnonzero(self.mentions[i] == 0))[:size]
             shown = rng.permutation(np.flatnonzero(self.mentions[i] >= 3))[:1]
@@ -172,7 +179,7 @@ def auroc(scores: np.ndarray, present: np.ndarray) -> float:
 
 
 def score(method: Method, cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of a method for all queries, and which are present."""
+    """Return a method's scores for all queries, and which are present."""
     cases = list(cases)
     scores = [method(case.library, case.bank, query) for case in cases for query in case.queries]
     return np.array(scores, float), np.concatenate([case.present for case in cases])
@@ -192,7 +199,7 @@ def clipkit_score(cases: Iterable[Case]) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Evidence (m, 7), presence (m,), groups (m,) and weights (m,) of queries."""
+    """The evidence (m, 7), labels (m,), groups (m,) and sample weights (m,) of queries."""
 
     evidence: np.ndarray
     present: np.ndarray
@@ -224,7 +231,7 @@ def examples(cases: Iterable[Case], weight: float = 1.0) -> Examples:
 
 
 def fit(train: Examples) -> np.ndarray:
-    """The weights of the seven numbers, and the offset. That of the cosine is 0: other spaces' lie elsewhere."""
+    """Fit the seven weights and the offset. The cosine's weight is 0, because its scale differs between models."""
     evidence = train.evidence * (np.arange(train.evidence.shape[1]) != COSINE)
     return calibration.fit_logistic(evidence, train.present, train.weight)
 
@@ -234,19 +241,19 @@ def predict(weights: np.ndarray, test: Examples) -> np.ndarray:
 
 
 def threshold_of(confidence: np.ndarray, present: np.ndarray) -> float:
-    """The highest threshold that rejects at most one in ten of the present queries."""
+    """Return the highest threshold that rejects at most one in ten of the present queries."""
     return float(np.quantile(confidence[present], 0.1))
 
 
 def calibration_error(confidence: np.ndarray, present: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error over ten bins of equal width (Guo et al., ICML 2017)."""
+    """Return the expected calibration error over ten bins of equal width (Guo et al., ICML 2017)."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     parts = [confidence[place == b].sum() - present[place == b].sum() for b in range(bins)]
     return float(np.abs(parts).sum() / len(present))
 
 
 def chance_error(confidence: np.ndarray, draws: int = 200) -> float:
-    """The calibration error that confidences would show over so many answers if they were exactly right."""
+    """Return the calibration error that perfectly calibrated confidences would show over as many answers."""
     rng = np.random.default_rng(0)
     return float(
         np.mean([calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)])
@@ -262,7 +269,7 @@ def report(name: str, confidence: np.ndarray, present: np.ndarray, refused: np.n
 
 
 def cross_validate_nouns(name: str, train: Examples, test: Examples, rounds: int = 5, folds: int = 10) -> None:
-    """Weights and threshold from other nouns."""
+    """Cross-validate over nouns: fit weights and threshold on other nouns."""
     names = np.unique(np.concatenate([train.group, test.group]))
     confidence, refused = np.zeros((rounds, len(test.present))), np.zeros((rounds, len(test.present)))
     for turn in range(rounds):
@@ -275,12 +282,12 @@ def cross_validate_nouns(name: str, train: Examples, test: Examples, rounds: int
             bar = threshold_of(predict(weights, full), full.present)
             confidence[turn, of_test == held] = predict(weights, test[of_test == held])
             refused[turn, of_test == held] = confidence[turn, of_test == held] < bar
-    # The rounds give the same answers with other weights: they are averaged, not counted as more answers.
+    # The rounds repeat the same answers with other weights, so they are averaged rather than pooled.
     report(name, confidence.mean(0), test.present, refused.mean(0) > 0.5)
 
 
 def training_set(data: RealClip, seed: int) -> Examples:
-    """Salient nouns, any nouns, and a little of small libraries, which teach what the number of pictures means."""
+    """Return examples of salient nouns, of any nouns, and of small libraries, which show the effect of their size."""
     wide = data.some("any", strong=1, share=0.2)
     return (
         examples(data.cases(), 2.0)
@@ -290,15 +297,15 @@ def training_set(data: RealClip, seed: int) -> Examples:
 
 
 def is_large(part: Examples) -> np.ndarray:
-    """The examples from whole libraries, by which the threshold is chosen."""
+    """Return the examples from whole libraries, which set the threshold."""
     return part.evidence[:, SIZE] > np.log10(max(SIZES)) + 0.01
 
 
 def cross_validate_photos(data: RealClip, parts: int, rounds: int) -> None:
-    """Weights and threshold from one of so many parts of the photos, judged on a library of all the others.
+    """Cross-validate over photos: fit on one of several parts, evaluate on a library of all the others.
 
-    The fewer photos a library has, the harder its questions are here: a noun that is asked of it has two clear photos
-    then, and not more. So what the weights of this package reach on the same libraries is printed beside it.
+    Smaller libraries are harder: there, a noun has only two photos that clearly show it. The score of the shipped
+    weights on the same libraries is therefore printed beside.
     """
     confidence, present, refused, unseen, shipped = [], [], [], [], []
     for turn in range(rounds):
@@ -325,7 +332,7 @@ def cross_validate_photos(data: RealClip, parts: int, rounds: int) -> None:
 
 
 def picture_cases(data: RealClip, rng: np.random.Generator, most: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Photos that clearly show a noun are asked of the rest, with and without the photos that mention it.
+    """Query by photos that clearly show a noun, with and without the photos that mention it.
 
     Returns the best similarity of a hit, and whether another photo of the noun was there.
     """
@@ -347,7 +354,7 @@ def picture_cases(data: RealClip, rng: np.random.Generator, most: int = 4) -> tu
 
 
 def judge_pictures(data: RealClip, fitted: bool) -> None:
-    """Weights from one half of the photos, judged on the other, and as shipped on all."""
+    """Evaluate weights from one half of the photos on the other, and the shipped ones on all."""
     halves = np.array_split(np.random.default_rng(7).permutation(len(data.images)), 2)
     parts = [picture_cases(data.some("half", half), np.random.default_rng(0)) for half in halves]
     confidence = []
@@ -370,7 +377,7 @@ def judge_pictures(data: RealClip, fitted: bool) -> None:
 
 
 def milliseconds_at(size: int, dimension: int = 512, concepts: int = 2400, queries: int = 50) -> tuple[float, float]:
-    """Milliseconds of one decision from a search's hits in a library of `size` random vectors, and of its loading."""
+    """Measure the time in ms of a decision from a search's hits, and of loading, with `size` random vectors."""
     import tempfile
 
     rng = np.random.default_rng(0)
@@ -398,7 +405,7 @@ def milliseconds_at(size: int, dimension: int = 512, concepts: int = 2400, queri
 
 
 def table(sets: list[DataSet], methods: dict[str, tuple[str, Method]]) -> None:
-    """Prints a row a method with its AUROC on each data set, and by kind where a set has several."""
+    """Print a row per method with its AUROC on each data set, and by kind where a set has several."""
     cases = {}
     for data in sets:
         for case in data.cases():
@@ -449,7 +456,7 @@ def main() -> None:
         print(f"\n{len(real.nouns())} salient nouns, {len(any_noun.nouns())} of any; cross-validated, salient:")
         test = examples(real.cases())
         train = training_set(real, 0)
-        # Halves make the same nouns speak of other libraries; they stay with their noun when folds are made.
+        # In halves the same nouns are asked of other libraries; they stay in the fold of their noun.
         for half in halves:
             train += examples(half.cases(), 0.5)
         confidence = predict(SHIPPED, test)

@@ -1,7 +1,7 @@
-"""Other ways to decide whether a library has what a text asks for, to be compared with clipkit's.
+"""Baselines for the match decision.
 
-Each is a function of (library (n, d), bank (c, d), query (d,)), unit float32 vectors, and returns a number that is
-higher the more likely the query is answered. They are short on purpose, and none is used by the package.
+Each is a function of unit float32 vectors, library (n, d), bank (c, d) and query (d,), and returns a score that is
+higher the more likely it is that the library has what the query asks for. The package uses none of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Method = Callable[[Floats, Floats, Floats], float]
-CLOSE = 0.6  # centred cosine from which a concept is a paraphrase of the query
+CLOSE = 0.6
+"""Centred cosine similarity from which a concept is a paraphrase of the query."""
 
 
 def unit(vectors: Floats) -> Floats:
@@ -21,7 +22,7 @@ def unit(vectors: Floats) -> Floats:
 
 
 def centre(library: Floats, bank: Floats, query: Floats) -> tuple[Floats, Floats, Floats]:
-    """Pictures and texts without their mean, at length one."""
+    """Return centred, normalised pictures, bank and query."""
     return unit(library - library.mean(0)), unit(bank - bank.mean(0)), unit(query - bank.mean(0))
 
 
@@ -44,7 +45,7 @@ def centred(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def pareto_tail(library: Floats, bank: Floats, query: Floats) -> float:
-    """How far the best score lies beyond a generalised Pareto fit (by moments) to the 10% below it."""
+    """Return how far the best score lies beyond a generalised Pareto distribution fitted to the next 10% by moments."""
     scores = np.sort(library @ query)[::-1]
     tail = max(5, len(scores) // 10)
     beyond = scores[1:tail] - scores[tail]
@@ -54,12 +55,12 @@ def pareto_tail(library: Floats, bank: Floats, query: Floats) -> float:
     if abs(shape) < 1e-3:
         return reach / scale
     inside = 1 + shape * reach / scale
-    # A negative shape has an end: what lies beyond it is ranked by how far.
+    # With a negative shape the support is bounded; scores beyond it are ranked by their distance.
     return np.log(inside) / shape if inside > 1e-6 else 14 / abs(shape) + reach / scale
 
 
 def weibull_tail(library: Floats, bank: Floats, query: Floats) -> float:
-    """Meta-recognition: the cumulative Weibull probability of the best score, fitted to the next 5%."""
+    """Return the cumulative probability of the best score under a Weibull distribution fitted to the next 5%."""
     scores = np.sort(library @ query)[::-1]
     tail = np.log(scores[1 : max(6, len(scores) // 20)] - scores[len(scores) // 2] + 1e-6)
     shape = np.pi / np.sqrt(6) / tail.std()
@@ -94,7 +95,7 @@ def csls(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def query_bank(library: Floats, bank: Floats, query: Floats) -> float:
-    """Inverted softmax over a bank of other queries, for each picture; the best picture counts."""
+    """Return the best picture's inverted softmax over a bank of other queries."""
     pictures, others, direction = centre(library, bank, query)
     scores = pictures @ direction
     top = np.argsort(-scores)[:30]
@@ -103,7 +104,7 @@ def query_bank(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def mutual_proximity(library: Floats, bank: Floats, query: Floats) -> float:
-    """Chance that both the picture's other words and the word's other pictures are farther: normal marginals."""
+    """Return the probability that other words and other pictures are farther, with normal marginals."""
     pictures, others, direction = centre(library, bank, query)
     scores = pictures @ direction
     best = np.argmax(scores)
@@ -113,7 +114,7 @@ def mutual_proximity(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def ridge_to_pictures(library: Floats, bank: Floats, query: Floats) -> float:
-    """Text mapped to pictures by ridge regression on (concept, mean of its three best pictures), then cosine."""
+    """Return the best cosine of the text, mapped by ridge regression from concepts to their three best pictures."""
     pictures, others, direction = centre(library, bank, query)
     nearest = np.argpartition(-(others @ pictures.T), 3, axis=1)[:, :3]
     shown = unit(pictures[nearest].mean(1))
@@ -122,21 +123,21 @@ def ridge_to_pictures(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def coherence(library: Floats, bank: Floats, query: Floats) -> float:
-    """Mean cosine among the eight best pictures."""
+    """Return the mean cosine similarity among the eight best pictures."""
     pictures, _, direction = centre(library, bank, query)
     best = pictures[np.argsort(-(pictures @ direction))[:8]]
     return (best @ best.T)[np.triu_indices(len(best), 1)].mean() if len(best) > 1 else 0.0
 
 
 def all_but_the_top(library: Floats, bank: Floats, query: Floats) -> float:
-    """Three leading principal components of the pictures removed from both sides."""
+    """Remove the pictures' three leading principal components from both sides; return the best cosine."""
     pictures, texts, shared = library - library.mean(0), query - bank.mean(0), library - library.mean(0)
     leading = np.linalg.eigh(shared.T @ shared)[1][:, -3:]
     return (unit(pictures - pictures @ leading @ leading.T) @ unit(texts - leading @ (leading.T @ texts))).max()
 
 
 def whitened(library: Floats, bank: Floats, query: Floats) -> float:
-    """Both sides whitened by the pictures' covariance, shrunk half-way to a multiple of one."""
+    """Whiten both sides by the pictures' covariance, shrunk half-way to the identity; return the best cosine."""
     pictures = library - library.mean(0)
     values, vectors = np.linalg.eigh(pictures.T @ pictures / len(pictures))
     scale = vectors / np.sqrt(np.maximum(values, 0) + values.mean())
@@ -144,7 +145,7 @@ def whitened(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def text_whitened(library: Floats, bank: Floats, query: Floats) -> float:
-    """Fisher's direction: what sets the query apart from the bank, by the bank's covariance, shrunk."""
+    """Return the best score along Fisher's direction between query and bank, with the bank's covariance shrunk."""
     pictures, others, direction = centre(library, bank, query)
     covariance = others.T @ others / len(others) * len(direction)
     fisher = np.linalg.solve(covariance + 3 * np.eye(len(direction)), direction)
@@ -152,7 +153,7 @@ def text_whitened(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def pursuit_residual(library: Floats, bank: Floats, query: Floats) -> float:
-    """What is left of the best picture after five concepts have explained it, along the query."""
+    """Return the query's component of the best picture that five concepts leave unexplained."""
     pictures, others, direction = centre(library, bank, query)
     others = others[others @ direction < CLOSE]
     best = pictures[np.argmax(pictures @ direction)]
@@ -165,7 +166,7 @@ def pursuit_residual(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def near_concepts(library: Floats, bank: Floats, query: Floats) -> float:
-    """Mean of the four best scores over that of the bank's concepts near the query in meaning."""
+    """Return the mean of the four best scores, minus that of concepts near the query in meaning."""
     pictures, others, direction = centre(library, bank, query)
     near = others @ direction
     weights = np.exp(10 * (near - near.max())) * (near < 0.95)
@@ -174,7 +175,7 @@ def near_concepts(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def margin(library: Floats, bank: Floats, query: Floats) -> float:
-    """The first of clipkit's numbers alone: pictures are not brought to length one, twenty rivals."""
+    """Return the first of clipkit's seven numbers: the margin over twenty rivals, without normalising pictures."""
     pictures, (_, others, direction) = library - library.mean(0), centre(library, bank, query)
     best = pictures[np.argmax(pictures @ direction)]
     rivals = others[others @ direction < CLOSE] @ best
@@ -182,7 +183,7 @@ def margin(library: Floats, bank: Floats, query: Floats) -> float:
 
 
 def rank_of_the_mean(library: Floats, bank: Floats, query: Floats) -> float:
-    """How few concepts describe the mean of the four best pictures better than the query does."""
+    """Return minus the log of the number of concepts that describe the mean of the four best better than the query."""
     pictures, (_, others, direction) = library - library.mean(0), centre(library, bank, query)
     mean = pictures[np.argsort(-(pictures @ direction))[:4]].mean(0)
     return -np.log1p((others[others @ direction < CLOSE] @ mean > direction @ mean).sum())

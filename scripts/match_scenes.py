@@ -1,4 +1,4 @@
-"""The match decision's test in the bundled space: 2,000 scenes that lack 24 things, 2 settings and some pairs."""
+"""The test of the match decision with the bundled model: 2,000 scenes without 24 things, 2 settings and some pairs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,39 @@ LIBRARY, QUERIES = 2000, 400
 LACKING, LACKING_SETTINGS = 24, 2
 COMBINATIONS = 200
 UNKNOWN = (
-    "zither", "chandelier", "walrus", "hedgehog", "sofa", "lighthouse", "mermaid", "kettle", "saxophone", "dragon",
-    "wheelbarrow", "hammock", "broccoli", "ostrich", "typewriter", "canoe", "pretzel", "cathedral", "scarecrow",
+    "zither",
+    "chandelier",
+    "walrus",
+    "hedgehog",
+    "sofa",
+    "lighthouse",
+    "mermaid",
+    "kettle",
+    "saxophone",
+    "dragon",
+    "wheelbarrow",
+    "hammock",
+    "broccoli",
+    "ostrich",
+    "typewriter",
+    "canoe",
+    "pretzel",
+    "cathedral",
+    "scarecrow",
     "moose",
-)  # fmt: skip
-"""Words that the world does not have."""
+)
+"""Words outside the vocabulary of the sample world."""
 
 
 def scene_vectors(seed: int = 99) -> dict[str, np.ndarray]:
-    """Unit vectors of the library, the bank and the queries, with the kind of each query and whether it is present.
+    """Return unit vectors of library, bank and queries, with the kind of each query and whether it is present.
 
-    Keys library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool, known (q,): what a search
-    multiplies the confidence by for words that the space does not know. The library never shows the lacking things and
-    settings, nor the lacking pairs of others, alone or beside another thing. Absent queries name one of these, or put a
-    word that the world does not have in the place of a thing; present ones ask for scenes of the library. Many queries
-    name one thing and no setting, as people do, and some a setting alone.
+    Keys: library (n, d), bank (c, d), queries (q, d), kinds (q,) str, present (q,) bool, and known (q,), the factor by
+    which a search multiplies the confidence for unknown words.
+
+    The library lacks some things, some settings, and some pairs of a thing and a setting. Absent queries name one of
+    these, or an unknown word in place of a thing; present ones describe scenes of the library. Many queries name a
+    thing without a setting, as people do, and some a setting alone.
     """
     rng = random.Random(seed)
     lacking = set(rng.sample(range(len(things())), LACKING))

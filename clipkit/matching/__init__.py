@@ -1,7 +1,7 @@
-"""Does the library have it at all? A calibrated match decision that sees vectors only.
+"""The match decision: does the library have what is asked for? Calibrated, and made from vectors alone.
 
-`Matcher` is the decision, `Calibration` its weights; `concepts()` are the words that other explanations of a picture
-are taken from.
+`Matcher` makes the decision, `Calibration` holds its weights and threshold, and `concepts()` returns the words that
+rival explanations of a picture are taken from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The concept bank: everyday words that a picture may show instead of what was asked for."""
+"""The concept bank: everyday words for what a picture may show instead of what was asked for."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Floats = NDArray[np.float32]
 
 @lru_cache(maxsize=1)
 def concepts() -> tuple[str, ...]:
-    """The shipped everyday nouns and short phrases, in the order of the file, each once.
+    """Return the bundled everyday nouns and short phrases, without duplicates, in the order of the file.
 
-    A space encodes them once, each as "a {concept}" or in the prompt its text tower prefers, and caches the vectors.
+    Each model encodes them once, and the vectors are cached.
     """
     lines = (Path(__file__).with_name("concepts.txt")).read_text(encoding="utf-8").splitlines()
     words = (line.strip() for line in lines)
@@ -27,12 +27,14 @@ def concepts() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ConceptBank:
-    """Many concepts as texts, without what all texts share.
+    """The text embeddings of many concepts, centred.
 
-    Attributes: `mean` (d,) float32, the mean text; `directions` (c, d) float32 of unit length, what sets each concept
-    apart from it. The mean is taken off before two texts, or a text and a picture, are compared: CLIP's texts and
-    pictures lie in two narrow cones, and what all texts share says nothing about a picture (the modality gap: Liang
-    et al., "Mind the Gap", NeurIPS 2022).
+    mean: (d,) float32, the mean text embedding.
+    directions: (c, d) float32 of unit length, the centred embeddings.
+
+    Embeddings are centred before two texts, or a text and a picture, are compared: CLIP's texts and pictures lie in two
+    narrow cones, and what all texts share says nothing about a picture (the modality gap: Liang et al., "Mind the Gap",
+    NeurIPS 2022).
     """
 
     mean: Floats
@@ -40,11 +42,11 @@ class ConceptBank:
 
     @classmethod
     def of(cls, vectors: Floats) -> ConceptBank:
-        """The bank of concepts' text vectors, (c, d) float32 of unit length, c at least 1."""
+        """Build the bank from text embeddings, (c, d) float32 of unit length, c at least 1."""
         mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         return cls(mean, unit(vectors - mean))
 
     @property
     def dimension(self) -> int:
-        """Number of dimensions d."""
+        """The dimension d of the embeddings."""
         return len(self.mean)

@@ -1,4 +1,4 @@
-"""From evidence to a probability: one logistic model, whose weights belong to a kind of space."""
+"""From evidence to a probability: a logistic model with one set of weights per kind of model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Calibration:
-    """The weights of the decision.
+    """The weights and the threshold of the match decision.
 
-    `text_weights`: of the seven numbers of `text_evidence` (the best hit's margin and cosine similarity; lead, margin
-    over near concepts and rank of the four best; spread of the words; number of pictures), and `text_offset`.
-    `image_slope`, `image_middle`: of the similarity of two pictures. `threshold`: the confidence from which a hit is a
-    match, chosen so that at most one in ten queries that a library can answer is turned away.
+    text_weights: one weight for each of the seven numbers of `text_evidence`.
+    text_offset: intercept of the same logistic model.
+    image_slope, image_middle: slope and midpoint of the logistic function of the similarity of two pictures.
+    threshold: confidence from which a hit is a match; chosen so that at most one in ten queries that a library can
+        answer is rejected.
     """
 
     text_weights: tuple[float, ...]
@@ -26,24 +27,24 @@ class Calibration:
     threshold: float
 
     def text_logit(self, evidence: NDArray[np.float64]) -> float:
-        """Log odds that the library has what a text asks for, from the evidence of `text_evidence`."""
+        """Return the log odds that the library has what a text asks for, from the evidence of `text_evidence`."""
         return float(evidence @ np.array(self.text_weights)) + self.text_offset
 
     def behind(self, own: NDArray[np.float64], evidence: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far the log odds of each hit lie from those of the best: `own` (k, 2), `evidence` (7,) to (k,)."""
+        """Return the log odds of each hit relative to the best one: `own` (k, 2), `evidence` (7,) -> (k,)."""
         return (own - evidence[: own.shape[1]]) @ np.array(self.text_weights[: own.shape[1]])
 
     def image_logit(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log odds that a picture shows what the query picture shows, from their similarity in [-1, 1]."""
+        """Return the log odds that a picture shows what the query picture shows, from their similarity in [-1, 1]."""
         return self.image_slope * (similarity - self.image_middle)
 
     def to_json(self) -> dict:
-        """Plain data, as a space's configuration keeps it."""
+        """Return plain data for a model's configuration."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping) -> Calibration:
-        """What `to_json` gave. Raises TypeError, ValueError or KeyError for anything else."""
+        """Restore from the data of `to_json`. Raises TypeError, ValueError or KeyError for anything else."""
         numbers = {name: float(fields[name]) for name in ("text_offset", "image_slope", "image_middle", "threshold")}
         weights = tuple(float(weight) for weight in fields["text_weights"])
         if len(weights) != len(PHOTOGRAPHS.text_weights) or not np.isfinite([*weights, *numbers.values()]).all():
@@ -52,26 +53,29 @@ class Calibration:
 
 
 PHOTOGRAPHS = Calibration((0.69, 0.0, 0.67, 0.47, -0.77, -2.98, -1.29), -0.33, 5.8, 0.55, 0.272)
-"""For CLIP models of photographs.
+"""The calibration for CLIP models of photographs.
 
 The weights were fitted on public research vectors (`scripts/evaluate_match.py --fit`), on libraries of one to a
-thousand pictures with and without what is asked, and are judged there with words and pictures that they have not
-seen. They speak of dimensionless numbers, so that they hold for other spaces of the kind; the cosine counts for
-nothing here, because every space has its own scale of it.
+thousand pictures with and without what is asked for, and evaluated on held-out words and pictures. The evidence is
+dimensionless, so that the weights carry over to other models of this kind. The cosine similarity has a weight of 0,
+because its scale differs from model to model.
 """
 
 
 def probability(logit: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """The logistic function, without overflow."""
+    """Return the logistic function of a logit; it does not overflow."""
     return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
 
 
 def fit_logistic(
     evidence: ArrayLike, present: ArrayLike, weight: ArrayLike | None = None, penalty: float = 1.0
 ) -> NDArray[np.float64]:
-    """Logistic regression by Newton's method, (m, e), (m,) bool, (m,) to (e + 1,): the offset last.
+    """Fit a logistic regression by Newton's method; return its weights, (e + 1,) float64, the intercept last.
 
-    `penalty` is on the squared weights of evidence in units of its standard deviation, not on the offset.
+    evidence: (m, e) float64.
+    present: (m,) bool, the labels.
+    weight: (m,) float64, the sample weights; None for equal ones.
+    penalty: L2 penalty on the weights of the standardised evidence; the intercept is not penalised.
     """
     rows, labels = np.asarray(evidence, np.float64), np.asarray(present, np.float64)
     spread = rows.std(axis=0)

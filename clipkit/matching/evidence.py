@@ -1,9 +1,9 @@
-"""What speaks for the library having what a text asks for: seven numbers from its best hits.
+"""Evidence that the library has what a text asks for: seven numbers, computed from its best hits.
 
-All scores are (picture - mean picture) · (text - mean text) / |text - mean text|, in units of `sigma`, the spread of
-such scores over pictures and concepts. Taking the means off removes the modality gap (Liang et al., NeurIPS 2022);
-the unit makes spaces comparable; the picture is not brought to length one again, because a picture near the mean
-shows nothing clearly, and should score low.
+All scores are (picture - mean picture) · (text - mean text) / |text - mean text|, in units of `sigma`, the standard
+deviation of such scores over pictures and concepts. Centring removes the modality gap (Liang et al., NeurIPS 2022), and
+the unit makes models comparable. The centred picture is not normalised: one near the mean shows nothing clearly and
+should score low.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ from numpy.typing import NDArray
 from clipkit.matching.bank import ConceptBank, Floats
 from clipkit.matching.statistics import BEST, PRIOR_PICTURES, LibraryStatistics
 
-PARAPHRASE = 0.6  # centred cosine from which another concept says the same as the query, and is no rival
-RIVALS = 20  # so many concepts describe a picture
-NEAR = 5  # so many concepts are near in meaning
+PARAPHRASE = 0.6
+"""Centred cosine similarity from which a concept counts as a paraphrase of the query rather than a rival."""
+RIVALS = 20
+"""Number of concepts that describe a picture."""
+NEAR = 5
+"""Number of concepts near the query in meaning."""
 SAVED = ("covariance", "sigma", "trend", "level", "precision", "left")
-RIDGE = 0.004  # of the number of concepts: how strongly the expected score is smoothed
+RIDGE = 0.004
+"""Ridge penalty of the expected score, as a fraction of the number of concepts."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What queries are compared with.
+    """What queries are compared with in a library.
 
-    `mean` (d,) and `covariance` (d, d) of the pictures; `sigma`, the unit of scores; `trend` (BEST, d) and `level`
-    (BEST,): the mean of the k best scores that a text direction t reaches in this library is about
-    level[k - 1] + trend[k - 1] · t, by ridge regression (Hoerl & Kennard 1970) over the concepts of the bank;
-    `precision` (d, d) its inverse moment matrix and `left` (c, BEST) its residuals, to leave concepts out again.
+    mean, covariance: of the pictures, (d,) and (d, d).
+    sigma: the unit of scores.
+    trend, level: (BEST, d) and (BEST,). The mean of the k best scores of a text direction t is expected to be
+        level[k - 1] + trend[k - 1] · t, by ridge regression over the concepts of the bank (Hoerl & Kennard, 1970).
+    precision, left: (d, d) and (c, BEST), inverse moment matrix and residuals of that regression, which allow concepts
+        to be left out afterwards.
     """
 
     bank: ConceptBank
@@ -46,9 +52,9 @@ class Reference:
 
     @classmethod
     def of(cls, statistics: LibraryStatistics, bank: ConceptBank) -> Reference:
-        """The reference of a library's present statistics."""
+        """Compute the reference from a library's statistics."""
         mean, covariance = statistics.mean, statistics.covariance()
-        # Every fifth concept or so gives the spread to a percent.
+        # About 300 concepts suffice to estimate the spread to a percent.
         some = bank.directions[:: max(1, len(bank.directions) // 300)]
         sigma = float(np.sqrt(max(np.einsum("cd,cd->", some @ covariance, some) / len(some), 1e-12)))
         kept = max(1, min(BEST, statistics.count))
@@ -64,20 +70,20 @@ class Reference:
         return cls(bank, statistics.count, mean, covariance, sigma, trend.astype(np.float32), level, precision, left)
 
     def arrays(self) -> dict[str, NDArray]:
-        """What is costly to compute, by name, to be saved."""
+        """Return the arrays that are expensive to compute, by name, for saving."""
         return {name: np.asarray(getattr(self, name)) for name in SAVED}
 
     @classmethod
     def restored(cls, statistics: LibraryStatistics, bank: ConceptBank, saved: Mapping[str, NDArray]) -> Reference:
-        """The reference of statistics and of its own saved `arrays`."""
+        """Restore the reference from the statistics and the saved `arrays`."""
         covariance, sigma, trend, level, precision, left = (saved[name] for name in SAVED)
         return cls(bank, statistics.count, statistics.mean, covariance, float(sigma), trend, level, precision, left)
 
     def likely_score(self, direction: Floats, best: int) -> float:
-        """Mean of the `best` highest scores that a text like this reaches here, whether or not it is in the bank.
+        """Return the expected mean of the `best` highest scores of a text in this library.
 
-        Concepts that say the same are left out of the regression (the leave-one-out formula of ridge regression):
-        else a word of the bank would be compared with itself.
+        Paraphrases of the text are left out of the regression (by the leave-one-out formula of ridge regression);
+        otherwise a word of the bank would be compared with itself.
         """
         trend = self.trend[best - 1]
         same = np.flatnonzero(self.bank.directions @ direction >= PARAPHRASE)
@@ -89,36 +95,38 @@ class Reference:
         return float(self.level[best - 1] + trend @ direction)
 
     def pictures(self, vectors: Floats) -> Floats:
-        """Pictures without what all of them share, in units of `sigma`: (k, d) float32."""
+        """Return centred pictures in units of `sigma`, (k, d) float32."""
         return (vectors - self.mean) / self.sigma
 
 
 def text_evidence(
     reference: Reference, query: Floats, direction: Floats, hits: Floats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What speaks for each hit, and for the query.
+    """Return the evidence for each hit, and for the query.
 
-    query: (d,) float32 of unit length. direction: (d,) float32 of unit length, the query without the mean text. hits:
-    (k, d) float32 unit image vectors, k at least 1, that include the best of the library for this query.
-    Returns `own` (k, 2) float64, what each hit says for itself:
+    query: (d,) float32 of unit length.
+    direction: (d,) float32 of unit length, the centred query.
+    hits: (k, d) float32 unit image vectors, k at least 1, including the library's best for this query.
 
-    - its margin: its score less the mean score of the concepts that describe it best, close paraphrases of the query
-      left out (the softmax over concepts of MCM, Ming et al., "Delving into Out-of-Distribution Detection with
-      Vision-Language Representations", NeurIPS 2022, as a difference);
-    - its cosine similarity, which means something in a space that the weights were fitted for.
+    `own` (k, 2) float64, for each hit:
 
-    And `evidence` (7,) float64: the row of the hit with the best score, then
+    - Margin: its score minus the mean score of the concepts that describe it best, without paraphrases of the query
+      (the softmax over concepts of MCM as a difference: Ming et al., "Delving into Out-of-Distribution Detection with
+      Vision-Language Representations", NeurIPS 2022).
+    - Cosine similarity, which is meaningful for the model that the weights were fitted to.
 
-    - the mean score of the four best hits over what such a text reaches in this library, as the bank's concepts
-      tell (the query-bank correction of Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation",
-      CVPR 2022, by meaning instead of by neighbours); it also corrects for the size of the library;
-    - the margin of the four best over the concepts that are nearest to the query in meaning: a picture of a thing in a
-      setting is described best by the thing, so what asks for the setting must be compared with other settings;
-    - the logarithm (base 10) of the share of concepts that describe the mean of the four best better than the query
-      does: what they show by the way differs and goes under in the mean, what they were found for does not;
-    - the logarithm of the spread of the query's scores over the whole library, in `sigma`: words that vary much
-      over all pictures reach high scores by chance;
-    - the logarithm (base 10) of the number of pictures, at most 5: the best of many scores higher by chance.
+    `evidence` (7,) float64, the row of the best hit, followed by:
+
+    - Lead: the mean score of the four best hits minus its expectation for such a text in this library, estimated from
+      the bank's concepts (the query-bank correction of Bogolin et al., "Cross Modal Retrieval with Querybank
+      Normalisation", CVPR 2022, by meaning rather than by neighbours). It also corrects for the size of the library.
+    - Margin of the four best over the concepts nearest to the query in meaning: a picture of a thing in a setting is
+      described best by the thing, so a query for a setting has to be compared with other settings.
+    - Rank: log10 of the share of concepts that describe the mean of the four best better than the query does. What
+      they show incidentally differs and averages out; what they were found for does not.
+    - Log of the standard deviation of the query's scores over the library, in `sigma`: a text whose scores vary more
+      reaches high scores by chance.
+    - log10 of the number of pictures, at most 5: the best of many scores higher by chance.
     """
     bank = reference.bank
     pictures = reference.pictures(hits)
@@ -134,7 +142,7 @@ def text_evidence(
     best = np.argsort(-scores, kind="stable")[: len(reference.level)]
     score = scores[best].mean()
     ahead = np.count_nonzero(by_rivals[best].mean(axis=0) > score)
-    # Of few pictures the spread is hardly known: then the typical one, which is 1, has its say.
+    # With few pictures the variance is poorly known and is shrunk to its typical value, 1.
     spread = max(float(direction @ reference.covariance @ direction), 0.0) / reference.sigma**2
     spread = (spread * reference.count + PRIOR_PICTURES) / (reference.count + PRIOR_PICTURES)
     common = [
@@ -148,7 +156,7 @@ def text_evidence(
 
 
 def _mean_of_best(scores: Floats, number: int) -> Floats:
-    """Mean of each row's `number` highest scores, or of all if there are fewer; 0 without any."""
+    """Return the mean of each row's `number` highest scores, of all if there are fewer, 0 if there are none."""
     number = min(number, scores.shape[1])
     if not number:
         return np.zeros(len(scores), np.float32)

@@ -22,14 +22,14 @@ from clipkit.vectors.unit import unit
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")
 FORMAT = 3
-TOP = 20  # hits that `confidence` looks at: the best by score are among the nearest, but not always the first
+TOP = 20
+"""Nearest pictures that `confidence` examines: the best by score is among them, but not always the first."""
 
 
 class Matcher:
-    """Tells whether a library has what is asked for, from vectors alone and without labels.
+    """Decides whether a library has what is asked for, from vectors alone, without labels.
 
-    Attributes: `count`, the number of pictures counted in; `threshold`, the confidence from which a hit is a match,
-    chosen so that at most one in ten queries that the library can answer is turned away.
+    `threshold` is the confidence from which a hit is a match; see `Calibration`.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class Matcher:
         keep_images: bool = True,
         calibration: Calibration = PHOTOGRAPHS,
     ) -> Matcher:
-        """The matcher of a library.
+        """Fit a matcher to a library.
 
-        image_vectors: (n, d) float32 of unit length, n may be 0. They are kept (not copied) for `confidence`, and not
-        saved; without `keep_images` only the statistics are, and `confidence_from_hits` decides.
-        concept_vectors: (c, d) float32 of unit length, c at least 1: the texts of the concept bank.
-        calibration: the weights for the kind of space that the vectors are of.
-        Raises ValueError for other shapes and for values that are not finite.
+        image_vectors: (n, d) float32 of unit length; n may be 0.
+        concept_vectors: (c, d) float32 of unit length, c at least 1, the text embeddings of the concept bank.
+        keep_images: keep the vectors (uncopied, never saved) for `confidence`; without them use `confidence_from_hits`.
+        calibration: the weights for the kind of model that the vectors come from.
+
+        Raises ValueError for other shapes, and for values that are not finite.
         """
         concepts = _matrix(concept_vectors, "concept vectors")
         if not len(concepts):
@@ -68,7 +69,7 @@ class Matcher:
         return matcher.update(image_vectors)
 
     def update(self, new_vectors: ArrayLike) -> Matcher:
-        """Counts a batch of new pictures in, (m, d) float32 of unit length, at a cost of O(m); returns the matcher."""
+        """Add new pictures, (m, d) float32 of unit length, in O(m); return the matcher."""
         vectors = _matrix(new_vectors, "image vectors", self._bank.dimension)
         if len(vectors):
             self._statistics.add(vectors, self._bank)
@@ -79,17 +80,17 @@ class Matcher:
 
     @property
     def count(self) -> int:
-        """Number of pictures counted in."""
+        """The number of pictures added."""
         return self._statistics.count
 
     @property
     def image_mean(self) -> Floats:
-        """What all pictures share, (d,) float32."""
+        """The mean picture, (d,) float32."""
         return self._statistics.mean
 
     @property
     def text_mean(self) -> Floats:
-        """What all texts share, (d,) float32."""
+        """The mean text, (d,) float32."""
         return self._bank.mean
 
     def confidence(
@@ -98,11 +99,14 @@ class Matcher:
         kinds: Kind | Sequence[Kind] = "auto",
         allowed: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
-        """Probability that the library has what each query asks for: (q, d) -> (q,) in [0, 1].
+        """Return the probability that the library has what each query asks for: (q, d) -> (q,) in [0, 1].
 
-        It searches the vectors given to `fit` and `update` exactly; a matcher that was loaded has none, see
-        `confidence_from_hits`. kinds: one for all queries or one each, see `hit_confidence`. allowed: (n,) bool, the
-        pictures that a filter leaves, in the order they were counted in.
+        Searches the vectors given to `fit` and `update` exhaustively; a loaded matcher has none, see
+        `confidence_from_hits`.
+
+        kinds: one kind for all queries or one each, see `hit_confidence`.
+        allowed: (n,) bool, the pictures that pass a filter, in the order in which they were added.
+
         Raises ValueError for wrong shapes or kinds, RuntimeError without the library's vectors.
         """
         queries = _matrix(query_vectors, "query vectors", self._bank.dimension)
@@ -121,20 +125,23 @@ class Matcher:
         return answers
 
     def confidence_from_hits(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind = "auto") -> float:
-        """The same decision from the best hits that a search has found, filtered or not: the best hit's confidence.
+        """Return the confidence of a query from the hits of a search, filtered or not; 0 without hits.
 
-        query: (d,) float32 unit. hit_vectors: (k, d) float32 unit, the nearest by cosine similarity, in any order;
-        twenty are as good as all. Without hits the answer is 0. Costs O(c (k + 1) d + d^2) whatever n is.
+        query: (d,) float32 of unit length.
+        hit_vectors: (k, d) float32 of unit length, the nearest by cosine similarity in any order; twenty suffice.
+
+        Costs O(c (k + 1) d + d^2), independent of n.
         """
         confidences = self.hit_confidence(query, hit_vectors, kind)
         return float(confidences.max()) if len(confidences) else 0.0
 
     def hit_confidence(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind = "auto") -> NDArray[np.float64]:
-        """Probability that each hit shows what is asked for: (d,), (k, d) -> (k,) in [0, 1].
+        """Return the probability that each hit shows what is asked for: (d,), (k, d) -> (k,) in [0, 1].
 
         The highest is the confidence of the query; a hit is a match if it reaches `threshold`.
-        kind: what the query vector was made of. "auto" and "mixed" place it between the mean text and the mean
-        picture, which lie far apart (the modality gap), and judge it as text, as a picture, or in proportion.
+
+        kind: what the query vector is made of. "auto" and "mixed" locate it between the mean text and the mean picture,
+            which lie far apart (the modality gap), and treat it as text, as a picture, or as a mixture of both.
         """
         vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.dimension)
         if len(vector) != 1:
@@ -154,15 +161,17 @@ class Matcher:
             similar = picture_similarity(reference, vector[0], hits)
             logits += pictured * self.calibration.image_logit(similar)
         confidences = probability(logits)
-        # The same picture, or a copy of it, is there whatever else is.
+        # An identical picture or a copy is a match in any case.
         copies = np.clip((hits @ vector[0] - 0.95) / 0.04, 0, 1)
         return confidences + (1 - confidences) * copies
 
     def rivals(self, query: ArrayLike, hit_vector: ArrayLike, most: int = 3) -> list[tuple[int, float]]:
-        """The concepts that describe a hit better than the query does, best first, with their lead.
+        """Return the concepts that describe a hit better than the query does, best first, with their lead.
 
-        query, hit_vector: (d,) float32 unit. Returns (row of the concept bank, lead in standard deviations of all
-        scores); paraphrases of the query are left out. Empty if nothing describes the hit better.
+        query, hit_vector: (d,) float32 of unit length.
+
+        Each is a row of the concept bank, with its lead in standard deviations of all scores; paraphrases of the query
+        are left out.
         """
         if not self.count:
             return []
@@ -175,7 +184,7 @@ class Matcher:
         return [(int(row), float(leads[row])) for row in order if leads[row] > 0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one .npz file: statistics and bank, O(c d + d^2) whatever n is. It is whole or not there at all."""
+        """Write statistics and bank to an .npz file, atomically; its size is O(c d + d^2), independent of n."""
         statistics = self._statistics
         derived: dict[str, Any] = self._current().arrays()
         with atomic_write(Path(path)) as file:
@@ -194,7 +203,7 @@ class Matcher:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Matcher:
-        """Reads what `save` wrote. Raises OSError if it cannot be read, ValueError if it is no such file."""
+        """Read a file of `save`. Raises OSError if it cannot be read, ValueError if it is not a saved matcher."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) != FORMAT:
@@ -222,7 +231,7 @@ class Matcher:
         return self._images[0] if self._images else np.zeros((0, self._bank.dimension), np.float32)
 
     def _weight(self, query: Floats, kind: Kind) -> float:
-        """How much of the query is a picture: 0 for text, 1 for a picture."""
+        """Return the share of pictures in a query: 0 for text, 1 for a picture."""
         if kind not in KINDS:
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
         if kind in ("text", "image") or not self.count:
@@ -235,7 +244,7 @@ class Matcher:
         return float(np.clip(place, 0, 1))
 
     def _direction(self, query: Floats, pictured: float) -> Floats:
-        """The query without what all texts, or all pictures, share: (d,) float32 of unit length."""
+        """Return the centred query, (d,) float32 of unit length."""
         shared = (1 - pictured) * self._bank.mean + pictured * self._statistics.mean
         return unit(query - shared)
 
@@ -250,7 +259,7 @@ def _matrix(values: ArrayLike, what: str, dimension: int | None = None) -> Float
 
 
 def _nearest(images: Floats, query: Floats) -> Floats:
-    """The `TOP` pictures nearest to the query by cosine similarity, as a search finds them."""
+    """Return the `TOP` pictures nearest to the query by cosine similarity."""
     if len(images) <= TOP:
         return images
     return images[np.argpartition(-(images @ query), TOP)[:TOP]]

@@ -1,4 +1,4 @@
-"""How alike two pictures are in what they show: for queries by picture."""
+"""The similarity of what two pictures show, for queries by picture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clipkit.matching.evidence import Reference
 
 
 def picture_similarity(reference: Reference, query: Floats, hits: Floats) -> NDArray[np.float64]:
-    """Correlation of two pictures' scores over all concepts of the bank: (d,), (k, d) -> (k,) in [-1, 1].
+    """Return the correlation of two pictures' scores over all concepts of the bank: (d,), (k, d) -> (k,) in [-1, 1].
 
-    Cosines between pictures are high for likeness in style and colours; what both show is better compared by the
-    words that fit each (the concept space of SpLiCE: Bhalla et al., "Interpreting CLIP with Sparse Linear Concept
-    Embeddings", NeurIPS 2024, here dense).
+    The cosine similarity of pictures also rises with a common style or colours. What they show is compared better by
+    the words that fit them (the concept space of SpLiCE, here dense: Bhalla et al., "Interpreting CLIP with Sparse
+    Linear Concept Embeddings", NeurIPS 2024).
     """
     both = np.concatenate([query[None], hits])
     profiles = reference.pictures(both) @ reference.bank.directions.T

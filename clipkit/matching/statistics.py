@@ -1,4 +1,4 @@
-"""What a library's vectors are like, as running sums: adding a batch never looks at the older vectors again."""
+"""Running statistics of a library's vectors; adding a batch does not revisit older vectors."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from numpy.typing import NDArray
 
 from clipkit.matching.bank import ConceptBank, Floats
 
-BEST = 4  # how many best scores are kept of every concept
-# The mean of few pictures says what these pictures show, not what all pictures share: so many pictures' weight of a
-# mean at the origin is mixed in. Ten gave the best decisions for libraries of one to ten photos.
+BEST = 4
+"""Highest scores kept per concept."""
 PRIOR_PICTURES = 10
-CHUNK = 4096  # rows at a time, so that scoring a million pictures against the bank needs little memory
+"""Weight, in pictures, of a prior mean at the origin: the mean of a few pictures reflects what these show rather than
+what all pictures share. Ten gave the best decisions for libraries of one to ten photos."""
+CHUNK = 4096
+"""Rows scored at a time, which bounds memory for a million pictures."""
 
 
 @dataclass
 class LibraryStatistics:
-    """Sums over n image vectors of d dimensions, and the best scores of c concepts.
+    """Sums over n image vectors of dimension d, and the highest scores of c concepts.
 
-    Attributes: `count` n; `total` (d,) float64, the sum of the vectors; `outer` (d, d) float64, the sum of their
-    outer products; `best` (c, BEST) float32, each concept's highest scores against the pictures, falling, -inf where
-    there are fewer pictures. A score is the picture times the concept's centred direction; the mean picture is not
-    taken off, because it moves when pictures are added, and for one concept that is the same amount for all.
+    count: the number of vectors, n.
+    total: (d,) float64, their sum.
+    outer: (d, d) float64, the sum of their outer products.
+    best: (c, BEST) float32, each concept's highest scores in descending order, padded with -inf.
+
+    A score is the dot product of a picture with a concept's centred direction. Pictures are not centred here, because
+    their mean moves as pictures are added; it shifts all scores of a concept by the same amount.
     """
 
     count: int
@@ -34,7 +39,7 @@ class LibraryStatistics:
 
     @classmethod
     def empty(cls, dimension: int, concepts: int) -> LibraryStatistics:
-        """The statistics of a library without pictures."""
+        """Return the statistics of an empty library."""
         return cls(
             0,
             np.zeros(dimension),
@@ -43,7 +48,7 @@ class LibraryStatistics:
         )
 
     def add(self, vectors: Floats, bank: ConceptBank) -> None:
-        """Counts a batch of image vectors, (m, d) float32 of unit length, in."""
+        """Add a batch of image vectors, (m, d) float32 of unit length."""
         for rows in _chunks(vectors):
             self.count += len(rows)
             self.total += rows.sum(axis=0, dtype=np.float64)
@@ -52,11 +57,11 @@ class LibraryStatistics:
 
     @property
     def mean(self) -> Floats:
-        """The mean picture, (d,) float32, drawn towards the origin while pictures are few."""
+        """The mean picture, (d,) float32, shrunk towards the origin while there are few pictures."""
         return (self.total / (self.count + PRIOR_PICTURES)).astype(np.float32)
 
     def covariance(self) -> Floats:
-        """Second moment of the pictures about `mean`, (d, d) float32; zeros for an empty library."""
+        """Return the second moment of the pictures about `mean`, (d, d) float32; zeros for an empty library."""
         if not self.count:
             return np.zeros(self.outer.shape, np.float32)
         mean, average = self.mean.astype(np.float64), self.total / self.count

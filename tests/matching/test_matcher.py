@@ -1,4 +1,4 @@
-"""The match decision on made-up vectors: texts and pictures in two narrow cones, as CLIP has them."""
+"""The match decision on synthetic vectors: texts and pictures in two narrow cones, as in CLIP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def unit(x):
 
 
 class World:
-    """Concepts are directions; a picture shows two or three of them, besides what all pictures share."""
+    """Synthetic vectors: concepts are directions, and a picture shows two or three of them."""
 
     def __init__(self, seed=0):
         rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def nearest(library, query, k=10):
     return library[np.argsort(-(library @ query))[:k]]
 
 
-def test_present_is_told_from_absent(world, matcher):
+def test_present_and_absent_queries_are_told_apart(world, matcher):
     present, absent = matcher.confidence(world.texts(slice(0, 50))), matcher.confidence(world.texts(slice(100, 300)))
     assert (present[:, None] > absent[None]).mean() > 0.95
     assert (present >= matcher.threshold).mean() > 0.9
@@ -77,7 +77,7 @@ def test_an_empty_library_has_nothing(world):
     assert matcher.rivals(world.texts()[0], world.texts()[1]) == []
 
 
-def test_one_picture_knows_what_it_shows():
+def test_a_library_of_one_picture():
     world = World(3)
     for _ in range(5):
         shown = world.rng.choice(CONCEPTS, 3, replace=False)
@@ -96,12 +96,12 @@ def test_small_libraries_have_finite_answers(world, library, size):
         assert np.isfinite(matcher.confidence(queries, kind)).all()
 
 
-def test_identical_pictures_and_concepts_do_no_harm(world, library):
+def test_identical_pictures_and_concepts(world, library):
     matcher = Matcher.fit(np.repeat(library[:1], 30, axis=0), np.repeat(world.texts()[:1], 30, axis=0))
     assert np.isfinite(matcher.confidence(world.texts(slice(0, 10)))).all()
 
 
-def test_a_small_bank_serves(world, library):
+def test_a_small_bank_suffices(world, library):
     for size in (1, 2, 10):
         assert np.isfinite(Matcher.fit(library, world.texts(slice(0, size))).confidence(world.texts())).all()
 
@@ -147,7 +147,7 @@ def test_a_saved_matcher_decides_the_same(tmp_path, world, library, matcher):
     assert [path.name for path in tmp_path.iterdir()] == ["match.npz"]
 
 
-def test_a_loaded_matcher_goes_on_counting(tmp_path, world, library):
+def test_a_loaded_matcher_can_be_updated(tmp_path, world, library):
     bank = world.texts()
     Matcher.fit(library[:150], bank).save(tmp_path / "match.npz")
     resumed, whole = Matcher.load(tmp_path / "match.npz").update(library[150:]), Matcher.fit(library, bank)
@@ -164,7 +164,7 @@ def test_the_file_does_not_grow_with_the_library(tmp_path, world, library):
     assert (tmp_path / "large.npz").stat().st_size == (tmp_path / "small.npz").stat().st_size
 
 
-def test_an_empty_matcher_is_saved_and_goes_on(tmp_path, world, library):
+def test_an_empty_matcher_can_be_saved_and_updated(tmp_path, world, library):
     Matcher.fit(library[:0], world.texts()).save(tmp_path / "empty.npz")
     loaded = Matcher.load(tmp_path / "empty.npz")
     query = world.texts()[0]
@@ -189,7 +189,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, matcher):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_torn_file_is_refused(tmp_path, matcher):
+def test_a_corrupt_file_is_rejected(tmp_path, matcher):
     matcher.save(tmp_path / "match.npz")
     whole = (tmp_path / "match.npz").read_bytes()
     for size in (0, 10, len(whole) // 2, len(whole) - 100):
@@ -201,11 +201,11 @@ def test_a_torn_file_is_refused(tmp_path, matcher):
 
 
 @pytest.mark.parametrize("kind", ["auto", "image"])
-def test_a_picture_of_the_library_is_there(matcher, library, kind):
+def test_a_picture_of_the_library_matches(matcher, library, kind):
     assert matcher.confidence(library[:50], kind).min() > 0.98
 
 
-def test_a_foreign_picture_is_less_sure_than_a_relative(world, matcher, library):
+def test_an_unrelated_picture_is_less_likely_than_a_related_one(world, matcher, library):
     relatives = matcher.confidence(world.pictures(60, np.arange(100)))
     strangers = matcher.confidence(world.pictures(60, np.arange(200, 300)))
     assert np.median(relatives) > np.median(strangers)
@@ -222,7 +222,7 @@ def test_kinds_are_recognised(world, matcher, library):
     )
 
 
-def test_a_mixed_query_of_two_present_things_is_believed(world, matcher, library):
+def test_a_mixed_query_of_two_present_things_matches(world, matcher, library):
     for text, picture in zip(world.texts(slice(0, 10)), library[:10], strict=True):
         answer = matcher.confidence(unit(text + picture)[None], "mixed")[0]
         assert 0 <= answer <= 1
@@ -238,7 +238,7 @@ def test_the_best_hit_has_the_confidence_of_the_query(world, matcher, library):
         assert ((each >= matcher.threshold).any()) == (matcher.confidence(query[None])[0] >= matcher.threshold)
 
 
-def test_hits_of_a_picture_fall_with_their_likeness(matcher, library):
+def test_confidence_falls_with_the_similarity_to_a_picture(matcher, library):
     picture = library[0]
     other = library[np.argsort(library @ picture)[0]]
     blends = unit(np.stack([(1 - t) * picture + t * other for t in np.linspace(0, 1, 9)])).astype(np.float32)
@@ -246,7 +246,7 @@ def test_hits_of_a_picture_fall_with_their_likeness(matcher, library):
     assert (np.diff(confidences) <= 1e-9).all()
 
 
-def test_hits_of_a_text_fall_as_what_is_asked_fades(world, matcher, library):
+def test_confidence_falls_as_what_is_asked_fades(world, matcher, library):
     text, direction = world.texts()[3], world.things[3]
     picture = world.pictures(1, np.arange(100, 103))[0]
     faded = unit(np.stack([picture + t * direction for t in np.linspace(1, 0, 9)])).astype(np.float32)
@@ -262,7 +262,7 @@ def test_the_order_of_hits_does_not_matter(world, matcher, library):
     )
 
 
-def test_a_filter_judges_what_it_leaves(world, matcher, library):
+def test_a_filter_limits_the_decision_to_what_passes(world, matcher, library):
     query = world.texts()[5]
     direction = unit(world.things[5])
     without = library @ direction < np.quantile(library @ direction, 0.8)
@@ -284,7 +284,7 @@ def test_rivals_are_what_the_picture_shows(world, library):
     assert [lead for _, lead in rivals] == sorted((lead for _, lead in rivals), reverse=True)
 
 
-def test_wrong_input_is_refused(world, matcher, library):
+def test_invalid_input_is_rejected(world, matcher, library):
     query = world.texts()[0]
     with pytest.raises(ValueError, match="shape"):
         Matcher.fit(library[0], world.texts())

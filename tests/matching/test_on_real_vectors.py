@@ -1,4 +1,4 @@
-"""The decision on real CLIP vectors of photos and nouns, where these are present."""
+"""The match decision on real CLIP vectors of photos and nouns, if they are present."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def protocol():
 
 @pytest.fixture(scope="module")
 def answers(protocol):
-    """Confidences of salient nouns, present and absent."""
+    """Return the confidences of salient nouns, present and absent."""
     images, texts, names, mentions = protocol.load(FOLDER / "development.npz")
     pairs = []
     for row in protocol.salient_queries(names, mentions):
@@ -37,18 +37,18 @@ def answers(protocol):
     return np.array(pairs).T
 
 
-def test_present_nouns_are_told_from_absent_ones(protocol, answers):
+def test_present_and_absent_nouns_are_told_apart(protocol, answers):
     assert protocol.auroc(*answers) >= 0.82
 
 
-def test_few_present_nouns_are_turned_away(answers):
+def test_few_present_nouns_are_rejected(answers):
     matcher = Matcher.fit(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))
     present, absent = answers >= matcher.threshold
     assert present.mean() >= 0.9
     assert absent.mean() < 0.65
 
 
-def test_the_bank_may_hold_the_query_and_may_be_smaller(protocol):
+def test_the_bank_can_contain_the_query_and_can_be_smaller(protocol):
     images, texts, names, mentions = protocol.load(FOLDER / "development.npz")
     rows = protocol.salient_queries(names, mentions)[::2]
     some = np.union1d(rows, np.arange(0, len(texts), 3))
