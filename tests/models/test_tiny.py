@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -93,7 +94,8 @@ def test_held_out_combinations_are_found(tiny):
 
 
 def test_the_scores_of_the_card_reach_the_targets():
-    scores = json.loads((BUNDLED / "clip" / "scores.json").read_text())["retrieval"]
+    in_checkout = Path(__file__).parents[2] / "clipkit" / "bundled"  # the wheel does not carry the scores
+    scores = json.loads((in_checkout / "clip" / "scores.json").read_text())["retrieval"]
     seen, held_out = scores["seen combinations"], scores["held-out combinations"]
     assert seen["scenes"] == held_out["scenes"] == 1000
     assert seen["recall@1"] >= 0.93 and seen["recall@10"] >= 0.995
