@@ -128,7 +128,7 @@ class Library:
 
         Raises ClipkitError for a path that does not exist, LibraryBusy, ModelNotAvailable.
         """
-        from clipkit.images.decoding import Limits
+        from clipkit.images.limits import Limits
         from clipkit.indexing.roots import choose_roots
         from clipkit.indexing.run import IndexOptions, index_library
         from clipkit.models.reference import ModelRef

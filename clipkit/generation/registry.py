@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clipkit.errors import DecoderNotAvailable
+from clipkit.models.registry import BUNDLED
 
-BUNDLED = Path(__file__).parent.parent / "bundled"
 RECOMMENDED = "kandinsky-2-2"
 """For photographs: its own prior takes text, so it suits a library of any model."""
 

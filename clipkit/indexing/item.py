@@ -11,9 +11,9 @@ from pathlib import Path
 from clipkit.catalog.rows import Details, Failure
 from clipkit.errors import UnreadableImage
 from clipkit.images.decode_pool import Decoded
-from clipkit.images.decoding import Limits
 from clipkit.images.failure_causes import failure_cause
 from clipkit.images.file_access import modified_ns
+from clipkit.images.limits import Limits
 
 
 @dataclass(slots=True)

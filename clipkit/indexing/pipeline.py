@@ -22,10 +22,10 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.rows import Embedding, Failure, NewImage
 from clipkit.errors import ModelNotAvailable, UnreadableImage
 from clipkit.images.decode_pool import DecodePool
-from clipkit.images.decoding import Limits
 from clipkit.images.discovery import FoundFile, Mount, Problem, walk
 from clipkit.images.failure_causes import ACCESS, is_worth_retrying
 from clipkit.images.hashing import content_hash
+from clipkit.images.limits import Limits
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport

@@ -15,14 +15,14 @@ from clipkit.catalog.rows import Failure
 from clipkit.cores import available_cores
 from clipkit.errors import ModelNotAvailable
 from clipkit.images.decode_pool import DecodePool
-from clipkit.images.decoding import Limits
 from clipkit.images.file_access import is_absent
+from clipkit.images.limits import Limits
 from clipkit.indexing import pipeline
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
-from clipkit.indexing.moved_files import remove_moved_and_deleted
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.search_index import publish_search_index
+from clipkit.indexing.vanished_files import remove_moved_and_deleted
 from clipkit.marks.reading import find_evidence
 from clipkit.models.encoder import Encoder
 from clipkit.models.loading import load_encoder

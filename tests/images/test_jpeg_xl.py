@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from clipkit.images.discovery import walk
 from clipkit.images.limits import Limits
 
 from .make_files import SHARED, close_to, corners
+from .missing_modules import refusal_without
 from .test_declared_colour import SRGB, assert_patches, eight, profile, stored
 
 # Written by libjxl's encoder: the four patches of the colour tests in Display P3, lossless, without an ICC profile.
@@ -71,17 +70,5 @@ def test_without_pylibjxl_the_message_names_it(tmp_path: Path) -> None:
     path = tmp_path / "a.jxl"
     path.write_bytes(DISPLAY_P3)
     assert [found.path for found in walk([tmp_path])] == [path]
-    code = f"""if True:
-        import sys
-        from pathlib import Path
-        sys.modules["pylibjxl"] = None
-        from clipkit.errors import UnreadableImage
-        from clipkit.images.decoding import open_picture
-        try:
-            open_picture(Path({str(path)!r}))
-        except UnreadableImage as error:
-            print(error.kind, error.reason)
-    """
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.startswith("unsupported ") and 'pip install "clipkit[formats]"' in done.stdout
+    refusal = refusal_without("pylibjxl", path)
+    assert refusal.startswith("unsupported ") and 'pip install "clipkit[formats]"' in refusal

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from clipkit.images.decoding import open_picture
 from clipkit.images.limits import Limits
 
 from .make_files import SHARED, close_to, corners, dng, encoded
+from .missing_modules import refusal_without
 
 CASES = SHARED / "cases"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
@@ -260,17 +259,5 @@ def test_without_imagecodecs_the_message_names_it(tmp_path: Path) -> None:
     pytest.importorskip("imagecodecs")
     path = tmp_path / "a.tif"
     path.write_bytes(tiff(scaled(patches(GREYS), "u4"), photometric="minisblack", compression="lzw"))
-    code = f"""if True:
-        import sys
-        from pathlib import Path
-        sys.modules["imagecodecs"] = None
-        from clipkit.errors import UnreadableImage
-        from clipkit.images.decoding import open_picture
-        try:
-            open_picture(Path({str(path)!r}))
-        except UnreadableImage as error:
-            print(error.kind, error.reason)
-    """
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.startswith("unsupported ") and 'pip install "clipkit[formats]"' in done.stdout
+    refusal = refusal_without("imagecodecs", path)
+    assert refusal.startswith("unsupported ") and 'pip install "clipkit[formats]"' in refusal
