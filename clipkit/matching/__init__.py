@@ -1,13 +1,13 @@
-"""The match decision: does the library have what is asked for? Calibrated, and made from vectors alone.
+"""The match decision, from vectors alone: does the library have what is asked for, and which hits show it?
 
-`Matcher` makes the decision, `Calibration` holds its weights and threshold, and `concepts()` returns the words that
-rival explanations of a picture are taken from.
+`Matcher` decides, `Calibration` and `HitCalibration` hold its weights and thresholds, and `concepts()` returns the
+words that rival explanations of a picture are taken from.
 """
 
 from __future__ import annotations
 
 from clipkit.matching.bank import concepts
-from clipkit.matching.calibration import PHOTOGRAPHS, Calibration
-from clipkit.matching.matcher import Kind, Matcher
+from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, HitCalibration
+from clipkit.matching.matcher import Judgement, Kind, Matcher
 
-__all__ = ["PHOTOGRAPHS", "Calibration", "Kind", "Matcher", "concepts"]
+__all__ = ["PHOTOGRAPHS", "Calibration", "HitCalibration", "Judgement", "Kind", "Matcher", "concepts"]

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipkit.matching.bank import ConceptBank, Floats
+from clipkit.matching.bank import PARAPHRASE, ConceptBank, Floats
 from clipkit.matching.statistics import BEST, PRIOR_PICTURES, LibraryStatistics
 
-PARAPHRASE = 0.6
-"""Centred cosine similarity from which a concept counts as a paraphrase of the query rather than a rival."""
 RIVALS = 20
 """Number of concepts that describe a picture."""
 NEAR = 5
 """Number of concepts near the query in meaning."""
-SAVED = ("covariance", "sigma", "trend", "level", "precision", "left")
+SAVED = ("covariance", "sigma", "whitened_sigma", "trend", "level", "precision", "left")
 RIDGE = 0.004
 """Ridge penalty of the expected score, as a fraction of the number of concepts."""
 
@@ -34,6 +32,7 @@ class Reference:
 
     mean, covariance: of the pictures, (d,) and (d, d).
     sigma: the unit of scores.
+    whitened_sigma: the unit of scores along whitened directions, see `ConceptBank`.
     trend, level: (BEST, d) and (BEST,). The mean of the k best scores of a text direction t is expected to be
         level[k - 1] + trend[k - 1] · t, by ridge regression over the concepts of the bank (Hoerl & Kennard, 1970).
     precision, left: (d, d) and (c, BEST), inverse moment matrix and residuals of that regression, which allow concepts
@@ -45,6 +44,7 @@ class Reference:
     mean: Floats
     covariance: Floats
     sigma: float
+    whitened_sigma: float
     trend: Floats
     level: Floats
     precision: Floats
@@ -55,8 +55,10 @@ class Reference:
         """Compute the reference from a library's statistics."""
         mean, covariance = statistics.mean, statistics.covariance()
         # About 300 concepts suffice to estimate the spread to a percent.
-        some = bank.directions[:: max(1, len(bank.directions) // 300)]
-        sigma = float(np.sqrt(max(np.einsum("cd,cd->", some @ covariance, some) / len(some), 1e-12)))
+        step = max(1, len(bank.directions) // 300)
+        some = bank.directions[::step]
+        sigma = _spread(some, covariance)
+        whitened_sigma = _spread(some @ bank.whitening / bank.lengths[::step, None], covariance)
         kept = max(1, min(BEST, statistics.count))
         best = statistics.best[:, :kept] if statistics.count else np.zeros((len(bank.directions), 1), np.float32)
         scores = (best - (bank.directions @ mean)[:, None]) / sigma
@@ -67,7 +69,18 @@ class Reference:
         precision = np.linalg.inv(gram).astype(np.float32)
         trend = (precision @ (texts.T @ (reached - level))).T
         left = np.asarray(reached - level - texts @ trend.T, np.float32)
-        return cls(bank, statistics.count, mean, covariance, sigma, trend.astype(np.float32), level, precision, left)
+        return cls(
+            bank=bank,
+            count=statistics.count,
+            mean=mean,
+            covariance=covariance,
+            sigma=sigma,
+            whitened_sigma=whitened_sigma,
+            trend=trend.astype(np.float32),
+            level=level,
+            precision=precision,
+            left=left,
+        )
 
     def arrays(self) -> dict[str, NDArray]:
         """Return the arrays that are expensive to compute, by name, for saving."""
@@ -76,17 +89,30 @@ class Reference:
     @classmethod
     def restored(cls, statistics: LibraryStatistics, bank: ConceptBank, saved: Mapping[str, NDArray]) -> Reference:
         """Restore the reference from the statistics and the saved `arrays`."""
-        covariance, sigma, trend, level, precision, left = (saved[name] for name in SAVED)
-        return cls(bank, statistics.count, statistics.mean, covariance, float(sigma), trend, level, precision, left)
+        return cls(
+            bank=bank,
+            count=statistics.count,
+            mean=statistics.mean,
+            covariance=saved["covariance"],
+            sigma=float(saved["sigma"]),
+            whitened_sigma=float(saved["whitened_sigma"]),
+            trend=saved["trend"],
+            level=saved["level"],
+            precision=saved["precision"],
+            left=saved["left"],
+        )
 
-    def likely_score(self, direction: Floats, best: int) -> float:
+    def likely_score(self, direction: Floats, closeness: Floats, best: int) -> float:
         """Return the expected mean of the `best` highest scores of a text in this library.
+
+        direction: (d,) float32, the centred text.
+        closeness: (c,), the cosine similarity of each concept to it.
 
         Paraphrases of the text are left out of the regression (by the leave-one-out formula of ridge regression);
         otherwise a word of the bank would be compared with itself.
         """
         trend = self.trend[best - 1]
-        same = np.flatnonzero(self.bank.directions @ direction >= PARAPHRASE)
+        same = np.flatnonzero(closeness >= PARAPHRASE)
         if len(same):
             texts = self.bank.directions[same]
             pull = texts @ self.precision
@@ -135,18 +161,17 @@ def text_evidence(
     closeness = bank.directions @ direction
     rivals = np.flatnonzero(closeness < PARAPHRASE)
     near = rivals[np.argsort(-closeness[rivals], kind="stable")[:NEAR]]
-    by_rivals = described[:, rivals]
-    margins = scores - _mean_of_best(by_rivals, int(np.clip(len(rivals) // 20, 1, RIVALS)))
+    margins = scores - mean_of_rivals(described, closeness)
     own = np.column_stack([margins, hits @ query]).astype(np.float64)
 
     best = np.argsort(-scores, kind="stable")[: len(reference.level)]
     score = scores[best].mean()
-    ahead = np.count_nonzero(by_rivals[best].mean(axis=0) > score)
+    ahead = np.count_nonzero(described[best].mean(axis=0)[rivals] > score)
     # With few pictures the variance is poorly known and is shrunk to its typical value, 1.
     spread = max(float(direction @ reference.covariance @ direction), 0.0) / reference.sigma**2
     spread = (spread * reference.count + PRIOR_PICTURES) / (reference.count + PRIOR_PICTURES)
     common = [
-        score - reference.likely_score(direction, len(best)),
+        score - reference.likely_score(direction, closeness, len(best)),
         score - _mean_of_best(described[best][:, near], NEAR).mean(),
         np.log10((ahead + 1) / (len(rivals) + 1)),
         np.log(spread) / 2,
@@ -155,9 +180,29 @@ def text_evidence(
     return own, np.array([*own[best[0]], *common], np.float64)
 
 
+def mean_of_rivals(described: Floats, closeness: Floats) -> Floats:
+    """Return the mean score of the concepts that describe each hit best, paraphrases of the text left out: (k,).
+
+    described: (k, c), how well each concept describes each hit. closeness: (c,), its cosine with the text.
+    """
+    same = np.flatnonzero(closeness >= PARAPHRASE)
+    rivals = len(closeness) - len(same)
+    if not rivals:
+        return np.zeros(len(described), np.float32)
+    scores = described.copy()
+    scores[:, same] = -np.inf
+    return _mean_of_best(scores, int(np.clip(rivals // 20, 1, RIVALS)))
+
+
 def _mean_of_best(scores: Floats, number: int) -> Floats:
     """Return the mean of each row's `number` highest scores, of all if there are fewer, 0 if there are none."""
     number = min(number, scores.shape[1])
     if not number:
         return np.zeros(len(scores), np.float32)
     return np.partition(scores, -number, axis=1)[:, -number:].mean(axis=1)
+
+
+def _spread(directions: Floats, covariance: Floats) -> float:
+    """Return the standard deviation of the scores of pictures along these directions, pooled; never 0."""
+    variance = np.einsum("cd,cd->", directions @ covariance, directions) / len(directions)
+    return float(np.sqrt(max(variance, 1e-12)))

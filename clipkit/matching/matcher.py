@@ -1,10 +1,11 @@
-"""The match decision: `Matcher`."""
+"""The match decision: does the library have what is asked for, and which hits show it?"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,24 +13,45 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipkit.atomic import atomic_write
-from clipkit.matching.bank import ConceptBank, Floats
+from clipkit.matching.bank import PARAPHRASE, ConceptBank, Floats
 from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, probability
-from clipkit.matching.evidence import PARAPHRASE, Reference, text_evidence
+from clipkit.matching.evidence import Reference, text_evidence
+from clipkit.matching.hits import hit_evidence, with_parts
 from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
 from clipkit.vectors.unit import unit
 
 Kind = Literal["auto", "text", "image", "mixed"]
 KINDS = ("auto", "text", "image", "mixed")
-FORMAT = 3
+FORMAT = 4
 TOP = 20
 """Nearest pictures that `confidence` examines: the best by score is among them, but not always the first."""
 
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a query's hits say about the library, and about themselves.
+
+    confidence: probability that the library has what was asked for.
+    matched: whether it is high enough.
+    hits: (k,) float64, probability that each hit shows what was asked for.
+    parts: (m, k) float64, probability that each hit shows each part of the query; (0, k) without parts.
+    shows: (k,) bool, the hits that are matches. If the library has what was asked for, the best hit is one.
+    """
+
+    confidence: float
+    matched: bool
+    hits: Probabilities
+    parts: Probabilities
+    shows: NDArray[np.bool_]
+
 
 class Matcher:
-    """Decides whether a library has what is asked for, from vectors alone, without labels.
+    """Decides whether a library has what is asked for and which hits show it, from vectors alone, without labels.
 
-    `threshold` is the confidence from which a hit is a match; see `Calibration`.
+    `threshold` is the confidence from which the library has it; see `Calibration`, also for that of single hits.
     """
 
     def __init__(
@@ -104,7 +126,7 @@ class Matcher:
         Searches the vectors given to `fit` and `update` exhaustively; a loaded matcher has none, see
         `confidence_from_hits`.
 
-        kinds: one kind for all queries or one each, see `hit_confidence`.
+        kinds: one kind for all queries or one each, see `confidence_from_hits`.
         allowed: (n,) bool, the pictures that pass a filter, in the order in which they were added.
 
         Raises ValueError for wrong shapes or kinds, RuntimeError without the library's vectors.
@@ -125,45 +147,74 @@ class Matcher:
         return answers
 
     def confidence_from_hits(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind = "auto") -> float:
-        """Return the confidence of a query from the hits of a search, filtered or not; 0 without hits.
+        """Return the probability that the library has what was asked for, from the best hits of a search.
 
-        query: (d,) float32 of unit length.
-        hit_vectors: (k, d) float32 of unit length, the nearest by cosine similarity in any order; twenty suffice.
-
+        query: (d,) float32 unit.
+        hit_vectors: (k, d) float32 unit, the nearest by cosine similarity, filtered or not, in any order; twenty are as
+            good as all. Without hits the answer is 0.
+        kind: what the query vector was built from. "auto" and "mixed" place it between the mean text and the mean
+            picture, which lie far apart (the modality gap), and judge it as text, as a picture, or in proportion.
         Costs O(c (k + 1) d + d^2), independent of n.
         """
-        confidences = self.hit_confidence(query, hit_vectors, kind)
-        return float(confidences.max()) if len(confidences) else 0.0
+        return float(self._answers(*self._checked(query, hit_vectors, kind)).max(initial=0.0))
 
-    def hit_confidence(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind = "auto") -> NDArray[np.float64]:
-        """Return the probability that each hit shows what is asked for: (d,), (k, d) -> (k,) in [0, 1].
+    def hit_probabilities(
+        self,
+        query: ArrayLike,
+        hit_vectors: ArrayLike,
+        kind: Kind = "auto",
+        parts: ArrayLike | None = None,
+    ) -> Probabilities:
+        """Return the probability that each hit shows what was asked for: (d,), (k, d) to (k,) in [0, 1].
 
-        The highest is the confidence of the query; a hit is a match if it reaches `threshold`.
-
-        kind: what the query vector is made of. "auto" and "mixed" locate it between the mean text and the mean picture,
-            which lie far apart (the modality gap), and treat it as text, as a picture, or as a mixture of both.
+        query, hit_vectors, kind: as for `confidence_from_hits`. A hit is compared with the best one, so it matters
+            which hits are passed together, though not in which order.
+        parts: (m, d) float32 unit vectors of the query's parts, as texts, if it is a text of several parts.
         """
-        vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.dimension)
-        if len(vector) != 1:
-            raise ValueError("one query at a time: use confidence for many")
-        hits = _matrix(hit_vectors, "hit vectors", self._bank.dimension)
-        pictured = self._weight(vector[0], kind)
-        if not len(hits) or not self.count:
-            return np.zeros(len(hits))
-        reference = self._current()
-        logits = np.zeros(len(hits))
-        if pictured < 1:
-            direction = self._direction(vector[0], pictured)
-            own, evidence = text_evidence(reference, vector[0], direction, hits)
-            best = self.calibration.text_logit(evidence)
-            logits += (1 - pictured) * (best + np.minimum(self.calibration.behind(own, evidence), 0.0))
-        if pictured > 0:
-            similar = picture_similarity(reference, vector[0], hits)
-            logits += pictured * self.calibration.image_logit(similar)
-        confidences = probability(logits)
-        # An identical picture or a copy is a match in any case.
-        copies = np.clip((hits @ vector[0] - 0.95) / 0.04, 0, 1)
-        return confidences + (1 - confidences) * copies
+        vector, hits, pictured = self._checked(query, hit_vectors, kind)
+        return self._hits(vector, hits, pictured, self._texts(parts))[0]
+
+    def judge(
+        self,
+        query: ArrayLike,
+        hit_vectors: ArrayLike,
+        kind: Kind = "auto",
+        *,
+        parts: ArrayLike | None = None,
+        known: float = 1.0,
+        least: float | None = None,
+        first: int | None = None,
+    ) -> Judgement:
+        """Decide about the library and about each hit.
+
+        query, hit_vectors, kind, parts: as for `hit_probabilities`.
+        known: factor in [0, 1] on all probabilities, for words of the query that the model does not know.
+        least: the probability from which a hit is a match, instead of the calibrated thresholds; the library then has
+            what was asked for if any hit is one.
+        first: number of hits that are shown to a user, all by default; the best of these is a match if any is.
+        """
+        vector, hits, pictured = self._checked(query, hit_vectors, kind)
+        confidence = known * float(self._answers(vector, hits, pictured).max(initial=0.0))
+        whole, each = (known * p for p in self._hits(vector, hits, pictured, self._texts(parts)))
+        if least is not None:
+            shows = whole >= least
+            return Judgement(confidence, bool(shows.any()), whole, each, shows)
+        matched = bool(len(hits)) and confidence >= self.threshold
+        bar = (1 - pictured) * self.calibration.hits.threshold + pictured * self.threshold
+        shows = (whole >= bar) & matched
+        if matched:
+            shows[whole[:first].argmax()] = True
+        return Judgement(confidence, matched, whole, each, shows)
+
+    def search_vector(self, query: ArrayLike, kind: Kind = "auto") -> Floats:
+        """Return the vector to search with instead of the query, so that better hits come first: (d,) unit float32.
+
+        The whitened direction of a text ranks pictures better than the text itself, which also measures what all texts
+        share; see `ConceptBank`. Inner products with it order pictures, but are not cosine similarities. Queries with
+        pictures are their own search vectors.
+        """
+        vector, _, pictured = self._checked(query, np.zeros((0, self._bank.dimension)), kind)
+        return vector if pictured > 0 else unit(self._bank.whitening @ self._direction(vector, 0.0))
 
     def rivals(self, query: ArrayLike, hit_vector: ArrayLike, most: int = 3) -> list[tuple[int, float]]:
         """Return the concepts that describe a hit better than the query does, best first, with their lead.
@@ -197,6 +248,8 @@ class Matcher:
                 best=statistics.best,
                 mean_text=self._bank.mean,
                 directions=self._bank.directions,
+                whitening=self._bank.whitening,
+                lengths=self._bank.lengths,
                 **derived,
                 calibration=json.dumps(self.calibration.to_json()),
             )
@@ -210,13 +263,64 @@ class Matcher:
                     raise ValueError(f"format {int(file['format'])}, not {FORMAT}")
                 statistics = LibraryStatistics(int(file["count"]), file["total"], file["outer"], file["best"])
                 calibration = Calibration.from_json(json.loads(str(file["calibration"])))
-                matcher = cls(ConceptBank(file["mean_text"], file["directions"]), statistics, None, calibration)
-                matcher._reference = Reference.restored(statistics, matcher._bank, file)
+                bank = ConceptBank(file["mean_text"], file["directions"], file["whitening"], file["lengths"])
+                matcher = cls(bank, statistics, None, calibration)
+                matcher._reference = Reference.restored(statistics, bank, file)
         except OSError:
             raise
         except Exception as error:
             raise ValueError(f"{os.fspath(path)} is not a saved matcher: {error}") from error
         return matcher
+
+    def _checked(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind) -> tuple[Floats, Floats, float]:
+        """Return the query (d,), the hits (k, d), and how much of the query is a picture."""
+        vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.dimension)
+        if len(vector) != 1:
+            raise ValueError("one query at a time: use confidence for many")
+        hits = _matrix(hit_vectors, "hit vectors", self._bank.dimension)
+        return vector[0], hits, self._weight(vector[0], kind)
+
+    def _answers(self, query: Floats, hits: Floats, pictured: float) -> Probabilities:
+        """Return the probability that the library has what was asked for, if each hit were its best: (k,)."""
+        if not len(hits) or not self.count:
+            return np.zeros(len(hits))
+        reference = self._current()
+        logits = np.zeros(len(hits))
+        if pictured < 1:
+            own, evidence = text_evidence(reference, query, self._direction(query, pictured), hits)
+            best = self.calibration.text_logit(evidence)
+            logits += (1 - pictured) * (best + np.minimum(self.calibration.behind(own, evidence), 0.0))
+        return self._with_pictures(logits, query, hits, pictured)
+
+    def _hits(self, query: Floats, hits: Floats, pictured: float, parts: Floats) -> tuple[Probabilities, Probabilities]:
+        """Return the probability that each hit shows what was asked for, (k,), and each of its parts, (m, k)."""
+        if not len(hits) or not self.count:
+            return np.zeros(len(hits)), np.zeros((len(parts), len(hits)))
+        odds = np.zeros((1 + len(parts), len(hits)))
+        if pictured < 1:
+            directions = [self._direction(query, pictured), *(self._direction(part, 0.0) for part in parts)]
+            texts = np.concatenate([query[None], parts])
+            odds = self.calibration.hits.logits(hit_evidence(self._current(), texts, np.stack(directions), hits))
+        each = probability(odds[1:])
+        whole = self._with_pictures((1 - pictured) * odds[0], query, hits, pictured)
+        return with_parts(whole, each), each
+
+    def _texts(self, parts: ArrayLike | None) -> Floats:
+        """Return the vectors of a query's parts, (m, d): none, or at least two."""
+        if parts is None:
+            return np.zeros((0, self._bank.dimension), np.float32)
+        texts = _matrix(parts, "parts", self._bank.dimension)
+        return texts if len(texts) > 1 else texts[:0]
+
+    def _with_pictures(self, logits: Probabilities, query: Floats, hits: Floats, pictured: float) -> Probabilities:
+        """Add what the query's pictures say to the log odds of its text, and return probabilities: (k,)."""
+        if pictured > 0:
+            similar = picture_similarity(self._current(), query, hits)
+            logits = logits + pictured * self.calibration.image_logit(similar)
+        probabilities = probability(logits)
+        # The same picture, or a copy of it, is a match regardless of the rest.
+        copies = np.clip((hits @ query - 0.95) / 0.04, 0, 1)
+        return probabilities + (1 - probabilities) * copies
 
     def _current(self) -> Reference:
         if self._reference is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from clipkit.errors import BadQuery
+from clipkit.matching.parts import parts_of, standalone
 from clipkit.models.encoder import Encoder
 from clipkit.vectors.unit import unit
 
@@ -131,12 +132,14 @@ class EmbeddedQuery:
     the match decision uses this one.
     `kind`: what `wanted` consists of.
     `unknown_words`: words that the model does not know.
+    `parts`: unit vectors of the parts of a text that has several, float32 (m, d); see `parts_of`.
     """
 
     vector: np.ndarray
     wanted: np.ndarray
     kind: Kind
     unknown_words: tuple[str, ...] = ()
+    parts: np.ndarray | None = None
 
 
 def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
@@ -147,13 +150,27 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
     terms = query.terms()
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
-    words = iter(unit(encoder.encode_texts(texts)) if texts else ())
+    pieces = _parts(query)
+    encoded = unit(encoder.encode_texts([*texts, *pieces])) if texts else ()
+    words = iter(encoded)
     side = 2 * encoder.preprocessing.size
     pixels = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
     pictures = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
     parts = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
     wanted = [(t, vector) for t, vector in parts if t.weight > 0]
-    return EmbeddedQuery(_combine(parts, means), _combine(wanted, means), _kind([t for t, _ in wanted]), unknown)
+    return EmbeddedQuery(
+        vector=_combine(parts, means),
+        wanted=_combine(wanted, means),
+        kind=_kind([t for t, _ in wanted]),
+        unknown_words=unknown,
+        parts=np.asarray(encoded[len(texts) :]) if pieces else None,
+    )
+
+
+def _parts(query: Query) -> list[str]:
+    """Return the parts of a text query as texts that stand alone; none if there is one, or if pictures are wanted."""
+    parts = () if query.like else parts_of(query.text)
+    return [standalone(part) for part in parts] if len(parts) > 1 else []
 
 
 def _kind(terms: Sequence[Term]) -> Kind:

@@ -88,15 +88,15 @@ def nearest_existing(
         done, wanted = len(ids), min(4 * wanted, k + MAX_EXTRA_CANDIDATES)
 
 
-def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold: float) -> tuple[Hit, ...]:
-    """Return hits ranked from 1; `confidences` is float (n,), and those of at least `threshold` match."""
+def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, matched: np.ndarray) -> tuple[Hit, ...]:
+    """Return hits ranked from 1. confidences: (n,) float. matched: (n,) bool."""
     return tuple(
         Hit(
             rank=rank,
             path=candidate.files[0].path,
             score=candidate.score,
             confidence=float(confidence),
-            matched=bool(confidence >= threshold),
+            matched=bool(match),
             id=candidate.files[0].id,
             copies=tuple(row.path for row in candidate.files[1:]),
             width=candidate.files[0].width,
@@ -106,5 +106,5 @@ def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, threshold:
             away=candidate.away,
             utc_offset=candidate.files[0].utc_offset,
         )
-        for rank, (candidate, confidence) in enumerate(zip(candidates, confidences, strict=True), start=1)
+        for rank, (candidate, confidence, match) in enumerate(zip(candidates, confidences, matched, strict=True), 1)
     )

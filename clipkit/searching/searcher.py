@@ -94,27 +94,32 @@ class Searcher:
         found = np.zeros((0, self.encoder.dimension), np.float32)
         if candidates:
             found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
-        confidences = matcher.hit_confidence(embedded.wanted, found, embedded.kind)
-        confidences = confidences * confidence_factor(embedded.unknown_words)
-        threshold = matcher.threshold if min_confidence is None else min_confidence
-        confidence = float(confidences.max(initial=0.0))
-        matched = bool(candidates) and confidence >= threshold
+        judged = matcher.judge(
+            embedded.wanted,
+            found,
+            embedded.kind,
+            parts=embedded.parts,
+            known=confidence_factor(embedded.unknown_words),
+            least=min_confidence,
+            first=k,
+        )
         lines = [
             *notes.unknown_words_notes(self.encoder.space, embedded.unknown_words),
             *notes.file_notes(candidates[:k], skipped, checker),
             *self._notes(),
         ]
-        if not matched:
-            rival = self._rival(embedded.wanted, found[confidences.argmax()]) if candidates else None
-            lines.append(notes.no_match_note(bool(candidates), rival, confidence, threshold))
+        if not judged.matched:
+            rival = self._rival(embedded.wanted, found[judged.hits.argmax()]) if candidates else None
+            needed = matcher.threshold if min_confidence is None else min_confidence
+            lines.append(notes.no_match_note(bool(candidates), rival, judged.confidence, needed))
         clock.lap("match")
         return SearchResult(
             query=query,
             library=self.layout.name,
             model=self.encoder.space,
-            matched=matched,
-            confidence=confidence,
-            hits=to_hits(candidates[:k], confidences[:k], threshold),
+            matched=judged.matched,
+            confidence=judged.confidence,
+            hits=to_hits(candidates[:k], judged.hits[:k], judged.shows[:k]),
             unknown_words=embedded.unknown_words,
             notes=tuple(lines),
             timings_ms=clock.laps,

@@ -2,24 +2,27 @@
 
 The weights for photographs do not transfer to a model that knows 96 things with certainty. Instead, libraries of
 several sizes are painted that lack some things, settings and combinations, and queried for what they contain and lack;
-a logistic regression on the match decision's evidence is fitted to the answers. Queries with unknown words are left
-out: their embedding is that of the remaining words, which the library may well contain. Searches lower the confidence
-for such words themselves.
+logistic regressions on the match decision's evidence are fitted to the answers, for the library and for each hit.
+Queries with unknown words are left out: their embedding is that of the remaining words, which the library may well
+contain. Searches lower the confidence for such words themselves.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
-from clipkit.matching import PHOTOGRAPHS, Calibration
+from clipkit.matching import PHOTOGRAPHS, Calibration, HitCalibration
 from clipkit.matching.bank import ConceptBank
 from clipkit.matching.calibration import fit_logistic, probability
 from clipkit.matching.evidence import Reference, text_evidence
+from clipkit.matching.hits import hit_evidence, with_parts
+from clipkit.matching.parts import parts_of, standalone
 from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
 from clipkit.models.encoder import Encoder
@@ -37,8 +40,62 @@ FALSE_NEGATIVE_RATE = 0.06
 It is well below the promised one in ten, because a filtered search has less evidence than these libraries provide.
 """
 
+PRECISION = 0.95
+"""The share of matched hits that must be right; the threshold of single hits is the lowest that reaches it."""
+
 NEAREST = 20
 """How many of the nearest images the match decision considers."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The parts that a text names, as indices; `setting` is None if it names none."""
+
+    things: frozenset[int]
+    setting: int | None
+
+
+NOTHING = Named(frozenset({-1}), None)
+"""What a text outside the world names: no scene shows it."""
+
+
+def named(text: str, scene: Scene) -> Named:
+    """Return the parts of the scene that a text about it names."""
+
+    def has(words: Iterable[str]) -> bool:
+        return any(re.search(rf"\b{re.escape(word)}\b", text) for word in words)
+
+    shown = (placed.thing for placed in scene.placed)
+    setting = scene.setting
+    return Named(
+        frozenset(thing.index for thing in shown if has((*thing.names, thing.plural))),
+        setting.index if has((setting.name, *setting.phrases)) else None,
+    )
+
+
+def shows(scene: Scene, parts: Named) -> bool:
+    """Return whether a scene shows all of these parts."""
+    setting, shown = scene.content
+    return parts.things <= shown and parts.setting in (None, setting)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A text query about a scene, and whether the library has what it names."""
+
+    text: str
+    scene: Scene
+    present: bool
+
+    def texts(self) -> list[str]:
+        """Return the text, followed by its parts if it has several."""
+        parts = parts_of(self.text)
+        return [self.text, *(standalone(part) for part in parts if len(parts) > 1)]
+
+    def shown_by(self, scenes: Sequence[Scene]) -> np.ndarray:
+        """Return which scenes show each of `texts`: (number of texts, number of scenes) bool."""
+        asked = [named(text, self.scene) for text in self.texts()]
+        return np.array([[shows(scene, parts) for scene in scenes] for parts in asked])
 
 
 @dataclass(frozen=True)
@@ -46,7 +103,7 @@ class Trial:
     """A library of scenes, and text and image queries with whether the library contains a match."""
 
     library: list[Scene]
-    texts: list[tuple[str, bool]]
+    texts: list[Question]
     images: list[tuple[Scene, bool]]
 
 
@@ -76,22 +133,23 @@ def random_trial(size: int, rng: random.Random) -> Trial:
     pairs = rng.choices(sorted(absent_pairs), k=third)
     lacking_pair = [compose(settings()[s], [things()[t]], rng) for t, s in pairs]
     lacking_setting = [settings()[rng.choice(sorted(absent_settings))] for _ in range(quarter)]
-    texts = [(query(scene, rng), True) for scene in present]
-    texts += [(setting_alone(scene.setting, rng), True) for scene in present[:quarter]]
-    texts += [(setting_alone(setting, rng), False) for setting in lacking_setting]
-    texts += [(query(scene, rng), False) for scene in lacking_thing]
-    texts += [(caption(scene, rng), False) for scene in lacking_pair]
+    texts = [Question(query(scene, rng), scene, True) for scene in present]
+    texts += [Question(setting_alone(scene.setting, rng), scene, True) for scene in present[:quarter]]
+    texts += [Question(setting_alone(setting, rng), Scene(setting, (), seed=0), False) for setting in lacking_setting]
+    texts += [Question(query(scene, rng), scene, False) for scene in lacking_thing]
+    texts += [Question(caption(scene, rng), scene, False) for scene in lacking_pair]
     reposed = [compose(s.setting, [p.thing for p in s.placed], rng, s.relation) for s in present]
     return Trial(library, texts, [(s, True) for s in reposed] + [(s, False) for s in lacking_thing + lacking_pair])
 
 
 def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> Calibration:
-    """Fit the weights and the threshold of the match decision for a model of the sample world."""
+    """Fit the weights and thresholds of the match decision for a model of the sample world."""
     rng = random.Random(f"calibration {seed}")
     bank = ConceptBank.of(unit(encoder.encode_texts(list(encoder.concepts))))
     evidence: list[np.ndarray] = []
     similarity: list[float] = []
     text_present: list[bool] = []
+    of_hits: list[tuple[np.ndarray, np.ndarray]] = []
     image_present: list[bool] = []
     for size in sizes:
         trial = random_trial(size, rng)
@@ -99,11 +157,19 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
         statistics = LibraryStatistics.empty(bank.dimension, len(bank.directions))
         statistics.add(library, bank)
         reference = Reference.of(statistics, bank)
-        for vector in unit(encoder.encode_texts([text for text, _ in trial.texts])):
-            evidence.append(text_evidence(reference, vector, unit(vector - bank.mean), _nearest(library, vector))[1])
+        vectors = unit(encoder.encode_texts([question.text for question in trial.texts]))
+        for question, vector in zip(trial.texts, vectors, strict=True):
+            nearest = _nearest(library, vector)
+            hits, direction = library[nearest], unit(vector - bank.mean)
+            evidence.append(text_evidence(reference, vector, direction, hits)[1])
+            if question.present:
+                texts = unit(encoder.encode_texts(question.texts()))
+                right = question.shown_by([trial.library[row] for row in nearest])
+                of_hits.append((hit_evidence(reference, texts, unit(texts - bank.mean), hits), right))
         for vector in scene_vectors(encoder, [scene for scene, _ in trial.images]):
-            similarity.append(float(picture_similarity(reference, vector, _nearest(library, vector)).max()))
-        text_present += [present for _, present in trial.texts]
+            hits = library[_nearest(library, vector)]
+            similarity.append(float(picture_similarity(reference, vector, hits).max()))
+        text_present += [question.present for question in trial.texts]
         image_present += [present for _, present in trial.images]
     *text_weights, text_offset = fit_logistic(evidence, text_present)
     slope, offset = fit_logistic(np.array(similarity)[:, None], image_present, penalty=0.01)
@@ -115,7 +181,29 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
         image_slope=round(float(slope), 3),
         image_middle=round(float(-offset / slope), 3) if slope > 0 else PHOTOGRAPHS.image_middle,
         threshold=round(threshold, 3),
+        hits=calibrate_hits(of_hits),
     )
+
+
+def calibrate_hits(queries: Sequence[tuple[np.ndarray, np.ndarray]]) -> HitCalibration:
+    """Fit the weights and the threshold of single hits.
+
+    queries: of each query its hits' evidence, (m, k, 3), and which are right, (m, k) bool: for its whole text, then for
+        its parts if it has several.
+    The margin has no weight: a scene of two things in a setting is described by three concepts alike, so that trailing
+    some of them says little.
+    """
+    evidence = np.concatenate([rows.reshape(-1, 3) for rows, _ in queries])
+    labels = np.concatenate([right.ravel() for _, right in queries])
+    behind, cosine, offset = (round(float(weight), 3) for weight in fit_logistic(evidence[:, 1:], labels))
+    calibration = HitCalibration((0.0, behind, cosine), offset, 0.5)
+    odds = [probability(calibration.logits(rows)) for rows, _ in queries]
+    chance = np.concatenate([with_parts(each[0], each[1:]) for each in odds])
+    best_first = np.argsort(-chance, kind="stable")
+    found = np.cumsum(np.concatenate([right[0] for _, right in queries])[best_first])
+    enough = np.flatnonzero(found >= PRECISION * np.arange(1, len(found) + 1))
+    lowest = best_first[enough[-1]] if len(enough) else best_first[0]
+    return replace(calibration, threshold=round(float(chance[lowest]), 3))
 
 
 def scene_vectors(encoder: Encoder, sample: Sequence[Scene]) -> np.ndarray:
@@ -129,4 +217,5 @@ def scene_vectors(encoder: Encoder, sample: Sequence[Scene]) -> np.ndarray:
 
 
 def _nearest(library: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    return library[np.argsort(-(library @ vector), kind="stable")[:NEAREST]]
+    """Return the rows of the nearest images, best first."""
+    return np.argsort(-(library @ vector), kind="stable")[:NEAREST]

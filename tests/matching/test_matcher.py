@@ -73,7 +73,7 @@ def test_an_empty_library_has_nothing(world):
     for kind in ("auto", "text", "image", "mixed"):
         assert (matcher.confidence(world.texts(slice(0, 5)), kind) == 0).all()
     assert matcher.confidence_from_hits(world.texts()[0], np.zeros((0, DIMENSION))) == 0
-    assert matcher.hit_confidence(world.texts()[0], np.zeros((0, DIMENSION))).shape == (0,)
+    assert matcher.hit_probabilities(world.texts()[0], np.zeros((0, DIMENSION))).shape == (0,)
     assert matcher.rivals(world.texts()[0], world.texts()[1]) == []
 
 
@@ -141,7 +141,8 @@ def test_a_saved_matcher_decides_the_same(tmp_path, world, library, matcher):
     assert (loaded.count, loaded.threshold) == (matcher.count, matcher.threshold)
     for query in (*world.texts(slice(95, 105)), library[0]):
         hits = nearest(library, query)
-        np.testing.assert_array_equal(loaded.hit_confidence(query, hits), matcher.hit_confidence(query, hits))
+        assert loaded.confidence_from_hits(query, hits) == matcher.confidence_from_hits(query, hits)
+        np.testing.assert_array_equal(loaded.hit_probabilities(query, hits), matcher.hit_probabilities(query, hits))
     with pytest.raises(RuntimeError, match="confidence_from_hits"):
         loaded.confidence(world.texts())
     assert [path.name for path in tmp_path.iterdir()] == ["match.npz"]
@@ -229,20 +230,22 @@ def test_a_mixed_query_of_two_present_things_matches(world, matcher, library):
         assert answer > 0.3
 
 
-def test_the_best_hit_has_the_confidence_of_the_query(world, matcher, library):
+def test_the_best_hit_matches_if_the_library_has_what_was_asked_for(world, matcher, library):
     for query in world.texts(slice(90, 110)):
         hits = nearest(library, query, 20)
-        each = matcher.hit_confidence(query, hits, "text")
-        assert each.max() == pytest.approx(matcher.confidence_from_hits(query, hits, "text"))
-        assert each.max() == pytest.approx(matcher.confidence(query[None], "text")[0], abs=1e-6)
-        assert ((each >= matcher.threshold).any()) == (matcher.confidence(query[None])[0] >= matcher.threshold)
+        judged = matcher.judge(query, hits, "text")
+        assert judged.confidence == pytest.approx(matcher.confidence_from_hits(query, hits, "text"))
+        assert judged.confidence == pytest.approx(matcher.confidence(query[None], "text")[0], abs=1e-6)
+        assert judged.matched == judged.shows.any() == (matcher.confidence(query[None])[0] >= matcher.threshold)
+        assert judged.shows[judged.hits.argmax()] == judged.matched
+        np.testing.assert_array_equal(judged.hits, matcher.hit_probabilities(query, hits, "text"))
 
 
 def test_confidence_falls_with_the_similarity_to_a_picture(matcher, library):
     picture = library[0]
     other = library[np.argsort(library @ picture)[0]]
     blends = unit(np.stack([(1 - t) * picture + t * other for t in np.linspace(0, 1, 9)])).astype(np.float32)
-    confidences = matcher.hit_confidence(picture, blends, "image")
+    confidences = matcher.hit_probabilities(picture, blends, "image")
     assert (np.diff(confidences) <= 1e-9).all()
 
 
@@ -250,7 +253,7 @@ def test_confidence_falls_as_what_is_asked_fades(world, matcher, library):
     text, direction = world.texts()[3], world.things[3]
     picture = world.pictures(1, np.arange(100, 103))[0]
     faded = unit(np.stack([picture + t * direction for t in np.linspace(1, 0, 9)])).astype(np.float32)
-    confidences = matcher.hit_confidence(text, faded, "text")
+    confidences = matcher.hit_probabilities(text, faded, "text")
     assert (np.diff(confidences) <= 1e-9).all() and confidences[0] > confidences[-1]
 
 
@@ -258,7 +261,7 @@ def test_the_order_of_hits_does_not_matter(world, matcher, library):
     query = world.texts()[0]
     hits = nearest(library, query, 20)
     np.testing.assert_allclose(
-        matcher.hit_confidence(query, hits[::-1])[::-1], matcher.hit_confidence(query, hits), atol=1e-6
+        matcher.hit_probabilities(query, hits[::-1])[::-1], matcher.hit_probabilities(query, hits), atol=1e-6
     )
 
 

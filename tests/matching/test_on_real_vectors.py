@@ -62,3 +62,20 @@ def test_photos_are_recognised_as_pictures_of_the_library(protocol):
     matcher = Matcher.fit(images, texts)
     assert matcher.confidence(images[:20]).min() > 0.98
     np.testing.assert_allclose(matcher.confidence(texts[:20]), matcher.confidence(texts[:20], "text"))
+
+
+def test_most_matched_hits_show_the_noun(protocol):
+    images, texts, names, mentions = protocol.load(FOLDER / "development.npz")
+    matcher = Matcher.fit(images, texts)
+    chance, right, shows = [], [], []
+    for row in protocol.salient_queries(names, mentions):
+        nearest = np.argsort(-(images @ texts[row]))[:20]
+        judged = matcher.judge(texts[row], images[nearest], "text")
+        chance.append(judged.hits)
+        shows.append(judged.shows)
+        right.append(mentions[row, nearest] > 0)
+    chance, right, shows = map(np.concatenate, (chance, right, shows))
+    assert protocol.auroc(chance[right], chance[~right]) >= 0.87
+    assert right[shows].mean() >= 0.65
+    assert shows[right].mean() >= 0.55
+    assert abs(chance.mean() - right.mean()) < 0.05
