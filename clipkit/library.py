@@ -330,7 +330,11 @@ class Library:
 
     def info(self) -> LibraryInfo:
         """Return what the library holds, in numbers."""
-        return library_info(self.catalog)
+        from clipkit.searching.library_matcher import calibration_in_use
+
+        saved = ((model, self.layout.match_statistics(model)) for model in self.catalog.spaces())
+        fitted = {model: words for model, path in saved if (words := calibration_in_use(path))}
+        return library_info(self.catalog, fitted)
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, and why."""

@@ -40,7 +40,7 @@ from match_data import SIZES, Case, DataSet, RealClip, Recorded  # noqa: E402
 from match_hits import judge_hits, judge_scenes  # noqa: E402
 from match_measures import auroc, report, threshold_of  # noqa: E402
 from match_negatives import judge_negatives  # noqa: E402
-from match_pictures import judge_pictures  # noqa: E402
+from match_pictures import judge_copies, judge_pictures  # noqa: E402
 from match_ranking import judge_ranking  # noqa: E402
 
 from clipkit.matching import PHOTOGRAPHS, Matcher  # noqa: E402
@@ -114,6 +114,7 @@ def main() -> None:
         confidence, present = clipkit_score([case])
         report(f"clipkit, {case.kind}", confidence, present, confidence < case.weights.threshold)
     judge_scenes(tiny)
+    judge_copies(options.fit)
     if real:
         judge_hits(real, options.fit)
         judge_ranking(real)

@@ -6,11 +6,13 @@ stands in for the query; single parts are the nouns themselves.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from match_data import RealClip
 from match_measures import report_hits
 
-from clipkit.matching import Matcher
+from clipkit.matching import PHOTOGRAPHS, Matcher
 from clipkit.matching.bank import Floats
 from clipkit.matching.matcher import TOP
 from clipkit.vectors.unit import unit
@@ -30,24 +32,28 @@ def pairs(data: RealClip, directions: Floats) -> list[tuple[int, int]]:
 
 
 def judge_compounds(data: RealClip) -> None:
-    """Print the measures of hits with and without parts, and how often the part that a near miss lacks is known."""
+    """Print the measures of hits by the weight of their weakest part, and those of near misses."""
     matcher = Matcher.fit(data.images, data.texts)
     asked = pairs(data, unit(data.texts - matcher.text_mean))
-    whole, parted, each, named = [], [], [], []
-    for pair in asked:
-        texts = data.texts[list(pair)]
-        query = unit(texts.sum(axis=0))
-        nearest = np.argsort(-(data.images @ query))[:TOP]
-        whole.append(matcher.hit_probabilities(query, data.images[nearest], "text"))
-        judged = matcher.judge(query, data.images[nearest], "text", parts=texts)
-        parted.append(judged.hits)
-        each.append(judged.parts)
-        named.append(data.mentions[list(pair)][:, nearest] > 0)
-    shown, by_part = np.concatenate(named, axis=1), np.concatenate(each, axis=1)
-    right, bar = shown.all(axis=0), matcher.calibration.hits.threshold
     print(f"\nqueries of two parts, the first {TOP} of {len(asked)} pairs of nouns:")
-    for name, chance in (("whole query", np.concatenate(whole)), ("whole query and parts", np.concatenate(parted))):
-        report_hits(name, chance, right, chance >= bar)
-    misses = shown.sum(axis=0) == 1
-    lacking = by_part.argmin(axis=0)[misses] == shown.argmin(axis=0)[misses]
-    print(f"near misses {misses.mean():.2f} of hits; the part that one lacks is named rightly {lacking.mean():.2f}")
+    for weight in (0.0, 0.1, 0.25, 0.5):
+        matcher.calibration = replace(PHOTOGRAPHS, hits=replace(PHOTOGRAPHS.hits, parts=weight))
+        judged, named = [], []
+        for pair in asked:
+            texts = data.texts[list(pair)]
+            query = unit(texts.sum(axis=0))
+            nearest = np.argsort(-(data.images @ query))[:TOP]
+            judged.append(matcher.judge(query, data.images[nearest], "text", parts=texts))
+            named.append(data.mentions[list(pair)][:, nearest] > 0)
+        shown = np.concatenate(named, axis=1)
+        chance = np.concatenate([judgement.hits for judgement in judged])
+        matches = np.concatenate([judgement.shows for judgement in judged])
+        report_hits(f"weight of the weakest part {weight}", chance, shown.all(axis=0), matches)
+        lacks = np.concatenate([judgement.lacks for judgement in judged], axis=1)
+        missed = lacks.any(axis=0)
+        right = (lacks == ~shown).all(axis=0)[missed]
+        print(
+            f"{'':44s} near misses {missed.mean():.2f} of hits: named rightly {right.mean():.2f}, "
+            f"the part is lacking {(~shown[:, missed] & lacks[:, missed]).any(axis=0).mean():.2f}, "
+            f"by chance {(~shown).mean():.2f}"
+        )

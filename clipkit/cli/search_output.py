@@ -56,7 +56,7 @@ def print_paths(result: SearchResult, *, end_with_null: bool) -> None:
 def _state(hit: Hit) -> str:
     if hit.away:
         return "away"
-    return "match" if hit.matched else "-"
+    return "match" if hit.matched else hit.near_miss or "-"
 
 
 def _print_table(result: SearchResult) -> None:
@@ -78,6 +78,8 @@ def _print_table(result: SearchResult) -> None:
             row.append("  (away)", style="yellow")
         if hit.copies:
             row.append(f"  (+{len(hit.copies)} copies)", style="dim")
+        if remark := hit.relation or hit.near_miss:
+            row.append(f"  ({remark})", style="dim")
         confidence = Text(f"{hit.confidence:.2f}", style="green" if hit.matched else "dim")
         table.add_row(str(hit.rank), f"{hit.score:.3f}", confidence, row)
     Console().print(table)

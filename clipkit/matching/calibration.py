@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ class HitCalibration:
     weights: of the three numbers of `hit_evidence`: margin, distance to the best hit, cosine similarity.
     offset: log odds of a hit whose numbers are all 0.
     threshold: the probability from which a hit is a match.
+    parts: the weight of a query's weakest part against the whole query, see `with_parts`.
     """
 
     weights: tuple[float, float, float]
     offset: float
     threshold: float
+    parts: float = 0.0
 
     def logits(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return log odds from the evidence of `hit_evidence`: (..., 3) to (...)."""
@@ -32,9 +34,49 @@ class HitCalibration:
         """Restore from plain data. Raises TypeError, ValueError or KeyError for anything else."""
         margin, behind, cosine = (float(weight) for weight in fields["weights"])
         offset, threshold = float(fields["offset"]), float(fields["threshold"])
-        if not np.isfinite([margin, behind, cosine, offset, threshold]).all():
-            raise ValueError("a calibration of hits has finite numbers")
-        return cls((margin, behind, cosine), offset, threshold)
+        parts = float(fields.get("parts", 0.0))
+        if not np.isfinite([margin, behind, cosine, offset, threshold]).all() or not 0 <= parts <= 1:
+            raise ValueError("a calibration of hits has finite numbers, and a weight of parts from 0 to 1")
+        return cls((margin, behind, cosine), offset, threshold, parts)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A logistic function of one number, whose log odds are slope * (number - middle)."""
+
+    slope: float
+    middle: float
+
+    def __call__(self, number: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log odds."""
+        return self.slope * (number - self.middle)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Curve:
+        """Restore from plain data. Raises TypeError, ValueError or KeyError for anything else."""
+        slope, middle = float(fields["slope"]), float(fields["middle"])
+        if not np.isfinite([slope, middle]).all():
+            raise ValueError("a logistic function has finite numbers")
+        return cls(slope, middle)
+
+
+@dataclass(frozen=True)
+class PictureCalibration:
+    """The weights of queries by picture.
+
+    answer: of the best hit's `concept_overlap`, that the library shows what the query picture shows.
+    similar: of each hit's `concept_overlap`, that it shows the same kind of thing.
+    copy: of each hit's `copy_distance`, that it is the same picture or an edited copy.
+    """
+
+    answer: Curve
+    similar: Curve
+    copy: Curve
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> PictureCalibration:
+        """Restore from plain data. Raises TypeError, ValueError or KeyError for anything else."""
+        return cls(*(Curve.from_json(fields[name]) for name in ("answer", "similar", "copy")))
 
 
 @dataclass(frozen=True)
@@ -43,18 +85,17 @@ class Calibration:
 
     text_weights: one weight for each of the seven numbers of `text_evidence`.
     text_offset: intercept of the same logistic model.
-    image_slope, image_middle: slope and midpoint of the logistic function of the similarity of two pictures.
     threshold: confidence from which the library has what is asked for; chosen so that at most one in ten queries that
-        a library can answer is rejected. Hits of a query by picture are matches from here on, too.
-    hits: the weights and the threshold of single hits of a text query.
+        a library can answer is rejected.
+    hits: the weights of single hits of a text query, and the threshold of single hits of any query.
+    pictures: the weights of queries by picture.
     """
 
     text_weights: tuple[float, ...]
     text_offset: float
-    image_slope: float
-    image_middle: float
     threshold: float
     hits: HitCalibration
+    pictures: PictureCalibration
 
     def text_logit(self, evidence: NDArray[np.float64]) -> float:
         """Return the log odds that the library has what a text asks for, from the evidence of `text_evidence`."""
@@ -64,9 +105,10 @@ class Calibration:
         """Return the log odds of each hit relative to the best one: `own` (k, 2), `evidence` (7,) -> (k,)."""
         return (own - evidence[: own.shape[1]]) @ np.array(self.text_weights[: own.shape[1]])
 
-    def image_logit(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the log odds that a picture shows what the query picture shows, from their similarity in [-1, 1]."""
-        return self.image_slope * (similarity - self.image_middle)
+    def cautious(self, margin: float = 0.5) -> Calibration:
+        """Return the same weights with thresholds raised by a margin in log odds, for models never calibrated."""
+        hits = replace(self.hits, threshold=_raised(self.hits.threshold, margin))
+        return replace(self, threshold=_raised(self.threshold, margin), hits=hits)
 
     def to_json(self) -> dict:
         """Return plain data for a model's configuration."""
@@ -76,23 +118,27 @@ class Calibration:
     def from_json(cls, fields: Mapping) -> Calibration:
         """Restore from the data of `to_json`. Raises TypeError, ValueError or KeyError for anything else.
 
-        Without weights for single hits it takes those for photographs.
+        Weights that it lacks, of single hits and of pictures, are those for photographs.
         """
-        numbers = {name: float(fields[name]) for name in ("text_offset", "image_slope", "image_middle", "threshold")}
+        offset, threshold = float(fields["text_offset"]), float(fields["threshold"])
         weights = tuple(float(weight) for weight in fields["text_weights"])
-        if len(weights) != len(PHOTOGRAPHS.text_weights) or not np.isfinite([*weights, *numbers.values()]).all():
+        if len(weights) != len(PHOTOGRAPHS.text_weights) or not np.isfinite([*weights, offset, threshold]).all():
             raise ValueError(f"a calibration has {len(PHOTOGRAPHS.text_weights)} text weights, and finite numbers")
-        hits = HitCalibration.from_json(fields["hits"]) if "hits" in fields else PHOTOGRAPHS.hits
-        return cls(text_weights=weights, hits=hits, **numbers)
+        return cls(
+            text_weights=weights,
+            text_offset=offset,
+            threshold=threshold,
+            hits=HitCalibration.from_json(fields["hits"]) if "hits" in fields else PHOTOGRAPHS.hits,
+            pictures=PictureCalibration.from_json(fields["pictures"]) if "pictures" in fields else PHOTOGRAPHS.pictures,
+        )
 
 
 PHOTOGRAPHS = Calibration(
     text_weights=(0.69, 0.0, 0.67, 0.47, -0.77, -2.98, -1.29),
     text_offset=-0.33,
-    image_slope=5.8,
-    image_middle=0.55,
     threshold=0.272,
-    hits=HitCalibration(weights=(0.8, 0.45, 0.0), offset=-0.8, threshold=0.4),
+    hits=HitCalibration(weights=(0.8, 0.45, 0.0), offset=-0.8, threshold=0.4, parts=0.25),
+    pictures=PictureCalibration(answer=Curve(5.0, 0.71), similar=Curve(4.7, 0.86), copy=Curve(-8.4, -1.1)),
 )
 """The calibration for CLIP models of photographs.
 
@@ -106,6 +152,11 @@ because its scale differs from model to model.
 def probability(logit: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Return the logistic function of a logit; it does not overflow."""
     return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
+
+
+def _raised(threshold: float, margin: float) -> float:
+    """Return a probability whose log odds are higher by a margin."""
+    return float(probability(np.log(threshold / (1 - threshold)) + margin))
 
 
 def fit_logistic(

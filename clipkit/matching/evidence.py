@@ -82,6 +82,14 @@ class Reference:
             left=left,
         )
 
+    def whitened(self, vectors: Floats) -> Floats:
+        """Return pictures, centred, whitened, and in units of their scores' spread: (k, d) to (k, d)."""
+        return np.asarray((vectors - self.mean) @ self.bank.whitening / self.whitened_sigma, np.float32)
+
+    def described(self, vectors: Floats) -> Floats:
+        """Return how well each concept describes each picture, along whitened directions: (k, d) to (k, c)."""
+        return np.asarray(self.whitened(vectors) @ self.bank.directions.T / self.bank.lengths, np.float32)
+
     def arrays(self) -> dict[str, NDArray]:
         """Return the arrays that are expensive to compute, by name, for saving."""
         return {name: np.asarray(getattr(self, name)) for name in SAVED}

@@ -22,8 +22,8 @@ def hit_evidence(reference: Reference, texts: Floats, directions: Floats, hits: 
     those for different texts lie at different levels.
     """
     bank = reference.bank
-    pictures = (hits - reference.mean) @ bank.whitening / reference.whitened_sigma
-    described = np.asarray(pictures @ bank.directions.T / bank.lengths, np.float32)
+    pictures = reference.whitened(hits)
+    described = reference.described(hits)
     closeness = directions @ bank.directions.T
     evidence = np.zeros((len(texts), len(hits), 3))
     for row, (text, direction) in enumerate(zip(texts, directions, strict=True)):
@@ -34,10 +34,11 @@ def hit_evidence(reference: Reference, texts: Floats, directions: Floats, hits: 
     return evidence
 
 
-def with_parts(whole: NDArray[np.float64], parts: NDArray[np.float64]) -> NDArray[np.float64]:
+def with_parts(whole: NDArray[np.float64], parts: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
     """Return the probability that hits show a query of several parts, (k,), from its own and its parts', (m, k).
 
-    It is the geometric mean of the whole query's and of the weakest part's: the whole query's vector leans to its
-    strongest part, and a hit that lacks one part must not pass for the others. Without parts it is the whole query's.
+    It is the geometric mean of the whole query's and of the weakest part's, which has the given weight: the whole
+    query's vector leans to its strongest part, and a hit that lacks one part must not pass for the others. Without
+    parts it is the whole query's.
     """
-    return np.sqrt(whole * parts.min(axis=0)) if len(parts) else whole
+    return whole ** (1 - weight) * parts.min(axis=0) ** weight if len(parts) else whole

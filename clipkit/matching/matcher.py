@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipkit.atomic import atomic_write
 from clipkit.matching.bank import PARAPHRASE, ConceptBank, Floats
-from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, probability
+from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, Curve, probability
 from clipkit.matching.evidence import Reference, text_evidence
 from clipkit.matching.hits import hit_evidence, with_parts
-from clipkit.matching.pictures import picture_similarity
+from clipkit.matching.pictures import concept_overlap, copy_distance
 from clipkit.matching.statistics import LibraryStatistics
 from clipkit.vectors.unit import unit
 
@@ -39,6 +39,8 @@ class Judgement:
     hits: (k,) float64, probability that each hit shows what was asked for.
     parts: (m, k) float64, probability that each hit shows each part of the query; (0, k) without parts.
     shows: (k,) bool, the hits that are matches. If the library has what was asked for, the best hit is one.
+    lacks: (m, k) bool, the parts that near misses lack: hits that are not matches, though they show another part.
+    copies: (k,) float64 for a query by picture, the probability that each hit is the same picture or an edited copy.
     """
 
     confidence: float
@@ -46,6 +48,8 @@ class Judgement:
     hits: Probabilities
     parts: Probabilities
     shows: NDArray[np.bool_]
+    lacks: NDArray[np.bool_]
+    copies: Probabilities | None = None
 
 
 class Matcher:
@@ -167,12 +171,15 @@ class Matcher:
     ) -> Probabilities:
         """Return the probability that each hit shows what was asked for: (d,), (k, d) to (k,) in [0, 1].
 
+        No hit is likelier to show it than the library is to have it.
+
         query, hit_vectors, kind: as for `confidence_from_hits`. A hit is compared with the best one, so it matters
             which hits are passed together, though not in which order.
         parts: (m, d) float32 unit vectors of the query's parts, as texts, if it is a text of several parts.
         """
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
-        return self._hits(vector, hits, pictured, self._texts(parts))[0]
+        answer = self._answers(vector, hits, pictured).max(initial=0.0)
+        return np.minimum(self._hits(vector, hits, pictured, self._texts(parts))[0], answer)
 
     def judge(
         self,
@@ -194,17 +201,21 @@ class Matcher:
         first: number of hits that are shown to a user, all by default; the best of these is a match if any is.
         """
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
-        confidence = known * float(self._answers(vector, hits, pictured).max(initial=0.0))
-        whole, each = (known * p for p in self._hits(vector, hits, pictured, self._texts(parts)))
-        if least is not None:
+        answer = self._answers(vector, hits, pictured).max(initial=0.0)
+        whole, each = self._hits(vector, hits, pictured, self._texts(parts))
+        confidence, whole, each = known * float(answer), known * np.minimum(whole, answer), known * each
+        copies = self._copies(vector, hits) if pictured == 1 else None
+        bar = self.calibration.hits.threshold
+        if least is None:
+            matched = bool(len(hits)) and confidence >= self.threshold
+            shows = (whole >= bar) & matched
+            if matched:
+                shows[whole[:first].argmax()] = True
+        else:
             shows = whole >= least
-            return Judgement(confidence, bool(shows.any()), whole, each, shows)
-        matched = bool(len(hits)) and confidence >= self.threshold
-        bar = (1 - pictured) * self.calibration.hits.threshold + pictured * self.threshold
-        shows = (whole >= bar) & matched
-        if matched:
-            shows[whole[:first].argmax()] = True
-        return Judgement(confidence, matched, whole, each, shows)
+            matched = bool(shows.any())
+        lacks = (each < bar) & (each >= bar).any(axis=0) & ~shows
+        return Judgement(confidence, matched, whole, each, shows, lacks, copies)
 
     def search_vector(self, query: ArrayLike, kind: Kind = "auto") -> Floats:
         """Return the vector to search with instead of the query, so that better hits come first: (d,) unit float32.
@@ -290,7 +301,7 @@ class Matcher:
             own, evidence = text_evidence(reference, query, self._direction(query, pictured), hits)
             best = self.calibration.text_logit(evidence)
             logits += (1 - pictured) * (best + np.minimum(self.calibration.behind(own, evidence), 0.0))
-        return self._with_pictures(logits, query, hits, pictured)
+        return self._with_pictures(logits, self.calibration.pictures.answer, query, hits, pictured)
 
     def _hits(self, query: Floats, hits: Floats, pictured: float, parts: Floats) -> tuple[Probabilities, Probabilities]:
         """Return the probability that each hit shows what was asked for, (k,), and each of its parts, (m, k)."""
@@ -302,8 +313,9 @@ class Matcher:
             texts = np.concatenate([query[None], parts])
             odds = self.calibration.hits.logits(hit_evidence(self._current(), texts, np.stack(directions), hits))
         each = probability(odds[1:])
-        whole = self._with_pictures((1 - pictured) * odds[0], query, hits, pictured)
-        return with_parts(whole, each), each
+        of_text, similar = (1 - pictured) * odds[0], self.calibration.pictures.similar
+        whole = self._with_pictures(of_text, similar, query, hits, pictured)
+        return with_parts(whole, each, self.calibration.hits.parts), each
 
     def _texts(self, parts: ArrayLike | None) -> Floats:
         """Return the vectors of a query's parts, (m, d): none, or at least two."""
@@ -312,15 +324,23 @@ class Matcher:
         texts = _matrix(parts, "parts", self._bank.dimension)
         return texts if len(texts) > 1 else texts[:0]
 
-    def _with_pictures(self, logits: Probabilities, query: Floats, hits: Floats, pictured: float) -> Probabilities:
-        """Add what the query's pictures say to the log odds of its text, and return probabilities: (k,)."""
-        if pictured > 0:
-            similar = picture_similarity(self._current(), query, hits)
-            logits = logits + pictured * self.calibration.image_logit(similar)
-        probabilities = probability(logits)
-        # The same picture, or a copy of it, is a match regardless of the rest.
-        copies = np.clip((hits @ query - 0.95) / 0.04, 0, 1)
-        return probabilities + (1 - probabilities) * copies
+    def _with_pictures(
+        self, logits: Probabilities, curve: Curve, query: Floats, hits: Floats, pictured: float
+    ) -> Probabilities:
+        """Add what the query's pictures say to the log odds of its text, and return probabilities: (k,).
+
+        A copy of the query picture is a match regardless of the rest.
+        """
+        if not pictured:
+            return probability(logits)
+        similar = probability(logits + pictured * curve(concept_overlap(self._current(), query, hits)))
+        return np.maximum(similar, self._copies(query, hits))
+
+    def _copies(self, query: Floats, hits: Floats) -> Probabilities:
+        """Return the probability that each hit is the query picture or an edited copy: (k,)."""
+        if not len(hits) or not self.count:
+            return np.zeros(len(hits))
+        return probability(self.calibration.pictures.copy(copy_distance(self._current(), query, hits)))
 
     def _current(self) -> Reference:
         if self._reference is None:

@@ -56,7 +56,8 @@ def _tiles(result: SearchResult, most: int) -> list[Tile]:
 
 
 def _tile(hit: Hit) -> Tile:
-    note = f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}" + (", away" if hit.away else "")
+    remarks = ("away" if hit.away else "", hit.relation or hit.near_miss)
+    note = ", ".join(filter(None, (f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}", *remarks)))
     return Tile(_thumbnail(hit.path), hit.path.name, note, emphasis=hit.matched)
 
 

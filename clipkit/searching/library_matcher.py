@@ -11,6 +11,7 @@ from clipkit.catalog.catalog import Catalog
 from clipkit.matching import PHOTOGRAPHS, Calibration, Matcher, concepts
 from clipkit.models.concepts import concept_vectors
 from clipkit.models.encoder import Encoder
+from clipkit.models.registry import entry
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.vectors.current_vectors import CurrentVectors
 
@@ -31,7 +32,7 @@ def load_matcher(path: Path, encoder: Encoder) -> Matcher | None:
         matcher = Matcher.load(path)
     except (OSError, ValueError):
         return None
-    fits = matcher.calibration == _calibration(encoder) and len(matcher.text_mean) == encoder.dimension
+    fits = matcher.calibration == calibration_for(encoder) and len(matcher.text_mean) == encoder.dimension
     return matcher if fits else None
 
 
@@ -44,7 +45,7 @@ def fit_matcher(catalog: Catalog, encoder: Encoder, progress: ProgressCallback |
 
     bank = concept_vectors(encoder, concepts_for(encoder), report)
     no_images = np.zeros((0, encoder.dimension), np.float32)
-    matcher = Matcher.fit(no_images, bank, keep_images=False, calibration=_calibration(encoder))
+    matcher = Matcher.fit(no_images, bank, keep_images=False, calibration=calibration_for(encoder))
     for _, vectors in catalog.searchable_embeddings(encoder.space):
         matcher.update(vectors)
     return matcher
@@ -55,5 +56,22 @@ def concepts_for(encoder: Encoder) -> Sequence[str]:
     return encoder.concepts or concepts()
 
 
-def _calibration(encoder: Encoder) -> Calibration:
-    return Calibration.from_json(encoder.match) if encoder.match else PHOTOGRAPHS
+def calibration_for(encoder: Encoder) -> Calibration:
+    """Return the model's own calibration, that for photographs, or a cautious one for a model clipkit does not know."""
+    if encoder.match:
+        return Calibration.from_json(encoder.match)
+    return PHOTOGRAPHS if entry(encoder.space) else PHOTOGRAPHS.cautious()
+
+
+def calibration_in_use(path: Path) -> str | None:
+    """Return in words how the saved match decision is calibrated; None if it cannot be read."""
+    try:
+        calibration = Matcher.load(path).calibration
+    except (OSError, ValueError):
+        return None
+    kinds = {
+        PHOTOGRAPHS: "for photographs",
+        PHOTOGRAPHS.cautious(): "for photographs, with a wider margin, because clipkit does not know the model",
+    }
+    numbers = f"the library has it from {calibration.threshold:.2f}, a hit shows it from {calibration.hits.threshold:.2f}"
+    return f"calibrated {kinds.get(calibration, 'for this model')}: {numbers}"

@@ -132,14 +132,15 @@ class EmbeddedQuery:
     the match decision uses this one.
     `kind`: what `wanted` consists of.
     `unknown_words`: words that the model does not know.
-    `parts`: unit vectors of the parts of a text that has several, float32 (m, d); see `parts_of`.
+    `parts`: the parts of a text that has several, see `parts_of`; `part_vectors`: as unit vectors, float32 (m, d).
     """
 
     vector: np.ndarray
     wanted: np.ndarray
     kind: Kind
     unknown_words: tuple[str, ...] = ()
-    parts: np.ndarray | None = None
+    parts: tuple[str, ...] = ()
+    part_vectors: np.ndarray | None = None
 
 
 def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
@@ -150,27 +151,28 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
     terms = query.terms()
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
-    pieces = _parts(query)
-    encoded = unit(encoder.encode_texts([*texts, *pieces])) if texts else ()
+    parts = _parts(query)
+    encoded = unit(encoder.encode_texts([*texts, *map(standalone, parts)])) if texts else ()
     words = iter(encoded)
     side = 2 * encoder.preprocessing.size
     pixels = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
     pictures = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
-    parts = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
-    wanted = [(t, vector) for t, vector in parts if t.weight > 0]
+    vectors = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
+    wanted = [(t, vector) for t, vector in vectors if t.weight > 0]
     return EmbeddedQuery(
-        vector=_combine(parts, means),
+        vector=_combine(vectors, means),
         wanted=_combine(wanted, means),
         kind=_kind([t for t, _ in wanted]),
         unknown_words=unknown,
-        parts=np.asarray(encoded[len(texts) :]) if pieces else None,
+        parts=parts,
+        part_vectors=np.asarray(encoded[len(texts) :]) if parts else None,
     )
 
 
-def _parts(query: Query) -> list[str]:
-    """Return the parts of a text query as texts that stand alone; none if there is one, or if pictures are wanted."""
+def _parts(query: Query) -> tuple[str, ...]:
+    """Return the parts of a text query; none if there is only one, or if pictures are wanted."""
     parts = () if query.like else parts_of(query.text)
-    return [standalone(part) for part in parts] if len(parts) > 1 else []
+    return parts if len(parts) > 1 else ()
 
 
 def _kind(terms: Sequence[Term]) -> Kind:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipkit.catalog.rows import ImageRow
+from clipkit.matching import Judgement
 from clipkit.searching.presence import Presence, PresenceChecker
 from clipkit.searching.result import Hit
 
@@ -88,23 +89,29 @@ def nearest_existing(
         done, wanted = len(ids), min(4 * wanted, k + MAX_EXTRA_CANDIDATES)
 
 
-def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, matched: np.ndarray) -> tuple[Hit, ...]:
-    """Return hits ranked from 1. confidences: (n,) float. matched: (n,) bool."""
+def to_hits(candidates: Sequence[Candidate], judged: Judgement, parts: Sequence[str] = ()) -> tuple[Hit, ...]:
+    """Return hits ranked from 1.
+
+    candidates: the first of those that were judged.
+    parts: the parts of the query, as texts.
+    """
     return tuple(
         Hit(
-            rank=rank,
+            rank=row + 1,
             path=candidate.files[0].path,
             score=candidate.score,
-            confidence=float(confidence),
-            matched=bool(match),
+            confidence=float(judged.hits[row]),
+            matched=bool(judged.shows[row]),
             id=candidate.files[0].id,
-            copies=tuple(row.path for row in candidate.files[1:]),
+            copies=tuple(file.path for file in candidate.files[1:]),
             width=candidate.files[0].width,
             height=candidate.files[0].height,
             taken_at=candidate.files[0].taken_at,
             camera=candidate.files[0].camera,
             away=candidate.away,
             utc_offset=candidate.files[0].utc_offset,
+            lacks=tuple(part for part, missed in zip(parts, judged.lacks[:, row], strict=True) if missed),
+            copy=None if judged.copies is None else float(judged.copies[row]),
         )
-        for rank, (candidate, confidence, match) in enumerate(zip(candidates, confidences, matched, strict=True), 1)
+        for row, candidate in enumerate(candidates)
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from clipkit.catalog.generated import Generated
+from clipkit.matching.parts import lacking
 from clipkit.searching.query import Query
 
 
@@ -15,7 +17,9 @@ class Hit:
     """One picture of the library.
 
     `score`: cosine similarity to the query.
-    `confidence`: in [0, 1], that it shows what was asked for. `matched`: whether that reaches the threshold.
+    `confidence`: the probability that it shows what was asked for. `matched`: whether that suffices, see `Calibration`.
+    `lacks`: for a near miss of a query of several parts, the parts that it probably does not show: "on the beach".
+    `copy`: for a query by picture, the probability that it is the same picture or an edited copy.
     `copies`: other paths with the same bytes.
     `width`, `height`: in pixels, after EXIF orientation.
     `taken_at`: local time, "YYYY-MM-DDTHH:MM:SS". `utc_offset`: its offset, "+02:00", where known.
@@ -35,6 +39,20 @@ class Hit:
     camera: str | None = None
     utc_offset: str | None = None
     away: bool = False
+    lacks: tuple[str, ...] = ()
+    copy: float | None = None
+
+    @property
+    def relation(self) -> Literal["copy", "similar"] | None:
+        """What a match of a query by picture is: a copy of it, or a picture of the same kind of thing."""
+        if self.copy is None or not self.matched:
+            return None
+        return "copy" if self.copy >= 0.5 else "similar"
+
+    @property
+    def near_miss(self) -> str:
+        """The parts of the query that a near miss lacks, in words: "no beach"; empty for other hits."""
+        return ", ".join(lacking(part) for part in self.lacks)
 
     def to_json(self) -> dict:
         """Return plain data, as in the output of `clipkit search --json`."""
@@ -47,6 +65,8 @@ class Hit:
             "id": self.id,
             "copies": [str(path) for path in self.copies],
             "away": self.away,
+            "lacks": list(self.lacks),
+            "relation": self.relation,
         }
 
 
@@ -54,6 +74,7 @@ class Hit:
 class SearchResult:
     """Hits, best first, and the decision whether the library has what was asked for; iterates over the hits.
 
+    `confidence`: the probability that the library has it. `matched`: whether that suffices.
     `notes`: sentences for people, on words the model does not know, deleted files, why nothing matches.
     `generated`: generated pictures, never among the hits.
     """

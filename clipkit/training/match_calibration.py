@@ -17,18 +17,18 @@ from itertools import islice
 
 import numpy as np
 
-from clipkit.matching import PHOTOGRAPHS, Calibration, HitCalibration
+from clipkit.matching import Calibration, HitCalibration
 from clipkit.matching.bank import ConceptBank
 from clipkit.matching.calibration import fit_logistic, probability
 from clipkit.matching.evidence import Reference, text_evidence
 from clipkit.matching.hits import hit_evidence, with_parts
 from clipkit.matching.parts import parts_of, standalone
-from clipkit.matching.pictures import picture_similarity
 from clipkit.matching.statistics import LibraryStatistics
 from clipkit.models.encoder import Encoder
 from clipkit.samples.captions import caption, query, setting_alone
 from clipkit.samples.painting import paint
 from clipkit.samples.world import Scene, compose, random_scene, settings, things
+from clipkit.training.picture_calibration import COPIED, PictureEvidence, add_edited_copies, shares_a_thing
 from clipkit.vectors.unit import unit
 
 SIZES = (3, 10, 30, 100, 300, 1000, 2000) * 2
@@ -40,8 +40,11 @@ FALSE_NEGATIVE_RATE = 0.06
 It is well below the promised one in ten, because a filtered search has less evidence than these libraries provide.
 """
 
-PRECISION = 0.95
+PRECISION = 0.97
 """The share of matched hits that must be right; the threshold of single hits is the lowest that reaches it."""
+
+PARTS = 0.5
+"""The weight of a query's weakest part."""
 
 NEAREST = 20
 """How many of the nearest images the match decision considers."""
@@ -147,10 +150,9 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
     rng = random.Random(f"calibration {seed}")
     bank = ConceptBank.of(unit(encoder.encode_texts(list(encoder.concepts))))
     evidence: list[np.ndarray] = []
-    similarity: list[float] = []
     text_present: list[bool] = []
-    of_hits: list[tuple[np.ndarray, np.ndarray]] = []
-    image_present: list[bool] = []
+    of_hits: list[HitsOfQuery] = []
+    pictures = PictureEvidence()
     for size in sizes:
         trial = random_trial(size, rng)
         library = scene_vectors(encoder, trial.library)
@@ -165,42 +167,61 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
             if question.present:
                 texts = unit(encoder.encode_texts(question.texts()))
                 right = question.shown_by([trial.library[row] for row in nearest])
-                of_hits.append((hit_evidence(reference, texts, unit(texts - bank.mean), hits), right))
-        for vector in scene_vectors(encoder, [scene for scene, _ in trial.images]):
-            hits = library[_nearest(library, vector)]
-            similarity.append(float(picture_similarity(reference, vector, hits).max()))
+                of_query = hit_evidence(reference, texts, unit(texts - bank.mean), hits)
+                of_hits.append(HitsOfQuery(len(evidence) - 1, of_query, right))
+        for (scene, present), vector in zip(
+            trial.images, scene_vectors(encoder, [scene for scene, _ in trial.images]), strict=True
+        ):
+            nearest = _nearest(library, vector)
+            alike = np.array([shares_a_thing(scene, trial.library[row]) for row in nearest])
+            pictures.add_query(reference, vector, library[nearest], alike, present)
+        painted = [paint(scene, 2 * encoder.preprocessing.size) for scene in trial.library[:COPIED]]
+        add_edited_copies(pictures, reference, encoder, painted, library, NEAREST, rng)
         text_present += [question.present for question in trial.texts]
-        image_present += [present for _, present in trial.images]
     *text_weights, text_offset = fit_logistic(evidence, text_present)
-    slope, offset = fit_logistic(np.array(similarity)[:, None], image_present, penalty=0.01)
     confidence = probability(np.array(evidence) @ text_weights + text_offset)
     threshold = float(np.quantile(confidence[np.array(text_present)], FALSE_NEGATIVE_RATE))
     return Calibration(
         text_weights=tuple(round(float(weight), 3) for weight in text_weights),
         text_offset=round(float(text_offset), 3),
-        image_slope=round(float(slope), 3),
-        image_middle=round(float(-offset / slope), 3) if slope > 0 else PHOTOGRAPHS.image_middle,
         threshold=round(threshold, 3),
-        hits=calibrate_hits(of_hits),
+        hits=calibrate_hits(of_hits, confidence),
+        pictures=pictures.fit(),
     )
 
 
-def calibrate_hits(queries: Sequence[tuple[np.ndarray, np.ndarray]]) -> HitCalibration:
+@dataclass(frozen=True)
+class HitsOfQuery:
+    """The hits of a query that the library answers.
+
+    query: the row of the query.
+    evidence: (m, k, 3), of its whole text, then of its parts if it has several.
+    right: (m, k) bool, which hits show them.
+    """
+
+    query: int
+    evidence: np.ndarray
+    right: np.ndarray
+
+
+def calibrate_hits(queries: Sequence[HitsOfQuery], answers: np.ndarray) -> HitCalibration:
     """Fit the weights and the threshold of single hits.
 
-    queries: of each query its hits' evidence, (m, k, 3), and which are right, (m, k) bool: for its whole text, then for
-        its parts if it has several.
+    answers: (number of queries,), the probability that the library has what a query asks for.
     The margin has no weight: a scene of two things in a setting is described by three concepts alike, so that trailing
     some of them says little.
     """
-    evidence = np.concatenate([rows.reshape(-1, 3) for rows, _ in queries])
-    labels = np.concatenate([right.ravel() for _, right in queries])
+    evidence = np.concatenate([asked.evidence.reshape(-1, 3) for asked in queries])
+    labels = np.concatenate([asked.right.ravel() for asked in queries])
     behind, cosine, offset = (round(float(weight), 3) for weight in fit_logistic(evidence[:, 1:], labels))
-    calibration = HitCalibration((0.0, behind, cosine), offset, 0.5)
-    odds = [probability(calibration.logits(rows)) for rows, _ in queries]
-    chance = np.concatenate([with_parts(each[0], each[1:]) for each in odds])
+    calibration = HitCalibration((0.0, behind, cosine), offset, 0.5, PARTS)
+    chances = []
+    for asked in queries:
+        each = probability(calibration.logits(asked.evidence))
+        chances.append(np.minimum(with_parts(each[0], each[1:], PARTS), answers[asked.query]))
+    chance = np.concatenate(chances)
     best_first = np.argsort(-chance, kind="stable")
-    found = np.cumsum(np.concatenate([right[0] for _, right in queries])[best_first])
+    found = np.cumsum(np.concatenate([asked.right[0] for asked in queries])[best_first])
     enough = np.flatnonzero(found >= PRECISION * np.arange(1, len(found) + 1))
     lowest = best_first[enough[-1]] if len(enough) else best_first[0]
     return replace(calibration, threshold=round(float(chance[lowest]), 3))

@@ -249,3 +249,35 @@ def test_unusable_match_statistics_are_rebuilt(library, clipkit, tmp_path):
         assert json.loads(clipkit("search", "a cat", "--json").out)["confidence"] == pytest.approx(expected, abs=1e-3)
         clipkit("index")
         assert Matcher.load(file).calibration == ours
+
+
+def test_an_edited_copy_is_named_a_copy_and_another_picture_of_the_kind_similar(clipkit, library, tmp_path):
+    original = next(library.rglob("IMG_0000.jpg"))
+    with Image.open(original) as picture:
+        picture.crop((2, 2, picture.width - 1, picture.height - 2)).save(tmp_path / "edited.jpg", quality=60)
+    hits = json.loads(clipkit("search", "--like", tmp_path / "edited.jpg", "--json", "-k", "20").out)["hits"]
+    assert hits[0]["path"] == str(original) and hits[0]["relation"] == "copy"
+    assert {hit["relation"] for hit in hits[1:] if hit["matched"]} <= {"similar"}
+    assert all(hit["relation"] is None for hit in hits if not hit["matched"])
+    text = json.loads(clipkit("search", "a cat on the beach", "--json").out)["hits"]
+    assert all(hit["relation"] is None for hit in text)
+
+
+def test_a_near_miss_says_which_part_of_the_query_it_lacks(clipkit, library):
+    scene_of = {f"IMG_{i:04}": scene for i, scene in enumerate(sample_scenes(120))}
+    answer = json.loads(clipkit("search", "a cat on the beach", "--json", "-k", "20").out)
+    near = [hit for hit in answer["hits"] if hit["lacks"]]
+    assert near and not any(hit["matched"] for hit in near)
+    right = 0
+    for hit in near:
+        scene = scene_of[Path(hit["path"]).stem]
+        cat = any(placed.thing.name == "cat" for placed in scene.placed)
+        right += hit["lacks"] == (["on the beach"] if cat else ["a cat"])
+    assert right >= 0.7 * len(near)
+    printed = clipkit("search", "a cat on the beach", "-k", "20").out
+    assert "no beach" in printed or "no cat" in printed
+
+
+def test_info_says_how_matches_are_decided(clipkit, library):
+    assert "calibrated for this model" in clipkit("info").out
+    assert "tiny" in json.loads(clipkit("info", "--json").out)["match"]

@@ -62,6 +62,14 @@ def test_a_given_threshold_decides_alone(world, library, matcher):
     np.testing.assert_array_equal(some.shows, some.hits >= 0.5)
 
 
+def test_no_hit_is_likelier_to_show_it_than_the_library_is_to_have_it(world, library, matcher):
+    for thing in range(0, 300, 5):
+        query = world.texts()[thing]
+        judged = matcher.judge(query, nearest(library, query, 20), "text")
+        assert (judged.hits <= judged.confidence + 1e-12).all()
+        assert (matcher.hit_probabilities(query, nearest(library, query, 20), "text") <= judged.confidence + 1e-12).all()
+
+
 def test_unknown_words_lower_all_probabilities(world, library, matcher):
     query = world.texts()[3]
     hits = nearest(library, query, 20)
@@ -82,6 +90,27 @@ def test_a_hit_that_lacks_a_part_is_less_likely(world, matcher):
     assert judged.parts[1, 0] > 0.5 > judged.parts[1, 1]
     assert judged.parts[0, 1] > judged.parts[1, 1]
     assert judged.hits[1] / judged.hits[0] < alone[1] / alone[0]
+
+
+def test_a_near_miss_names_the_part_that_it_lacks(world, matcher):
+    first, second = world.texts()[[3, 4]]
+    query = unit(first + second).astype(np.float32)
+    shown = [np.array(things) for things in ([3, 4, 60], [3, 61, 62], [70, 71, 72])]
+    hits = np.concatenate([world.pictures(1, things) for things in shown])
+    judged = matcher.judge(query, hits, "text", parts=np.stack([first, second]))
+    assert judged.shows.tolist() == [True, False, False]
+    np.testing.assert_array_equal(judged.lacks, [[False, False, False], [False, True, False]])
+
+
+def test_a_model_that_was_never_calibrated_needs_more(world, library):
+    cautious = PHOTOGRAPHS.cautious()
+    assert cautious.threshold > PHOTOGRAPHS.threshold and cautious.hits.threshold > PHOTOGRAPHS.hits.threshold
+    assert cautious.hits.weights == PHOTOGRAPHS.hits.weights and cautious.pictures == PHOTOGRAPHS.pictures
+    usual, wary = Matcher.fit(library, world.texts()), Matcher.fit(library, world.texts(), calibration=cautious)
+    query = world.texts()[3]
+    hits = nearest(library, query, 20)
+    assert wary.judge(query, hits, "text").confidence == usual.judge(query, hits, "text").confidence
+    assert wary.judge(query, hits, "text").shows.sum() <= usual.judge(query, hits, "text").shows.sum()
 
 
 def test_one_part_is_the_query_itself(world, library, matcher):
@@ -112,8 +141,9 @@ def test_small_libraries_and_banks_have_finite_probabilities(world, library, siz
 def test_a_calibration_survives_json():
     weights = Calibration.from_json(PHOTOGRAPHS.to_json())
     assert weights == PHOTOGRAPHS
-    older = {name: value for name, value in PHOTOGRAPHS.to_json().items() if name != "hits"}
+    older = {name: value for name, value in PHOTOGRAPHS.to_json().items() if name not in ("hits", "pictures")}
     assert Calibration.from_json(older).hits == PHOTOGRAPHS.hits
+    assert Calibration.from_json(older).pictures == PHOTOGRAPHS.pictures
     with pytest.raises(ValueError, match="finite"):
         HitCalibration.from_json({"weights": [1, 2, float("nan")], "offset": 0, "threshold": 0.5})
     with pytest.raises(ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipkit.matching.parts import parts_of, standalone
+from clipkit.matching.parts import lacking, parts_of, standalone
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,20 @@ def test_a_query_is_split_by_plain_rules(text, parts):
 def test_a_part_stands_alone():
     assert standalone("on the beach") == "a picture on the beach"
     assert standalone("a dog") == "a dog"
+
+
+@pytest.mark.parametrize(
+    "part, words",
+    [
+        ("on the beach", "no beach"),
+        ("in a meadow", "no meadow"),
+        ("a dog", "no dog"),
+        ("two dogs", "no two dogs"),
+        ("at night", "not at night"),
+        ("in space", "not in space"),
+        ("a", "no a"),
+        ("on", "not on"),
+    ],
+)
+def test_a_lacking_part_is_named(part, words):
+    assert lacking(part) == words
