@@ -72,7 +72,7 @@ class LibraryInfo:
 
 
 def library_info(catalog: Catalog, match: Mapping[str, str] | None = None) -> LibraryInfo:
-    """Count what the library holds. match: how the match decision of each model is calibrated, if that is of interest."""
+    """Count what the library holds. match: how the match decision of each model is calibrated."""
     execute = catalog.db.execute
     images, pictures, size, first, last = execute(
         "SELECT COUNT(*), COUNT(DISTINCT hash), COALESCE(SUM(size), 0), MIN(taken_at), MAX(taken_at)"

@@ -73,5 +73,6 @@ def calibration_in_use(path: Path) -> str | None:
         PHOTOGRAPHS: "for photographs",
         PHOTOGRAPHS.cautious(): "for photographs, with a wider margin, because clipkit does not know the model",
     }
-    numbers = f"the library has it from {calibration.threshold:.2f}, a hit shows it from {calibration.hits.threshold:.2f}"
+    library, hit = calibration.threshold, calibration.hits.threshold
+    numbers = f"the library has it from {library:.2f}, a hit shows it from {hit:.2f}"
     return f"calibrated {kinds.get(calibration, 'for this model')}: {numbers}"

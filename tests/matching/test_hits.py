@@ -65,9 +65,10 @@ def test_a_given_threshold_decides_alone(world, library, matcher):
 def test_no_hit_is_likelier_to_show_it_than_the_library_is_to_have_it(world, library, matcher):
     for thing in range(0, 300, 5):
         query = world.texts()[thing]
-        judged = matcher.judge(query, nearest(library, query, 20), "text")
+        hits = nearest(library, query, 20)
+        judged = matcher.judge(query, hits, "text")
         assert (judged.hits <= judged.confidence + 1e-12).all()
-        assert (matcher.hit_probabilities(query, nearest(library, query, 20), "text") <= judged.confidence + 1e-12).all()
+        assert (matcher.hit_probabilities(query, hits, "text") <= judged.confidence + 1e-12).all()
 
 
 def test_unknown_words_lower_all_probabilities(world, library, matcher):
