@@ -1,11 +1,13 @@
 """Compare the judge with a human labeller, on a random sample of images from an old and a new decoder.
 
     python scripts/label_generated.py sample OLD.npy NEW.npy   # 100 images on one sheet, shuffled, without captions
-    python scripts/label_generated.py agreement                # the judge against docs/generation/labels.json
+    python scripts/label_generated.py agreement                # the judge against the labels in docs/generation/
+
+Two sets are labelled. The judge is chosen by its agreement on the development set (`--set development`); the test set,
+which shares no scenes with it, measures the judge that was chosen.
 
 The arrays, as `evaluate_generation.py` saves them, are uint8 (n, 64, 64, 3): images of the first n scenes of one thing.
-The labeller enters the name of what each image shows into `labels.json`, or "" for nothing recognisable, before the
-judge is run.
+The labeller enters the name of what each image shows, or "" for nothing recognisable, before the judge is run.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from clipkit.training.scoring import evaluation_scenes
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs" / "generation"
-SHEET, LABELS = DOCS / "labelled.png", DOCS / "labels.json"
+SETS = {"test": ("labelled.png", "labels.json"), "development": ("development.png", "development.json")}
 EACH, COLUMNS = 50, 10
+
+choose_set = click.option("--set", "name", type=click.Choice(list(SETS)), default="test", show_default=True)
 
 
 @click.group()
@@ -36,31 +40,39 @@ def main() -> None:
 @main.command()
 @click.argument("old", type=click.Path(path_type=Path, exists=True))
 @click.argument("new", type=click.Path(path_type=Path, exists=True))
-@click.option("--first", default=100, show_default=True, help="The first of the 400 scenes to sample from.")
-def sample(old: Path, new: Path, first: int) -> None:
+@choose_set
+@click.option("--first", default=100, show_default=True, help="The first of the scenes to sample from.")
+@click.option("--count", default=400, show_default=True, help="How many scenes to sample from.")
+def sample(old: Path, new: Path, name: str, first: int, count: int) -> None:
     """Sample images of both decoders onto one sheet, shuffled."""
-    rng = random.Random(0)
-    sampled = [(source, i) for source in ("old", "new") for i in rng.sample(range(first, first + 400), EACH)]
+    sheet, labels = (DOCS / file for file in SETS[name])
+    rng, scenes = random.Random(0 if name == "test" else name), list(range(first, first + count))
+    if name != "test":
+        tested = {row["scene"] for row in json.loads((DOCS / SETS["test"][1]).read_text())}
+        scenes = [scene for scene in scenes if scene not in tested]
+    sampled = [(source, i) for source in ("old", "new") for i in rng.sample(scenes, EACH)]
     rng.shuffle(sampled)
     arrays = {"old": np.load(old), "new": np.load(new)}
     images = np.stack([arrays[source][i] for source, i in sampled])
     rows = images.reshape(-1, COLUMNS, 64, 64, 3).swapaxes(1, 2).reshape(-1, COLUMNS * 64, 3)
-    Image.fromarray(rows).save(SHEET, optimize=True)
-    LABELS.write_text(json.dumps([{"from": source, "scene": i, "label": None} for source, i in sampled], indent=0))
+    Image.fromarray(rows).save(sheet, optimize=True)
+    labels.write_text(json.dumps([{"from": source, "scene": i, "label": None} for source, i in sampled], indent=0))
     _numbered(images).save("to-label.png")
-    print(f"enter the labels of to-label.png into {LABELS}")
+    print(f"enter the labels of to-label.png into {labels}")
 
 
 @main.command()
 @click.option("--judge", type=click.Path(path_type=Path, exists=True), default=HERE / "judge.safetensors")
-def agreement(judge: Path) -> None:
+@choose_set
+def agreement(judge: Path, name: str) -> None:
     """Compare the judge's labels with the human ones.
 
     Also prints the scores of both decoders according to each.
     """
-    rows = json.loads(LABELS.read_text())
-    sheet = np.asarray(Image.open(SHEET).convert("RGB"))
-    images = sheet.reshape(-1, 64, COLUMNS, 64, 3).swapaxes(1, 2).reshape(-1, 64, 64, 3)
+    sheet, labels = (DOCS / file for file in SETS[name])
+    rows = json.loads(labels.read_text())
+    pixels = np.asarray(Image.open(sheet).convert("RGB"))
+    images = pixels.reshape(-1, 64, COLUMNS, 64, 3).swapaxes(1, 2).reshape(-1, 64, 64, 3)
     verdict = judging.load(judge).predict(images)
     names = [thing.name for thing in things()]
     by_judge = ["" if none else names[p.argmax()] for none, p in zip(verdict.nothing, verdict.things, strict=True)]
@@ -71,8 +83,9 @@ def agreement(judge: Path) -> None:
     print(f"judge and labeller agree on {sum(agree)} of {len(rows)}")
     for source in ("old", "new"):
         subset = [i for i, row in enumerate(rows) if row["from"] == source]
-        for who, labels in (("labeller", by_labeller), ("judge", by_judge)):
-            correct, nothing = sum(labels[i] == expected[i] for i in subset), sum(not labels[i] for i in subset)
+        print(f"{source} decoder: they agree on {sum(agree[i] for i in subset)} of {len(subset)}")
+        for who, seen in (("labeller", by_labeller), ("judge", by_judge)):
+            correct, nothing = sum(seen[i] == expected[i] for i in subset), sum(not seen[i] for i in subset)
             print(f"{source} decoder, {who}: {correct} correct, {nothing} unrecognisable of {len(subset)}")
     for i, (a, b) in enumerate(zip(by_labeller, by_judge, strict=True)):
         if a != b:
