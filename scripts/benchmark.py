@@ -3,6 +3,7 @@
     python scripts/benchmark.py peers [--quick]             clipkit beside rclip: searches, indexing, memory
     python scripts/benchmark.py growth [--quick]            the cost per picture of each stage, from 10^3 pictures on
     python scripts/benchmark.py report --out DIR --docs DIR the page and the plots of runs that were kept
+    python scripts/benchmark.py profile [--count 22]        the CPU time of each stage of a cold text search
     python scripts/benchmark.py memory [--images 20000]     resident memory while indexing
     python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
     python scripts/benchmark.py search [--vectors 100000]   opening and searching a published index, 512 dimensions
@@ -19,6 +20,7 @@ import click
 from benchmark_clipkit import cold, index, memory, search
 from benchmark_growth import growth
 from benchmark_peers import peers
+from benchmark_profile import profile
 from benchmark_report import report
 
 
@@ -27,7 +29,7 @@ def main() -> None:
     """Measure clipkit."""
 
 
-for command in (peers, growth, report, memory, index, search, cold):
+for command in (peers, growth, report, profile, memory, index, search, cold):
     main.add_command(command)
 
 if __name__ == "__main__":

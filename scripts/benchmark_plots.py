@@ -67,11 +67,11 @@ def _plot(path: Path, title: str, unit: str, lines: Sequence[Line]) -> None:
     from matplotlib import pyplot
 
     figure: Any
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.8), dpi=110, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), dpi=110, layout="constrained")
     for label, counts, values in lines:
         axes.plot(counts, values, marker="o", label=label)
     axes.set(xscale="log", yscale="log", xlabel="pictures in the library", ylabel=unit, title=title)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path)
     pyplot.close(figure)

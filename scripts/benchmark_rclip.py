@@ -101,8 +101,12 @@ def _export(checkpoint: Path, folder: Path) -> None:
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no counterpart in ONNX
 
     class Text(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return model.encode_text(tokens)
+            return self.model.encode_text(tokens)
 
     towers = {
         "visual": (model.visual, torch.randn(1, 3, 256, 256)),

@@ -37,8 +37,9 @@ with an exhaustive search.
 GROWTH = """
 ## Growth
 
-The cost of one picture at each stage, by the size of the library: {machine}. The files are empty and the vectors
-generated; decoding and encoding cost the same in a library of any size.
+What each further picture costs at each stage, by the size of the library: {machine}. The first row contains the start
+of the process. The files are empty and the vectors generated; decoding and encoding cost the same in a library of any
+size.
 """
 
 STAGES = {"record_us": "recording a picture", "scan_us": "scanning a file", "publish_us": "publishing a vector"}
