@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     It is written to the same folder, which must exist, synced to disk and renamed: readers see the old file or the new
     one. Raises OSError.
     """
-    unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
+    unfinished = path.with_name(f".{os.urandom(8).hex()}{_UNFINISHED}")
     try:
         with unfinished.open("xb") as file:
             yield file

@@ -7,15 +7,20 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from clipkit.catalog.connection import OpenDatabase, as_clipkit_error, connect, create_database
 from clipkit.catalog.paths import from_stored, to_stored, where_at_or_below
 from clipkit.catalog.rows import Details, Embedding, Failure, ImageRow, NewImage, now
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryNotFound
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from sqlite_utils import Database
 
 _DETAILS = tuple(field.name for field in fields(Details))
 _LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
@@ -33,12 +38,26 @@ class Catalog:
     """The SQLite file of a library. Reading needs no lock; hold `writing()` to write.
 
     Every method that writes is one transaction, so a killed process leaves the state from before or after it.
+
+    connection: the open connection. What a search reads goes through it, and everything else through `db`.
     """
 
     def __init__(self, path: Path, opened: OpenDatabase) -> None:
-        self.path, self.db, self._opened = path, opened.db, opened
+        self.path, self.connection, self._opened = path, opened.connection, opened
         self.read_only, self.uri = opened.read_only, opened.uri
-        self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
+
+    @cached_property
+    def db(self) -> Database:
+        """The connection wrapped by sqlite-utils, which is imported on first use: a search does without."""
+        from sqlite_utils import Database
+
+        return Database(self.connection)
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        return FileLock(self.path.with_suffix(".lock"), timeout=0)
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False) -> Catalog:
@@ -56,8 +75,6 @@ class Catalog:
             if not path.exists():
                 create_database(path)
             opened = connect(path)
-        except Timeout:
-            raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
         except sqlite3.DatabaseError as error:
             raise as_clipkit_error(path, error) from error
         catalog = cls(path, opened)
@@ -80,6 +97,8 @@ class Catalog:
 
         Raises LibraryBusy at once if another process holds it, ClipkitError if the library is read-only.
         """
+        from filelock import Timeout
+
         self.require_writable()
         try:
             with self._lock:
@@ -104,12 +123,12 @@ class Catalog:
         It takes SQLite's write lock at once: a transaction that reads before it writes fails without waiting if
         another process commits in between.
         """
-        if self.db.conn.in_transaction:
+        if self.connection.in_transaction:
             with self.db.atomic():
                 yield
             return
         self.db.execute("BEGIN IMMEDIATE")
-        with self.db.conn:
+        with self.connection:
             yield
 
     # --- spaces and roots ---
@@ -125,7 +144,7 @@ class Catalog:
     def spaces(self) -> dict[str, tuple[int, int]]:
         """Map space ids to (dimension, revision), the default space first, then from oldest to newest."""
         order = "COALESCE(json_extract(config, '$.default'), 0) DESC, rowid"
-        rows = self.db.execute(f"SELECT id, dimension, revision FROM spaces ORDER BY {order}")
+        rows = self.connection.execute(f"SELECT id, dimension, revision FROM spaces ORDER BY {order}")
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def add_roots(
@@ -149,7 +168,7 @@ class Catalog:
 
     def roots(self) -> list[tuple[Path, list[str]]]:
         """Return the indexed folders with their exclude globs, oldest first."""
-        rows = self.db.execute("SELECT path, exclude FROM roots ORDER BY rowid")
+        rows = self.connection.execute("SELECT path, exclude FROM roots ORDER BY rowid")
         return [(from_stored(path), json.loads(exclude)) for path, exclude in rows]
 
     def show_by_roots(self) -> None:
@@ -269,8 +288,8 @@ class Catalog:
     def begin_scan(self) -> None:
         """Start a new ledger."""
         for table, columns in _LEDGER:
-            self.db.execute(f"DROP TABLE IF EXISTS temp.{table}")
-            self.db.execute(f"CREATE TEMP TABLE {table} ({columns})")
+            self.connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
+            self.connection.execute(f"CREATE TEMP TABLE {table} ({columns})")
 
     def mark_seen(self, paths: Iterable[Path]) -> None:
         """Record that a scan has seen these files."""
@@ -334,7 +353,7 @@ class Catalog:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield chunks of searchable embeddings in order of id: ids int64 (n,), unit vectors float32 (n, d)."""
         while True:
-            rows = self.db.execute(
+            rows = self.connection.execute(
                 f"SELECT id, vector FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE} ORDER BY id LIMIT ?",
                 [space, after_id, chunk],
             ).fetchall()
@@ -345,7 +364,8 @@ class Catalog:
 
     def searchable_ids(self, space: str) -> np.ndarray:
         """Return the ids of the searchable embeddings, int64 (n,), ascending."""
-        rows = self.db.execute(f"SELECT id FROM embeddings WHERE space = ? AND {IS_SEARCHABLE} ORDER BY id", [space])
+        sql = f"SELECT id FROM embeddings WHERE space = ? AND {IS_SEARCHABLE} ORDER BY id"
+        rows = self.connection.execute(sql, [space])
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
@@ -357,23 +377,24 @@ class Catalog:
             return np.zeros((0, next(iter(self.spaces().values()), (0, 0))[0]), np.float32)
         found: dict[int, bytes] = {}
         for part in _parts([int(i) for i in ids]):
-            found.update(self.db.execute(f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})", part))
+            sql = f"SELECT id, vector FROM embeddings WHERE id IN ({_marks(part)})"
+            found.update(self.connection.execute(sql, part))
         return _unpacked([found[int(i)] for i in ids])
 
     def last_embedding_id(self, space: str) -> int:
         """Return the largest embedding id of the space; 0 if it has none."""
-        row = self.db.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
+        row = self.connection.execute("SELECT MAX(id) FROM embeddings WHERE space = ?", [space]).fetchone()
         return row[0] or 0
 
     def last_issued_id(self) -> int:
         """Return the largest id that was ever assigned to an embedding, including deleted ones."""
-        row = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'embeddings'").fetchone()
+        row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'embeddings'").fetchone()
         return row[0] if row else 0
 
     def count_searchable(self, space: str, *, after_id: int = 0) -> int:
         """Return how many searchable embeddings have an id larger than `after_id`."""
         sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE}"
-        return self.db.execute(sql, [space, after_id]).fetchone()[0]
+        return self.connection.execute(sql, [space, after_id]).fetchone()[0]
 
     def files_by_embedding(
         self, ids: Sequence[int], condition: str = "", parameters: Sequence = ()
@@ -385,7 +406,7 @@ class Catalog:
                 f"SELECT embeddings.id, {ImageRow.COLUMNS} FROM embeddings JOIN images USING (hash)"
                 f" WHERE embeddings.id IN ({_marks(part)}) AND images.shown AND ({condition or '1'}) ORDER BY images.id"
             )
-            for embedding, *row in self.db.execute(sql, [*part, *parameters]):
+            for embedding, *row in self.connection.execute(sql, [*part, *parameters]):
                 found.setdefault(embedding, []).append(ImageRow.from_sql(tuple(row)))
         return found
 

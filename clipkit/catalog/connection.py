@@ -5,25 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from filelock import FileLock
-from sqlite_utils import Database
-
+from clipkit.catalog import migrations as schema
 from clipkit.catalog.migrations import migrations
 from clipkit.errors import ClipkitError, LibraryBusy, LibraryDamaged
 
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another process that creates or upgrades the schema, or that commits."""
 
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
 _OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
+
+
+@contextmanager
+def _migrating(path: Path) -> Iterator[None]:
+    """Hold the lock of everything that creates or upgrades a catalog. Raises LibraryBusy if it cannot be had."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
+            yield
+    except Timeout:
+        raise LibraryBusy(f"another process is upgrading {path.parent}; wait for it and try again") from None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    from sqlite_utils import Database
+
+    migrations.apply(Database(connection))
 
 
 def create_database(path: Path) -> None:
     """Create an empty catalog under a temporary name and rename it, so that a kill leaves none or a complete one."""
-    with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
+    with _migrating(path):
         if path.exists():
             return
         unfinished = path.with_name(f"{path.name}.new")
@@ -34,7 +55,7 @@ def create_database(path: Path) -> None:
         connection = sqlite3.connect(unfinished)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            migrations.apply(Database(connection))
+            _migrate(connection)
         finally:
             connection.close()
         os.replace(unfinished, path)
@@ -49,14 +70,14 @@ class OpenDatabase:
     `copy`: the temporary folder of a private copy, deleted on close.
     """
 
-    db: Database
+    connection: sqlite3.Connection
     uri: str
     read_only: bool = False
     copy: TemporaryDirectory | None = None
 
     def close(self) -> None:
         """Close the connection and delete the private copy, if there is one."""
-        self.db.close()
+        self.connection.close()
         if self.copy:
             self.copy.cleanup()
 
@@ -75,22 +96,21 @@ def connect(path: Path) -> OpenDatabase:
     return _connect_to_read(path) or _connect_to_copy(path)
 
 
-def _connect_to_write(path: Path, *, wal: bool) -> Database:
+def _connect_to_write(path: Path, *, wal: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
         if not wal:  # a restored backup; two processes must not switch it at the same time
-            with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
+            with _migrating(path):
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        db = Database(connection)
-        if _lacks_migrations(db, path):
-            with FileLock(path.with_suffix(".migrating"), timeout=LOCK_TIMEOUT):
-                migrations.apply(db)
+        if _lacks_migrations(connection, path):
+            with _migrating(path):
+                _migrate(connection)
     except BaseException:
         connection.close()
         raise
-    return db
+    return connection
 
 
 def _connect_to_read(path: Path) -> OpenDatabase | None:
@@ -104,9 +124,8 @@ def _connect_to_read(path: Path) -> OpenDatabase | None:
     for mode in ("mode=ro", "mode=ro&immutable=1") if alone else ("mode=ro",):
         connection = sqlite3.connect(_uri(path, mode), timeout=LOCK_TIMEOUT, check_same_thread=False, uri=True)
         try:
-            db = Database(connection)
-            if not _lacks_migrations(db, path):
-                return OpenDatabase(db, _uri(path, mode), read_only=True)
+            if not _lacks_migrations(connection, path):
+                return OpenDatabase(connection, _uri(path, mode), read_only=True)
             connection.close()
             return None
         except sqlite3.OperationalError as error:
@@ -121,6 +140,8 @@ def _connect_to_read(path: Path) -> OpenDatabase | None:
 
 def _connect_to_copy(path: Path) -> OpenDatabase:
     """Open a private copy, because the schema is outdated, or a log must be replayed to read the catalog."""
+    from tempfile import TemporaryDirectory
+
     folder = TemporaryDirectory(prefix="clipkit-", ignore_cleanup_errors=True)
     try:
         own = Path(folder.name) / path.name
@@ -133,13 +154,13 @@ def _connect_to_copy(path: Path) -> OpenDatabase:
         raise
 
 
-def _lacks_migrations(db: Database, path: Path) -> bool:
+def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether migrations are missing; raise LibraryDamaged for a newer schema and for other databases."""
-    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if migrations.migrations_table not in tables:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if schema.TABLE not in tables:
         raise LibraryDamaged(f"{path} is not a clipkit catalog: {_advice(path)}")
-    applied = {migration.name for migration in migrations.applied(db)}
-    own = {migration.name for migration in migrations._migrations}
+    rows = connection.execute(f"SELECT name FROM {schema.TABLE} WHERE migration_set = ?", [schema.SET])
+    applied, own = {row[0] for row in rows}, set(migrations.names)
     if applied - own:
         raise LibraryDamaged(f"{path} was written by a newer clipkit ({max(applied - own)}): upgrade clipkit")
     return bool(own - applied)

@@ -34,7 +34,7 @@ class ModelCoverage:
 
 def count_pictures(catalog: Catalog) -> int:
     """Return the number of distinct contents of the library's files."""
-    return catalog.db.execute("SELECT COUNT(*) FROM (SELECT DISTINCT hash FROM images)").fetchone()[0]
+    return catalog.connection.execute("SELECT COUNT(*) FROM (SELECT DISTINCT hash FROM images)").fetchone()[0]
 
 
 def count_uncovered(catalog: Catalog, embedded: int) -> int:
@@ -44,7 +44,7 @@ def count_uncovered(catalog: Catalog, embedded: int) -> int:
     are counted only otherwise, because that takes 0.2 s for a million.
     """
     several = "COUNT(*) > 1 OR MAX(COALESCE(json_extract(config, '$.one_of_several'), 0))"
-    if not catalog.db.execute(f"SELECT {several} FROM spaces").fetchone()[0]:
+    if not catalog.connection.execute(f"SELECT {several} FROM spaces").fetchone()[0]:
         return 0
     return max(0, count_pictures(catalog) - embedded)
 

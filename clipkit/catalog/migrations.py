@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
-from sqlite_utils import Database, Migrations
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-migrations = Migrations("clipkit")
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
+
+TABLE, SET = "_sqlite_migrations", "clipkit"
+"""The table in which sqlite-utils records the applied migrations, and the name of this set in it."""
+
+
+class NumberedMigrations:
+    """The migrations by name, oldest first.
+
+    sqlite-utils applies them. It is imported only then: opening a current catalog compares names, and a search should
+    not wait for that import.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Callable[[Database], None]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all migrations."""
+        return tuple(self._functions)
+
+    def __call__(self, *, name: str) -> Callable[[Callable[[Database], None]], Callable[[Database], None]]:
+        """Register the decorated function under a name that sorts after all others."""
+
+        def register(function: Callable[[Database], None]) -> Callable[[Database], None]:
+            self._functions[name] = function
+            return function
+
+        return register
+
+    def apply(self, db: Database, *, stop_before: str | None = None) -> None:
+        """Apply those that are missing, each in a transaction with the record of it."""
+        self._as_known_to_sqlite_utils().apply(db, stop_before=stop_before)
+
+    def pending(self, db: Database) -> list[str]:
+        """Return the names of those that the database lacks."""
+        return [migration.name for migration in self._as_known_to_sqlite_utils().pending(db)]
+
+    def _as_known_to_sqlite_utils(self) -> Migrations:
+        from sqlite_utils import Migrations
+
+        known = Migrations(SET)
+        for name, function in self._functions.items():
+            known(name=name)(function)
+        return known
+
+
+migrations = NumberedMigrations()
 
 
 @migrations(name="0001_initial")

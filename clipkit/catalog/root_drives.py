@@ -16,7 +16,7 @@ class RootDrives:
     """A library's roots and the mount points below them. The status of each is checked once, on demand."""
 
     def __init__(self, catalog: Catalog) -> None:
-        rows = catalog.db.execute("SELECT path, drive FROM drives")
+        rows = catalog.connection.execute("SELECT path, drive FROM drives")
         self.drives: dict[Path, str | None] = {root: None for root, _ in catalog.roots()}
         self.drives.update((from_stored(path), drive) for path, drive in rows)
         self._statuses: dict[Path, DriveStatus] = {}

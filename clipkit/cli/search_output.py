@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import sys
@@ -27,6 +26,8 @@ def print_hits(result: SearchResult) -> None:
 
 def print_csv(result: SearchResult) -> None:
     """Print the hits as CSV with a header."""
+    import csv
+
     out = io.StringIO()
     columns = ("rank", "path", "score", "confidence", "matched", "id")
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")

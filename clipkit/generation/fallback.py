@@ -10,7 +10,6 @@ from clipkit.catalog.generated import find_generated
 from clipkit.catalog.layout import Layout
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import availability, decoder_files
-from clipkit.generation.generate import generate
 from clipkit.progress import ProgressCallback
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import known_share
@@ -46,6 +45,8 @@ def generate_fallback(
     earlier = None if fresh else find_generated(catalog, result.query.to_json(), entry.id)
     if catalog.read_only and not earlier and not always:
         return _with_note(result, "no picture was generated: the library is read-only")
+    from clipkit.generation.generate import generate
+
     try:
         picture = (
             earlier

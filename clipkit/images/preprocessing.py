@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+if TYPE_CHECKING:
+    from PIL import Image
+
+_FILTERS = ("bicubic", "bilinear")
 # Beyond this aspect ratio only the middle is resized: a strip of 1 x 100,000 would otherwise become 22 million pixels
 # wide, of which the centre crop keeps 224.
 _MAX_STRIP = 64
@@ -74,11 +77,16 @@ class Preprocessing:
         return out
 
     def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        return image if image.size == (width, height) else image.resize((width, height), _FILTERS[self.interpolation])
+        from PIL.Image import Resampling
+
+        resampling = Resampling[self.interpolation.upper()]
+        return image if image.size == (width, height) else image.resize((width, height), resampling)
 
     def _crop_or_pad(self, image: Image.Image, fill: int) -> Image.Image:
         spare = [max(0, self.size - side) for side in image.size]
         if any(spare):
+            from PIL import ImageOps
+
             border = (spare[0] // 2, spare[1] // 2, (spare[0] + 1) // 2, (spare[1] + 1) // 2)
             image = ImageOps.expand(image, border, (fill, fill, fill))
         # round half to even, as torchvision does

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from clipkit.errors import ModelNotAvailable, first_line
-from clipkit.models import checkpoint
 from clipkit.models.devices import choose_device
 from clipkit.models.encoder import Encoder
 from clipkit.models.memory import translate_out_of_memory
@@ -15,8 +14,10 @@ from clipkit.models.onnx.exports import Exported
 from clipkit.models.onnx.session import OnnxEncoder, exported_encoder
 from clipkit.models.reference import ModelRef
 from clipkit.models.registry import WEIGHTS
-from clipkit.models.torch_encoder import OpenClipEncoder
 from clipkit.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from clipkit.models.torch_encoder import OpenClipEncoder
 
 _CACHED_ENCODERS = 2
 """Number of encoders that stay loaded in each runtime."""
@@ -64,6 +65,8 @@ def load_encoder(
 @lru_cache(maxsize=_CACHED_ENCODERS)
 def load_torch_encoder(model_id: str, device: str) -> OpenClipEncoder:
     """Load the model of a canonical id in torch, on cpu, cuda or mps. Raises ModelNotAvailable."""
+    from clipkit.models import checkpoint  # not needed by a search, which should not wait for it
+
     try:
         with translate_out_of_memory(model_id, device):
             return checkpoint.load(ModelRef.of(model_id), device)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import html
 import importlib.util
 import re
 import string
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,8 @@ _ALL_WORDS = (
 _FIRST_MERGE = 512
 """Lower ids are the 256 bytes, each alone and as the end of a word."""
 _MERGES = 49152 - 256 - 2
+_MERGES_BYTES = 1 << 20
+"""Of the vocabulary file, whose first line is a comment. It has five times as many merges, which CLIP does not use."""
 START, END = 49406, 49407
 
 
@@ -36,6 +37,8 @@ def clean(text: str, how: str) -> str:
     how: "lower", "whitespace", or "canonicalize" (lower case without punctuation).
     """
     if not _PLAIN.fullmatch(text):
+        import html
+
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -54,7 +57,9 @@ class ClipTokenizer:
 
     def __init__(self, context_length: int, cleaning: str = "lower") -> None:
         self.context_length, self._cleaning = context_length, cleaning
-        self._ids, self._ranks, self._bytes = _vocabulary()
+        self._ranks, self._bytes = _merges(), _characters()
+        single = list(self._bytes.values())
+        self._ids = {part: i for i, part in enumerate([*single, *(character + "</w>" for character in single)])}
         self._known: dict[str, list[int]] = {"<start_of_text>": [START], "<end_of_text>": [END]}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -90,6 +95,7 @@ class ClipTokenizer:
             while at < len(parts):
                 if at < len(pairs) and pairs[at] == best:
                     joined.append(parts[at] + parts[at + 1])
+                    self._ids[joined[-1]] = _FIRST_MERGE + self._ranks[best]
                     at += 2
                 else:
                     joined.append(parts[at])
@@ -134,20 +140,27 @@ def tokenizer_from(description: dict, folder: Path) -> Tokenizer:
 
 
 @cache
-def _vocabulary() -> tuple[dict[str, int], dict[str, int], dict[int, str]]:
-    """Return the ids of tokens, the ranks of merges written "left right", and the character that encodes each byte."""
+def _merges() -> dict[str, int]:
+    """Return the ranks of the merges, written "left right".
+
+    No two merges make the same token, so that a token's id follows from the rank of its merge. A table of all tokens
+    would take longer to build than a search takes to encode its text.
+    """
     package = importlib.util.find_spec("open_clip")  # finds the folder without importing it
     if package is None or not package.origin:
         raise ModelNotAvailable("open_clip is not installed: pip install open_clip_torch")
     file = Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
-    merges = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
+    unpacked = zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(file.read_bytes(), _MERGES_BYTES)
+    merges = unpacked.decode("utf-8", "ignore").split("\n", _MERGES + 1)[1 : _MERGES + 1]
+    return dict(zip(merges, range(_MERGES), strict=True))
+
+
+@cache
+def _characters() -> dict[int, str]:
+    """Return the printable character that stands for each byte, in the order of their token ids."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    single = list(characters.values())
-    tokens = [*single, *(c + "</w>" for c in single), *(merge.replace(" ", "") for merge in merges)]
-    assert len(tokens) == _FIRST_MERGE + _MERGES
-    return {t: i for i, t in enumerate(tokens)}, {merge: i for i, merge in enumerate(merges)}, characters
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 @cache

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -22,16 +23,34 @@ HEAVY = {
     "pyarrow",
     "numpy",
     "sqlite3",
+    "sqlite_utils",
+    "filelock",
     "PIL",
     "rich",
 }
+CALLS = [
+    "import clipkit",
+    *(f"from clipkit.cli.main import main; main(['{option}'])" for option in ("--help", "--version")),
+]
 
 
-@pytest.mark.parametrize("code", ["import clipkit", "from clipkit.cli.main import main; main(['--help'])"])
+@pytest.mark.parametrize("code", CALLS)
 def test_import_and_help_load_nothing_heavy(code):
     script = f"import sys; {code}; print('LOADED', sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_a_command_imports_its_own_module_only():
+    code = "import sys; from clipkit.cli.main import main; main(['search', '--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    assert "'clipkit.cli.search'" in loaded
+    assert [name for name in ("index", "demo", "models", "generate") if f"'clipkit.cli.{name}'" in loaded] == []
+
+
+def test_an_unknown_command_gets_the_nearest_names(clipkit):
+    assert "search" in clipkit("serach", "a dog").err.replace("serach", "")
 
 
 SECTIONS = {
@@ -53,7 +72,9 @@ def test_help_lists_every_command_under_a_heading(clipkit):
             names.append(line.split()[0])
     del listed["Options"]
     assert listed == SECTIONS
-    assert sorted(name for names in listed.values() for name in names) == sorted(commands.commands)
+    assert sorted(name for names in listed.values() for name in names) == commands.list_commands(
+        click.Context(commands)
+    )
 
 
 @pytest.mark.parametrize("group", [(), ("models",), ("decoders",), ("bridge",), ("generated",)], ids=str)

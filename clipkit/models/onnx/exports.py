@@ -12,17 +12,14 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from clipkit.atomic import atomic_write
 from clipkit.errors import ModelNotAvailable
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models.hub.locating import locate
 from clipkit.models.reference import ModelRef
 
 FORMAT = 2
@@ -119,11 +116,15 @@ def remove_export(model_id: str) -> None:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that export and run graphs."""
+    from importlib.metadata import version  # slow to import, and needed only for exports that were refused
+
     return {name: version(name) for name in ("torch", "onnxscript", "onnxruntime")}
 
 
 def weights_file(model_id: str) -> Path | None:
     """Return the file that a model's weights are loaded from; None if it is not on disk or cannot be loaded."""
+    from clipkit.models.hub.locating import locate
+
     try:
         return locate(ModelRef.of(model_id)).weights
     except ModelNotAvailable:
@@ -146,6 +147,8 @@ def new_export_folder(model_id: str, *, needed: int, wait: bool) -> Iterator[Pat
     If another process holds the lock, wait for it if `wait`, else yield None. Raises OSError if the cache cannot be
     written or has fewer than `needed` bytes free.
     """
+    import tempfile
+
     from filelock import FileLock, Timeout
 
     folder = folder_of(model_id)

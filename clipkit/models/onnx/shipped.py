@@ -17,7 +17,6 @@ import numpy as np
 
 from clipkit.errors import ClipkitError
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.models import checkpoint
 from clipkit.models.onnx.session import OnnxEncoder, image_options, open_session, text_options
 from clipkit.models.reference import ModelRef
 from clipkit.models.registry import CONFIG, WEIGHTS
@@ -101,6 +100,8 @@ def write_graphs(folder: Path) -> float:
     from clipkit.models.onnx.graphs import compact_tokens
 
     model = ModelRef.resolve(str(folder))
+    from clipkit.models import checkpoint
+
     encoder = checkpoint.load(model, "cpu")
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     weights = _weights(folder, config["model_cfg"]["text_cfg"]["vocab_size"])
