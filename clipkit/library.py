@@ -330,7 +330,10 @@ class Library:
 
     def info(self) -> LibraryInfo:
         """Return what the library holds, in numbers."""
-        return library_info(self.catalog)
+        from clipkit.vectors.manifest import describe_index
+
+        found = {model: describe_index(self.layout.vectors(model)) for model in self.catalog.spaces()}
+        return library_info(self.catalog, {model: index for model, index in found.items() if index})
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, and why."""

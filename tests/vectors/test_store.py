@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from clipkit.errors import LibraryDamaged
 from clipkit.vectors.manifest import Manifest, read_manifest
+from clipkit.vectors.nearest import best_of
 from clipkit.vectors.publishing import find_damage, publish
-from clipkit.vectors.store import FaissStore, best_of
+from clipkit.vectors.store import FaissStore
 
 SPACE = "tiny"
 
