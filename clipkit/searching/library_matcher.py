@@ -14,7 +14,6 @@ from clipkit.models.encoder import Encoder
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.vectors.current_vectors import CurrentVectors
 
-
 MOST_LAG = 0.1
 """Statistics that differ from the library by less than this share of its pictures are used as they are."""
 

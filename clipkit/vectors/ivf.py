@@ -94,7 +94,7 @@ class IvfVectors:
         Raises LibraryDamaged if a row's place lies outside the file.
         """
         slots = self._slots[rows]
-        if len(slots) and not (0 <= slots.min() and slots.max() < len(self._codes)):
+        if len(slots) and (slots.min() < 0 or slots.max() >= len(self._codes)):
             raise LibraryDamaged(f"{self._file.parent} is corrupt; run `clipkit check --repair`")
         order = np.argsort(slots)
         preread(self._file, slots[order] * self._codes.shape[1], np.full(len(slots), self._codes.shape[1]))

@@ -83,19 +83,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parsed(fields: dict[str, Any]) -> Manifest:
-    if fields["format"] == 1:  # one exact segment, before clipkit 0.2
-        main = Segment(fields.pop("count"), fields.pop("files"), fields.pop("head"))
-        return Manifest(**fields, main=main) if len(main.files) == 2 else _unknown()
+    if fields["format"] == 1:  # one exact segment
+        main = Segment(fields["count"], fields["files"], fields["head"])
+        return Manifest(fields["space"], fields["dimension"], fields["watermark"], fields["revision"], main)
     if fields["format"] != FORMAT:
-        _unknown()
+        raise ValueError("unknown format")
     for name in ("main", "tail"):
         if fields[name] is not None:
             fields[name] = Segment(**{**fields[name], "plan": IndexPlan(**fields[name]["plan"])})
     return Manifest(**fields)
-
-
-def _unknown() -> Any:
-    raise ValueError("unknown format")
 
 
 def manifest_text(manifest: Manifest) -> str:

@@ -263,7 +263,12 @@ def test_removed_and_restored_pictures(catalog, folder, queries):
     assert (read_manifest(folder).removed, read_manifest(folder).tail, find_damage(folder)) == (3, None, "")
     put(catalog, photo("/p/o0.jpg", "o0"))  # back
     found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), len(found.newer), sorted(found.removed)) == (30, 28, 0, [id_of(catalog, "o1"), id_of(catalog, "o2")])
+    assert (found.stored, len(found), len(found.newer), sorted(found.removed)) == (
+        30,
+        28,
+        0,
+        [id_of(catalog, "o1"), id_of(catalog, "o2")],
+    )
     assert bring_up_to_date(catalog, folder) == "changes"
     catalog.remove([Path("/p/o0.jpg"), Path("/p/o29.jpg")])
     assert len(agrees(catalog, folder, queries).removed) == 4
