@@ -11,7 +11,7 @@ from clipkit.catalog.layout import Layout
 from clipkit.matching import Matcher
 from clipkit.models.encoder import Encoder
 from clipkit.progress import Progress, ProgressCallback
-from clipkit.searching.library_matcher import bank_vectors, load_matcher, new_matcher, refit_matcher, updated_matcher
+from clipkit.searching.library_matcher import bank_vectors, fit_matcher, load_matcher, new_matcher, updated_matcher
 from clipkit.vectors.current_vectors import (
     CurrentVectors,
     Plans,
@@ -53,7 +53,7 @@ def publish_search_index(
         if saved:
             matcher = updated_matcher(saved, current)
         if matcher is None and not len(current.removed):  # otherwise its count would not be that of the store
-            matcher = refit_matcher(catalog, encoder, progress)
+            matcher = fit_matcher(catalog, encoder, progress)
         if matcher:
             publish_changes_from_catalog(current, catalog)
             catalog.forget_changes(space, current.revision)

@@ -28,7 +28,7 @@ def current_matcher(path: Path, catalog: Catalog, encoder: Encoder, vectors: Cur
         # Another process has just rebuilt the index. Fitting again would take minutes for a large library.
         if abs(saved.count - vectors.stored) <= MOST_LAG * vectors.stored:
             return saved
-    return refit_matcher(catalog, encoder)
+    return fit_matcher(catalog, encoder)
 
 
 def updated_matcher(saved: Matcher, vectors: CurrentVectors) -> Matcher | None:
@@ -48,7 +48,7 @@ def load_matcher(path: Path, encoder: Encoder) -> Matcher | None:
     return matcher if fits else None
 
 
-def refit_matcher(catalog: Catalog, encoder: Encoder, progress: ProgressCallback | None = None) -> Matcher:
+def fit_matcher(catalog: Catalog, encoder: Encoder, progress: ProgressCallback | None = None) -> Matcher:
     """Fit the match decision to all searchable embeddings of the encoder's space, reading them in chunks."""
     matcher = new_matcher(encoder, bank_vectors(encoder, progress))
     total = catalog.count_searchable(encoder.space) if progress else 0

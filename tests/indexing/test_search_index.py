@@ -14,7 +14,7 @@ from clipkit.catalog.rows import Embedding
 from clipkit.indexing.search_index import publish_search_index
 from clipkit.matching import Matcher
 from clipkit.models.loading import load_encoder
-from clipkit.searching.library_matcher import current_matcher, refit_matcher
+from clipkit.searching.library_matcher import current_matcher, fit_matcher
 from clipkit.vectors.current_vectors import CurrentVectors
 from clipkit.vectors.manifest import read_manifest
 from clipkit.vectors.plan import EXACT, IndexPlan
@@ -77,7 +77,7 @@ def test_new_pictures_update_the_index_and_the_statistics(library, encoder):
     assert bring_up_to_date(library, encoder)
     manifest = read_manifest(folder)
     assert manifest.main == main and manifest.tail.count == 20
-    equal(statistics(library), refit_matcher(library.catalog, encoder), encoder)
+    equal(statistics(library), fit_matcher(library.catalog, encoder), encoder)
     assert not bring_up_to_date(library, encoder)
 
 
@@ -90,7 +90,7 @@ def test_statistics_count_removed_pictures_until_the_index_is_rebuilt(library, e
     library.remove([f"/p/{i}.jpg" for i in range(100, 300)])
     assert bring_up_to_date(library, encoder)
     assert (statistics(library).count, read_manifest(library.layout.vectors("tiny")).removed) == (COUNT - 300, 0)
-    equal(statistics(library), refit_matcher(library.catalog, encoder), encoder)
+    equal(statistics(library), fit_matcher(library.catalog, encoder), encoder)
 
 
 def test_statistics_that_were_not_saved_are_brought_up_to_date(library, encoder):
@@ -103,7 +103,7 @@ def test_statistics_that_were_not_saved_are_brought_up_to_date(library, encoder)
     current = CurrentVectors(library.layout.vectors("tiny"), "tiny", library.catalog)
     assert (current.stored, len(current.newer)) == (COUNT + 30, 3)
     found = current_matcher(path, library.catalog, encoder, current)
-    equal(found, refit_matcher(library.catalog, encoder), encoder)
+    equal(found, fit_matcher(library.catalog, encoder), encoder)
     bring_up_to_date(library, encoder)
     assert statistics(library).count == read_manifest(library.layout.vectors("tiny")).count == COUNT + 33
 
@@ -113,7 +113,7 @@ def test_a_search_never_fits_again_what_another_process_has_just_rebuilt(library
     library.remove([f"/p/{i}.jpg" for i in range(200)])
     assert bring_up_to_date(library, encoder, always=True)
     monkeypatch.setattr(
-        "clipkit.searching.library_matcher.refit_matcher", lambda *_: pytest.fail("the statistics were fitted again")
+        "clipkit.searching.library_matcher.fit_matcher", lambda *_: pytest.fail("the statistics were fitted again")
     )
     path = library.layout.match_statistics("tiny")
     assert current_matcher(path, library.catalog, encoder, before).count == COUNT - 200
