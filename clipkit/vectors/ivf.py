@@ -42,8 +42,8 @@ class IvfVectors:
         self._file = segment.file(folder, "lists")
         # The lists are mapped by hand: FAISS would look for them in the working directory, or print that it does not.
         flags = faiss.IO_FLAG_SKIP_IVF_DATA | faiss.IO_FLAG_READ_ONLY
-        self._index = faiss.read_index(str(segment.file(folder, "index")), flags)
-        self._lists = faiss.downcast_InvertedLists(self._index.invlists)
+        self._index: Any = faiss.read_index(str(segment.file(folder, "index")), flags)
+        self._lists: Any = faiss.downcast_InvertedLists(self._index.invlists)
         self._lists.filename = str(self._file)
         self._lists.do_mmap()
         if self._lists.totsize != self._file.stat().st_size or self._index.nlist != segment.plan.lists:
@@ -68,7 +68,8 @@ class IvfVectors:
         """
         import faiss
 
-        among, selector = len(ids), None
+        among = len(ids)
+        selector: Any = None
         if allowed is not None:
             rows = np.flatnonzero(allowed)
             if len(rows) <= max(k, GATHER_SHARE * len(ids)):

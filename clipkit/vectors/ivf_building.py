@@ -91,7 +91,7 @@ def cluster(rows: Spool, plan: IndexPlan, report: Report) -> np.ndarray:
     centroids = None
     for turn in range(ITERATIONS):  # one at a time, to report progress
         report("clustering vectors", turn, ITERATIONS)
-        kmeans = faiss.Kmeans(
+        kmeans: Any = faiss.Kmeans(
             rows.dimension,
             plan.lists,
             niter=1,
@@ -146,7 +146,7 @@ def choose_probes(coarse: Any, queries: np.ndarray, lists: np.ndarray, plan: Ind
 def _coarse(centroids: np.ndarray) -> Any:
     import faiss
 
-    coarse = faiss.IndexFlatIP(centroids.shape[1])
+    coarse: Any = faiss.IndexFlatIP(centroids.shape[1])
     coarse.add(centroids)
     return coarse
 
@@ -164,7 +164,7 @@ def _write_lists(
 
     kind = {16: faiss.ScalarQuantizer.QT_fp16, 8: faiss.ScalarQuantizer.QT_8bit}[plan.bits]
     coarse = _coarse(centroids)
-    index = faiss.IndexIVFScalarQuantizer(
+    index: Any = faiss.IndexIVFScalarQuantizer(
         coarse, rows.dimension, plan.lists, kind, faiss.METRIC_INNER_PRODUCT, False
     )  # False: the vectors themselves, not their residuals, so that scores are those of an exact index
     if plan.bits == 8:
@@ -197,7 +197,7 @@ def _write_lists(
     report("writing the search index", rows.count, rows.count)
     write_array(folder / f"slots-{version}.npy", slots)
 
-    stored = faiss.OnDiskInvertedLists(plan.lists, size, lists_file.name)
+    stored: Any = faiss.OnDiskInvertedLists(plan.lists, size, lists_file.name)
     list_table(stored)[:] = np.stack([sizes, sizes, starts * size], axis=1)
     stored.totsize = int(places.sum()) * size
     index.replace_invlists(stored, False)

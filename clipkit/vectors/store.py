@@ -112,8 +112,11 @@ class FaissStore:
             results.append(segment.vectors.search(segment.ids, queries, k, mask))
         if len(results) == 1:
             return results[0]
-        results.append(empty_results(len(queries), k))
-        return best_of(*(np.concatenate(parts, axis=1) for parts in zip(*results, strict=True)), k)
+        scores, ids = empty_results(len(queries), k)
+        for segment_scores, segment_ids in results:
+            both = np.concatenate([scores, segment_scores], axis=1), np.concatenate([ids, segment_ids], axis=1)
+            scores, ids = best_of(*both, k)
+        return scores, ids
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Return the rows of those of the ids that are in the store, int64 (m,), in no particular order."""
@@ -166,6 +169,7 @@ class _OpenSegment:
         after = 0 if segment.plan.lists else 2 * segment.count * dimension
         if head_digest(index_file, after) != segment.head:
             raise ValueError(f"{index_file} has a corrupt head")
+        self.vectors: IvfVectors | ExactVectors
         self.vectors = IvfVectors(folder, segment) if segment.plan.lists else ExactVectors(index_file)
         if self.vectors.shape != (segment.count, dimension):
             raise ValueError(f"{index_file} does not match its manifest")
