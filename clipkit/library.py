@@ -331,10 +331,15 @@ class Library:
     def info(self) -> LibraryInfo:
         """Return what the library holds, in numbers."""
         from clipkit.searching.library_matcher import calibration_in_use
+        from clipkit.vectors.manifest import describe_index
 
-        saved = ((model, self.layout.match_statistics(model)) for model in self.catalog.spaces())
-        fitted = {model: words for model, path in saved if (words := calibration_in_use(path))}
-        return library_info(self.catalog, fitted)
+        indexes, match = {}, {}
+        for model in self.catalog.spaces():
+            if index := describe_index(self.layout.vectors(model)):
+                indexes[model] = index
+            if calibration := calibration_in_use(self.layout.match_statistics(model)):
+                match[model] = calibration
+        return library_info(self.catalog, indexes, match)
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, and why."""

@@ -6,7 +6,7 @@
     python scripts/benchmark.py profile [--count 22]        the CPU time of each stage of a cold text search
     python scripts/benchmark.py memory [--images 20000]     resident memory while indexing
     python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
-    python scripts/benchmark.py search [--vectors 100000]   opening and searching a published index, 512 dimensions
+    python scripts/benchmark.py search [--vectors 1000000]  building and searching an index, see its --help
     python scripts/benchmark.py cold [--model ID]           a whole `clipkit search` process, and the image tower, in
                                                             ONNX Runtime and in torch
 

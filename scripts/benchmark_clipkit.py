@@ -9,13 +9,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import click
 import numpy as np
 from benchmark_process import run_process
+
+CLIP = Path(__file__).parents[2] / "shared/real_clip/development.npz"
 
 
 @click.command()
@@ -85,47 +86,21 @@ def index(images: int, size: int, runs: int) -> None:
 
 @click.command()
 @click.option("--vectors", default=100_000, show_default=True)
-@click.option("--dimension", default=512, show_default=True)
-@click.option("--queries", default=20, show_default=True)
-def search(vectors: int, dimension: int, queries: int) -> None:
-    """Measure opening an index and single queries.
+@click.option("--clip", default=CLIP, type=click.Path(path_type=Path), help="Real CLIP vectors to draw others like.")
+@click.option("--lists", type=int, help="Inverted lists; 0 for an exact index; by default what clipkit would choose.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the index here, and measure it if it is there.")
+@click.option("--queries", default=200, show_default=True, help="Texts and pictures for the recall.")
+@click.option("--runs", default=5, show_default=True, help="Processes per state of the page cache.")
+def search(vectors: int, clip: Path, lists: int | None, folder: Path | None, queries: int, runs: int) -> None:
+    """Measure building and searching an index of vectors like those of a real model.
 
-    Queries run on all threads, with and without filters.
+    Prints build time and peak memory, first queries with a warm and an evicted page cache, queries with filters, and
+    the recall against the number of probes.
     """
-    import faiss
-    import psutil
+    from benchmark_search import show
 
-    from clipkit.vectors.publishing import publish
-    from clipkit.vectors.store import FaissStore
-
-    rng = np.random.default_rng(0)
-
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, vectors, 4096):
-            count = min(4096, vectors - start)
-            chunk = rng.standard_normal((count, dimension), np.float32)
-            yield np.arange(start + 1, start + count + 1), chunk / np.linalg.norm(chunk, axis=1, keepdims=True)
-
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        publish(Path(folder), chunks(), space="random", dimension=dimension, watermark=vectors, revision=0)
-        seconds = time.perf_counter() - started
-        print(f"publishing {vectors:,} x {dimension}: {seconds:.2f} s (including generating the vectors)")
-        before = psutil.Process().memory_info().rss
-        started = time.perf_counter()
-        store = FaissStore.open(Path(folder))
-        opened = (time.perf_counter() - started) * 1000
-        print(f"opening: {opened:.1f} ms, {(psutil.Process().memory_info().rss - before) / 1e6:+.0f} MB resident")
-        query_vectors = rng.standard_normal((queries, 1, dimension)).astype("f4")
-        for name, share in (("all", None), ("half", 0.5), ("a tenth", 0.1), ("a hundredth", 0.01)):
-            allowed = None if share is None else rng.random(vectors) < share
-            store.search(query_vectors[0], 10, allowed)
-            times = []
-            for query in query_vectors:
-                started = time.perf_counter()
-                store.search(query, 10, allowed)
-                times.append((time.perf_counter() - started) * 1000)
-            print(f"one query, {name:12} median {np.median(times):7.2f} ms, {faiss.omp_get_max_threads()} threads")
+    with tempfile.TemporaryDirectory() as temporary:
+        show(folder or Path(temporary), vectors, clip, lists, queries, runs)
 
 
 IN_TORCH = """

@@ -368,6 +368,35 @@ class Catalog:
         rows = self.connection.execute(sql, [space])
         return np.fromiter((row[0] for row in rows), np.int64)
 
+    def searchable_among(self, space: str, ids: np.ndarray) -> np.ndarray:
+        """Return those of the embedding ids that are searchable, int64 (n,), ascending."""
+        found: list[int] = []
+        for part in _parts([int(i) for i in ids]):
+            sql = f"SELECT id FROM embeddings WHERE space = ? AND id IN ({_marks(part)}) AND {IS_SEARCHABLE}"
+            found += [row[0] for row in self.db.execute(sql, [space, *part])]
+        return np.sort(np.array(found, np.int64))
+
+    def changed_since(self, space: str, revision: int) -> np.ndarray | None:
+        """Return the ids, int64 (n,), of embeddings that lost their last file or got one back after a revision.
+
+        None if that is not recorded so far back.
+        """
+        rows = self.db.execute(
+            "SELECT embedding FROM changed_embeddings WHERE space = ? AND revision > ?", [space, revision]
+        ).fetchall()
+        # Second, so that rows forgotten in between are noticed.
+        sql = "SELECT recorded_from FROM spaces WHERE id = ?"
+        recorded = self.db.execute(sql, [space]).fetchone()
+        if recorded is None or recorded[0] > revision:
+            return None
+        return np.unique(np.array([row[0] for row in rows], np.int64))
+
+    def forget_changes(self, space: str, revision: int) -> None:
+        """Delete the record of changes up to a revision that the published search index includes."""
+        with self.transaction():
+            self.db.execute("DELETE FROM changed_embeddings WHERE space = ? AND revision <= ?", [space, revision])
+            self.db.execute("UPDATE spaces SET recorded_from = ? WHERE id = ?", [revision, space])
+
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the unit vectors, float32 (n, d), of embedding ids, in that order; raise KeyError if one is gone.
 

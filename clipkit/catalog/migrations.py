@@ -232,3 +232,62 @@ _GENERATED = (
     "UPDATE failures SET cause = 'not-a-file' WHERE cause = 'entry'",
     "UPDATE failures SET cause = 'resources' WHERE cause = 'machine'",
 )
+
+
+@migrations(name="0007_changed_embeddings")
+def _changed_embeddings(db: Database) -> None:
+    # Which embeddings lost their last shown file or got one back, by the revision of the space: search indexes look up
+    # these instead of comparing all ids. Complete for revisions after `recorded_from`.
+    for statement in _CHANGED_EMBEDDINGS:
+        db.execute(statement)
+
+
+_RECORD = """INSERT OR IGNORE INTO changed_embeddings
+         SELECT embeddings.space, spaces.revision, embeddings.id
+         FROM embeddings JOIN spaces ON spaces.id = embeddings.space"""
+
+_CHANGED_EMBEDDINGS = (
+    "ALTER TABLE spaces ADD COLUMN recorded_from INTEGER NOT NULL DEFAULT 0",
+    "UPDATE spaces SET recorded_from = revision",
+    """CREATE TABLE changed_embeddings (
+        space TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        embedding INTEGER NOT NULL,
+        PRIMARY KEY (space, revision, embedding)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER space_removed AFTER DELETE ON spaces
+       BEGIN
+         DELETE FROM changed_embeddings WHERE space = OLD.id;
+       END""",
+    "DROP TRIGGER last_file_gone",
+    "DROP TRIGGER last_file_changed",
+    "DROP TRIGGER first_file_back",
+    f"""CREATE TRIGGER last_file_gone AFTER DELETE ON images
+       WHEN OLD.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash AND shown)
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = OLD.hash);
+         {_RECORD} WHERE embeddings.hash = OLD.hash;
+       END""",
+    f"""CREATE TRIGGER last_file_changed AFTER UPDATE OF hash, shown ON images
+       WHEN OLD.hash <> NEW.hash OR OLD.shown <> NEW.shown
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE OLD.shown AND id IN (SELECT space FROM embeddings WHERE hash = OLD.hash)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash AND shown);
+         {_RECORD} WHERE embeddings.hash = OLD.hash
+           AND OLD.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = OLD.hash AND shown);
+         UPDATE spaces SET revision = revision + 1
+         WHERE NEW.shown AND id IN (SELECT space FROM embeddings WHERE hash = NEW.hash)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND shown AND id <> NEW.id);
+         {_RECORD} WHERE embeddings.hash = NEW.hash
+           AND NEW.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND shown AND id <> NEW.id);
+       END""",
+    f"""CREATE TRIGGER first_file_back AFTER INSERT ON images
+       WHEN NEW.shown AND NOT EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash AND shown AND id <> NEW.id)
+       BEGIN
+         UPDATE spaces SET revision = revision + 1
+         WHERE id IN (SELECT space FROM embeddings WHERE hash = NEW.hash);
+         {_RECORD} WHERE embeddings.hash = NEW.hash;
+       END""",
+)

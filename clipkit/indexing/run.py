@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.info import library_info
+from clipkit.catalog.info import count_files
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import Failure
 from clipkit.cores import available_cores
@@ -57,8 +57,7 @@ def index_library(
     started = time.monotonic()
     with catalog.writing():
         report = _index_models(catalog, layout, models, roots, options, progress)
-    counts = library_info(catalog)
-    report.images, report.generated = counts.images, counts.marked
+    report.images, report.generated = count_files(catalog)
     report.seconds = time.monotonic() - started
     return report
 

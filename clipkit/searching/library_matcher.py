@@ -15,14 +15,27 @@ from clipkit.models.registry import entry
 from clipkit.progress import Progress, ProgressCallback
 from clipkit.vectors.current_vectors import CurrentVectors
 
+MOST_LAG = 0.1
+"""Statistics that differ from the library by less than this share of its pictures are used as they are."""
+
 
 def current_matcher(path: Path, catalog: Catalog, encoder: Encoder, vectors: CurrentVectors) -> Matcher:
     """Return the match decision for the catalog as it is now; fits it in memory if the file cannot be brought up to
     date."""
     saved = load_matcher(path, encoder)
-    if saved and saved.count == vectors.stored:
-        return saved.update(vectors.newer)
+    if saved:
+        if updated := updated_matcher(saved, vectors):
+            return updated
+        # Another process has just rebuilt the index. Fitting again would take minutes for a large library.
+        if abs(saved.count - vectors.stored) <= MOST_LAG * vectors.stored:
+            return saved
     return fit_matcher(catalog, encoder)
+
+
+def updated_matcher(saved: Matcher, vectors: CurrentVectors) -> Matcher | None:
+    """Add to a saved match decision the vectors that it lacks; None if it was not fitted to these vectors' store."""
+    missing = vectors.added_after(saved.count)
+    return None if missing is None else saved.update(missing)
 
 
 def load_matcher(path: Path, encoder: Encoder) -> Matcher | None:
@@ -38,17 +51,29 @@ def load_matcher(path: Path, encoder: Encoder) -> Matcher | None:
 
 def fit_matcher(catalog: Catalog, encoder: Encoder, progress: ProgressCallback | None = None) -> Matcher:
     """Fit the match decision to all searchable embeddings of the encoder's space, reading them in chunks."""
+    matcher = new_matcher(encoder, bank_vectors(encoder, progress))
+    total = catalog.count_searchable(encoder.space) if progress else 0
+    for _, vectors in catalog.searchable_embeddings(encoder.space):
+        matcher.update(vectors)
+        if progress:
+            progress(Progress("fitting the match decision", matcher.count, total))
+    return matcher
+
+
+def new_matcher(encoder: Encoder, bank: np.ndarray) -> Matcher:
+    """Return the match decision of an empty library; bank: (c, d) float32, the vectors of the model's concepts."""
+    no_images = np.zeros((0, encoder.dimension), np.float32)
+    return Matcher.fit(no_images, bank, keep_images=False, calibration=calibration_for(encoder))
+
+
+def bank_vectors(encoder: Encoder, progress: ProgressCallback | None = None) -> np.ndarray:
+    """Return the vectors of the model's concepts, (c, d) float32 of unit length, encoded once for each model."""
 
     def report(done: int, total: int) -> None:
         if progress:
             progress(Progress("encoding concepts, once for this model", done, total))
 
-    bank = concept_vectors(encoder, concepts_for(encoder), report)
-    no_images = np.zeros((0, encoder.dimension), np.float32)
-    matcher = Matcher.fit(no_images, bank, keep_images=False, calibration=calibration_for(encoder))
-    for _, vectors in catalog.searchable_embeddings(encoder.space):
-        matcher.update(vectors)
-    return matcher
+    return concept_vectors(encoder, concepts_for(encoder), report)
 
 
 def concepts_for(encoder: Encoder) -> Sequence[str]:

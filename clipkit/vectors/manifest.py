@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clipkit.errors import LibraryDamaged
+from clipkit.vectors.plan import EXACT, IndexPlan
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+
+Files = dict[str, tuple[int, str]]
+"""Name -> (size in bytes, xxh3-128 in hex)."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A set of vectors that was written at once.
+
+    `head`: xxh3-128 of what FAISS parses when the index is opened, checked before FAISS parses it.
+    `nprobe`: inverted lists that a search probes. `recall`: the recall@10 of held-out text queries with it.
+    """
+
+    count: int
+    files: Files
+    head: str
+    plan: IndexPlan = EXACT
+    nprobe: int = 0
+    recall: float = 1.0
+
+    def file(self, folder: Path, kind: str) -> Path:
+        """Return the path of the file of a kind: index, ids, lists or slots."""
+        return folder / next(name for name in self.files if name.startswith(f"{kind}-"))
 
 
 @dataclass(frozen=True)
@@ -18,18 +43,29 @@ class Manifest:
 
     `watermark`: the largest embedding id of the space at the time of writing.
     `revision`: the revision of the space at the time of writing.
-    `files`: name -> (size in bytes, xxh3-128 in hex).
-    `head`: xxh3-128 of what FAISS writes before the vectors, checked before FAISS parses it.
+    `main`: most of the vectors. `tail`: those added since `main` was built; always exact.
+    `removed`: how many vectors of both searches must skip. `removed_files`: the file with their ids, if there are any.
     """
 
     space: str
     dimension: int
-    count: int
     watermark: int
     revision: int
-    files: dict[str, tuple[int, str]]
-    head: str
+    main: Segment
+    tail: Segment | None = None
+    removed: int = 0
+    removed_files: Files = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def count(self) -> int:
+        """The number of stored vectors, removed ones included."""
+        return self.main.count + (self.tail.count if self.tail else 0)
+
+    @property
+    def files(self) -> Files:
+        """All files of the store."""
+        return {**self.main.files, **(self.tail.files if self.tail else {}), **self.removed_files}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -38,20 +74,47 @@ def read_manifest(folder: Path) -> Manifest:
         written = json.loads((folder / MANIFEST).read_text("utf-8"))
         if written["checksum"] != digest(written["manifest"]):
             raise ValueError("checksum mismatch")
-        manifest = Manifest(**written["manifest"])
-        if manifest.format != FORMAT:
-            raise ValueError("unknown format")
+        manifest = _parsed(written["manifest"])
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
         raise LibraryDamaged(f"{folder / MANIFEST} is corrupt; run `clipkit check --repair`") from error
     return manifest
+
+
+def _parsed(fields: dict[str, Any]) -> Manifest:
+    if fields["format"] == 1:  # one exact segment
+        main = Segment(fields["count"], fields["files"], fields["head"])
+        return Manifest(fields["space"], fields["dimension"], fields["watermark"], fields["revision"], main)
+    if fields["format"] != FORMAT:
+        raise ValueError("unknown format")
+    for name in ("main", "tail"):
+        if fields[name] is not None:
+            fields[name] = Segment(**{**fields[name], "plan": IndexPlan(**fields[name]["plan"])})
+    return Manifest(**fields)
 
 
 def manifest_text(manifest: Manifest) -> str:
     """Return the content of the manifest file."""
     fields = asdict(manifest)
     return json.dumps({"manifest": fields, "checksum": digest(fields)})
+
+
+def describe_index(folder: Path) -> dict[str, Any] | None:
+    """Return what a store's manifest says, as `clipkit info --json` prints it; None without a valid manifest."""
+    try:
+        manifest = read_manifest(folder)
+    except (FileNotFoundError, LibraryDamaged):
+        return None
+    main = manifest.main
+    return {
+        "type": main.plan.factory,
+        "vectors": manifest.count - manifest.removed,
+        "tail": manifest.tail.count if manifest.tail else 0,
+        "removed": manifest.removed,
+        "nprobe": main.nprobe or None,
+        "recall_at_10": main.recall,
+    }
 
 
 def checksum(path: Path) -> str:
@@ -65,12 +128,12 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def head_digest(index_file: Path, count: int, dimension: int) -> str:
-    """Return the xxh3-128, in hex, of an index file without the two-byte vector components at its end."""
+def head_digest(index_file: Path, after: int) -> str:
+    """Return the xxh3-128, in hex, of an index file without the `after` bytes of vectors at its end."""
     import xxhash
 
     with index_file.open("rb") as file:
-        return xxhash.xxh3_128_hexdigest(file.read(index_file.stat().st_size - 2 * count * dimension))
+        return xxhash.xxh3_128_hexdigest(file.read(index_file.stat().st_size - after))
 
 
 def digest(manifest: dict) -> str:

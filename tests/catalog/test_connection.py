@@ -40,7 +40,7 @@ COLUMNS = {
     "failures": {"path", "size", "mtime_ns", "kind", "reason", "cause", "failed_at"},
     "drives": {"path", "drive"},
     "roots": {"path", "exclude", "include_generated", "added_at", "scanned_at"},
-    "spaces": {"id", "dimension", "config", "created_at", "revision"},
+    "spaces": {"id", "dimension", "config", "created_at", "revision", "recorded_from"},
     "generations": {
         "id",
         "query",

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalog.samples import DIMENSION, SPACE, copy, failure, photo, put
+from catalog.samples import DIMENSION, SPACE, copy, failure, id_of, photo, put
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.rows import Embedding
 from clipkit.vectors import current_vectors
-from clipkit.vectors.current_vectors import CurrentVectors, needs_publishing, publish_from_catalog
+from clipkit.vectors.current_vectors import (
+    CurrentVectors,
+    needed_work,
+    publish_changes_from_catalog,
+    publish_from_catalog,
+)
 from clipkit.vectors.manifest import read_manifest
+from clipkit.vectors.nearest import best_of
 from clipkit.vectors.publishing import find_damage, publish
-from clipkit.vectors.store import best_of
 
 # Their products with the queries are exact, and many tie.
 KINDS = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5]], np.float32)
@@ -48,6 +53,16 @@ def agrees(catalog: Catalog, folder: Path, queries: np.ndarray, allowed: np.ndar
     return vectors
 
 
+def bring_up_to_date(catalog: Catalog, folder: Path) -> str:
+    """Publish what is needed, as an indexing run does; return what that was."""
+    work = needed_work(folder, SPACE, catalog)
+    if work == "everything":
+        publish_from_catalog(folder, SPACE, catalog)
+    elif work == "changes":
+        publish_changes_from_catalog(CurrentVectors(folder, SPACE, catalog), catalog)
+    return work
+
+
 # --- programs ---
 
 
@@ -75,8 +90,10 @@ step = st.one_of(
     st.tuples(st.just("publish")),
     st.tuples(st.just("publish if needed")),
     st.tuples(st.just("publish late")),
-    st.tuples(st.just("tear"), st.integers(0, 2), st.floats(0, 1)),
-    st.tuples(st.just("lose"), st.integers(0, 3)),
+    st.tuples(st.just("publish changes")),
+    st.tuples(st.just("forget changes")),
+    st.tuples(st.just("tear"), st.integers(0, 5), st.floats(0, 1)),
+    st.tuples(st.just("lose"), st.integers(0, 6)),
     st.tuples(st.just("search"), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 99)),
 )
 
@@ -130,12 +147,22 @@ class Program:
     def publish(self) -> None:
         publish_from_catalog(self.folder, SPACE, self.catalog)
         found = CurrentVectors(self.folder, SPACE, self.catalog)
-        assert not needs_publishing(self.folder, SPACE, self.catalog) and not found.note
+        assert needed_work(self.folder, SPACE, self.catalog) == "nothing" and not found.note
         assert len(found) == found.stored == read_manifest(self.folder).count and not len(found.newer)
 
     def publish_if_needed(self) -> None:
-        if needs_publishing(self.folder, SPACE, self.catalog):
-            publish_from_catalog(self.folder, SPACE, self.catalog)
+        bring_up_to_date(self.catalog, self.folder)
+        assert needed_work(self.folder, SPACE, self.catalog) == "nothing"
+
+    def publish_changes(self) -> None:
+        if needed_work(self.folder, SPACE, self.catalog) != "everything":
+            found = CurrentVectors(self.folder, SPACE, self.catalog)
+            publish_changes_from_catalog(found, self.catalog)
+            assert read_manifest(self.folder).removed == len(found.removed)
+
+    def forget_changes(self) -> None:
+        """Forget what the published store includes; or more, as a reader of an older store experiences it."""
+        self.catalog.forget_changes(SPACE, self.catalog.spaces()[SPACE][1])
 
     def publish_late(self) -> None:
         """Search with an object created before the last changes."""
@@ -151,7 +178,7 @@ class Program:
 
     def lose(self, which: int) -> None:
         files = sorted(self.folder.glob("*"))
-        if which == 3:
+        if which == 6:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif files:
             files[which % len(files)].unlink()
@@ -169,7 +196,7 @@ def test_any_sequence_of_steps(tmp_path_factory, empty_catalog, steps):
     folder = tmp_path_factory.mktemp("program")
     shutil.copy(empty_catalog, folder / "catalog.db")
     with Catalog.open(folder / "catalog.db") as catalog, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(current_vectors, "REPUBLISH_COUNT", 5)
+        patch.setattr(current_vectors, "REBUILD_COUNT", 5)
         program = Program(folder / "vectors" / "tiny", catalog)
         for one in steps:
             program.do(*one)
@@ -195,7 +222,8 @@ def queries():
 
 def test_an_unpublished_library(catalog, folder, queries):
     found = agrees(catalog, folder, queries)
-    assert (len(found), found.stored, found.note, needs_publishing(folder, SPACE, catalog)) == (0, 0, "", True)
+    assert (len(found), found.stored, found.note) == (0, 0, "")
+    assert needed_work(folder, SPACE, catalog) == "everything"
     photos(catalog, "aa", "bb")
     found = agrees(catalog, folder, queries)
     assert (len(found), found.stored, found.newer.shape, found.note) == (2, 0, (2, DIMENSION), "")
@@ -207,41 +235,101 @@ def test_an_unknown_space(catalog, folder):
         CurrentVectors(folder, "none", catalog)
 
 
-def test_new_pictures_and_copies_do_not_need_publishing(catalog, folder, queries):
+def test_new_pictures_and_copies_go_to_the_tail(catalog, folder, queries):
     photos(catalog, "aa", "bb")
     publish_from_catalog(folder, SPACE, catalog)
+    main = read_manifest(folder).main
     photos(catalog, "cc")
     put(catalog, copy("/q/aa.jpg", "aa"))
     catalog.remove([Path("/p/aa.jpg")])
     found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, False)
+    assert (found.stored, len(found), len(found.newer)) == (2, 3, 1)
+    assert bring_up_to_date(catalog, folder) == "changes"
+    found = agrees(catalog, folder, queries)
+    assert (found.stored, len(found), len(found.newer), len(found.removed)) == (3, 3, 0, 0)
+    manifest = read_manifest(folder)
+    assert manifest.main == main and manifest.tail and manifest.tail.count == 1
+    assert bring_up_to_date(catalog, folder) == "nothing"
 
 
-def test_removed_or_restored_pictures_need_publishing(catalog, folder, queries):
+def test_removed_and_restored_pictures(catalog, folder, queries):
+    photos(catalog, *(f"o{i}" for i in range(30)))
+    publish_from_catalog(folder, SPACE, catalog)
+    catalog.remove([Path(f"/p/o{i}.jpg") for i in range(3)])
+    found = agrees(catalog, folder, queries)
+    assert (found.stored, len(found), len(found.removed)) == (30, 27, 3)
+    assert bring_up_to_date(catalog, folder) == "changes"
+    catalog.forget_changes(SPACE, found.revision)
+    assert (read_manifest(folder).removed, read_manifest(folder).tail, find_damage(folder)) == (3, None, "")
+    put(catalog, photo("/p/o0.jpg", "o0"))  # back
+    found = agrees(catalog, folder, queries)
+    assert (found.stored, len(found), len(found.newer), sorted(found.removed)) == (
+        30,
+        28,
+        0,
+        [id_of(catalog, "o1"), id_of(catalog, "o2")],
+    )
+    assert bring_up_to_date(catalog, folder) == "changes"
+    catalog.remove([Path("/p/o0.jpg"), Path("/p/o29.jpg")])
+    assert len(agrees(catalog, folder, queries).removed) == 4
+    assert bring_up_to_date(catalog, folder) == "everything"
+    assert read_manifest(folder).count == 26
+    put(catalog, photo("/p/o2.jpg", "o2"))  # in the catalog, but in no segment
+    found = agrees(catalog, folder, queries)
+    assert (len(found), len(found.newer)) == (27, 1)
+    assert bring_up_to_date(catalog, folder) == "changes"
+    photos(catalog, "new")
+    assert bring_up_to_date(catalog, folder) == "changes"
+    found = agrees(catalog, folder, queries)
+    assert (found.stored, len(found.newer), len(found.removed)) == (28, 0, 0)
+
+
+def test_opening_looks_up_only_what_has_changed(catalog, folder, queries, monkeypatch):
+    photos(catalog, *(f"o{i}" for i in range(40)))
+    publish_from_catalog(folder, SPACE, catalog)
+    catalog.remove([Path("/p/o1.jpg")])
+    photos(catalog, "new")
+    monkeypatch.setattr(Catalog, "searchable_ids", lambda *_: pytest.fail("all ids were read"))
+    found = CurrentVectors(folder, SPACE, catalog)
+    assert (len(found), found.removed.tolist(), len(found.newer)) == (40, [id_of(catalog, "o1")], 1)
+
+
+def test_a_catalog_that_was_replaced_by_an_older_one(catalog, folder, queries, tmp_path):
     photos(catalog, "aa", "bb", "cc")
-    publish_from_catalog(folder, SPACE, catalog)
+    backup = tmp_path / "backup.db"
+    catalog.db.execute("VACUUM INTO ?", [str(backup)])
     catalog.remove([Path("/p/aa.jpg")])
-    found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), needs_publishing(folder, SPACE, catalog)) == (3, 2, True)
     publish_from_catalog(folder, SPACE, catalog)
-    assert not needs_publishing(folder, SPACE, catalog)
-    put(catalog, photo("/p/aa.jpg", "aa"))
-    found = agrees(catalog, folder, queries)
-    assert (found.stored, len(found), len(found.newer), needs_publishing(folder, SPACE, catalog)) == (2, 3, 1, True)
+    with Catalog.open(backup) as older:
+        assert len(agrees(older, folder, queries)) == 3
+        assert bring_up_to_date(older, folder) != "nothing"
+        assert len(agrees(older, folder, queries).newer) == 0
 
 
-def test_many_new_pictures_need_publishing(catalog, folder, monkeypatch):
-    monkeypatch.setattr(current_vectors, "REPUBLISH_COUNT", 4)
-    monkeypatch.setattr(current_vectors, "REPUBLISH_SHARE", 0.5)
+def test_many_new_pictures_rebuild_the_index(catalog, folder, queries, monkeypatch):
+    monkeypatch.setattr(current_vectors, "REBUILD_COUNT", 4)
+    monkeypatch.setattr(current_vectors, "REBUILD_SHARE", 0.5)
     photos(catalog, *[f"o{i}" for i in range(10)])
     publish_from_catalog(folder, SPACE, catalog)
-    for count, needed in ((4, False), (5, False), (6, True)):
+    for count, tail in ((4, 4), (5, 5), (6, None)):
         photos(catalog, *[f"n{i}" for i in range(count)])
-        found = CurrentVectors(folder, SPACE, catalog)
-        assert (len(found.newer), needs_publishing(folder, SPACE, catalog)) == (count, needed)
-    photos(catalog, "last")
+        assert bring_up_to_date(catalog, folder) == ("changes" if tail else "everything")
+        manifest = read_manifest(folder)
+        assert (manifest.tail.count if manifest.tail else None) == tail
+        assert agrees(catalog, folder, queries).stored == 10 + count
+
+
+def test_a_few_pictures_are_not_written_to_a_long_tail(catalog, folder, queries):
+    photos(catalog, *[f"o{i}" for i in range(50)])
     publish_from_catalog(folder, SPACE, catalog)
-    assert not needs_publishing(folder, SPACE, catalog)
+    photos(catalog, *[f"n{i}" for i in range(40)])
+    assert bring_up_to_date(catalog, folder) == "changes"
+    photos(catalog, *[f"m{i}" for i in range(4)])
+    assert bring_up_to_date(catalog, folder) == "nothing"
+    assert len(agrees(catalog, folder, queries).newer) == 4
+    photos(catalog, "m4")
+    assert bring_up_to_date(catalog, folder) == "changes"
+    assert np.array_equal(CurrentVectors(folder, SPACE, catalog).added_after(50), live(catalog)[1][50:])
 
 
 @pytest.mark.parametrize("name", ["index-1.faiss", "ids-1.npy", "manifest.json"])
@@ -255,7 +343,7 @@ def test_without_an_intact_store_the_note_says_what_to_do(catalog, folder, queri
         (folder / name).unlink()
     found = agrees(catalog, folder, queries)
     assert "clipkit check --repair" in found.note and "\n" not in found.note
-    assert (found.stored, len(found), needs_publishing(folder, SPACE, catalog)) == (0, 3, True)
+    assert (found.stored, len(found), needed_work(folder, SPACE, catalog)) == (0, 3, "everything")
     publish_from_catalog(folder, SPACE, catalog)
     found = agrees(catalog, folder, queries)
     assert (found.stored, found.note, find_damage(folder)) == (3, "", "")
@@ -267,7 +355,7 @@ def test_a_store_of_another_space_is_not_searched(catalog, folder, queries, spac
     vectors = np.ones((1, dimension), np.float32)
     publish(folder, [(np.array([7]), vectors)], space=space, dimension=dimension, watermark=7, revision=0)
     found = agrees(catalog, folder, queries)
-    assert "another catalog" in found.note and needs_publishing(folder, SPACE, catalog)
+    assert "another catalog" in found.note and needed_work(folder, SPACE, catalog) == "everything"
 
 
 def test_a_reader_keeps_its_snapshot_while_the_library_changes(catalog, folder, queries):

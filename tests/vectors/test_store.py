@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from clipkit.errors import LibraryDamaged
 from clipkit.vectors.manifest import Manifest, read_manifest
-from clipkit.vectors.publishing import find_damage, publish
-from clipkit.vectors.store import FaissStore, best_of
+from clipkit.vectors.nearest import best_of
+from clipkit.vectors.plan import EXACT
+from clipkit.vectors.publishing import find_damage, publish, publish_changes
+from clipkit.vectors.store import FaissStore
 
 SPACE = "tiny"
 
@@ -192,7 +194,8 @@ FULL_DISK = """
 import errno, resource, signal
 from pathlib import Path
 import numpy as np
-from clipkit.vectors.publishing import find_damage, publish
+from clipkit.vectors.plan import EXACT
+from clipkit.vectors.publishing import find_damage, publish, publish_changes
 from clipkit.vectors.store import FaissStore
 folder, signal_ = Path(sys.argv[1]), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 vectors = np.random.default_rng(0).standard_normal((1000, 32)).astype(np.float32)
@@ -364,3 +367,63 @@ def test_a_store_in_a_later_format(small):
     (small / "manifest.json").write_text(json.dumps({"manifest": manifest, "checksum": digest(manifest)}))
     with pytest.raises(LibraryDamaged):
         FaissStore.open(small)
+
+
+def test_a_store_of_the_first_format(small):
+    """A manifest written before stores had a tail: one exact segment."""
+    from clipkit.vectors.manifest import digest
+
+    manifest = json.loads((small / "manifest.json").read_text())["manifest"]
+    main = manifest.pop("main")
+    old = {name: manifest[name] for name in ("space", "dimension", "watermark", "revision")}
+    old |= {name: main[name] for name in ("count", "files", "head")} | {"format": 1}
+    before = FaissStore.open(small)
+    (small / "manifest.json").write_text(json.dumps({"manifest": old, "checksum": digest(old)}))
+    after = FaissStore.open(small)
+    assert after.manifest.main.plan == EXACT and after.manifest.tail is None and find_damage(small) == ""
+    assert np.array_equal(after.ids, before.ids)
+    assert np.array_equal(after.reconstruct(after.ids), before.reconstruct(before.ids))
+    publish_changes(small, [(np.array([99]), np.eye(1, 8, dtype=np.float32))], np.array([2]), watermark=99, revision=1)
+    manifest = read_manifest(small)
+    assert (manifest.format, manifest.main, manifest.count, manifest.removed) == (2, after.manifest.main, 7, 1)
+    assert find_damage(small) == ""
+
+
+@pytest.mark.parametrize("name", ["index-2.faiss", "ids-2.npy", "removed-3.npy"])
+def test_a_damaged_tail(small, name):
+    tail = [(np.array([99, 98]), np.eye(2, 8, dtype=np.float32))]
+    publish_changes(small, tail, np.array([2, 5]), watermark=99, revision=1)
+    whole = (small / name).read_bytes()
+    for length in (0, 7, len(whole) - 1):
+        (small / name).write_bytes(whole[:length])
+        with pytest.raises(LibraryDamaged, match="repair"):
+            FaissStore.open(small)
+        assert find_damage(small)
+    for bit in range(0, 8 * len(whole), 11):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (small / name).write_bytes(flipped)
+        assert find_damage(small), bit
+        try:
+            FaissStore.open(small).search(np.ones((1, 8), np.float32), 3)
+        except LibraryDamaged as error:
+            assert "\n" not in str(error)
+    (small / name).unlink()
+    with pytest.raises(LibraryDamaged):
+        FaissStore.open(small)
+
+
+def test_the_tail_grows_and_unlisted_files_are_deleted(small):
+    rng = np.random.default_rng(9)
+    added, ids = unit(rng, 5, 8), np.array([20, 21, 15, 30, 22])
+    for row in range(5):
+        publish_changes(small, [(ids[[row]], added[[row]])], ids[:row:2], watermark=30, revision=row)
+    store = FaissStore.open(small)
+    assert store.ids.tolist() == [1, 2, 3, 4, 5, 6, *ids.tolist()] and store.removed.tolist() == [20, 15]
+    assert np.array_equal(store.reconstruct(ids[::-1]), added[::-1])
+    assert np.array_equal(store.added_after(8), added[2:]) and store.added_after(5) is None
+    assert store.added_after(11).shape == (0, 8) and store.added_after(12) is None
+    assert sorted(store.positions(np.array([15, 3, 77]))) == [2, 8]
+    assert len(list(small.iterdir())) == 6
+    found = store.search(added, 1)[1]
+    assert found[:, 0].tolist() == ids.tolist()
