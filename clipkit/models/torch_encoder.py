@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TORCH_TEXT_BATCH = 256
 """Number of texts in a batch of the text tower."""
+CPU_IMAGE_BATCH = 8
+"""Number of pictures in a batch of the image tower on a CPU, where more are no faster."""
 
 
 class OpenClipEncoder:
@@ -37,7 +39,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer, self.vocabulary = model, tokenizer, vocabulary
         self.note = ""
         self._precisions: list[torch.dtype] = []
-        self._image_batches, self._text_batches = AdaptiveBatches(), AdaptiveBatches()
+        self._text_batches = AdaptiveBatches()
         self._text_lock = threading.Lock()
         self.move(next(model.parameters()).device)
         self.dimension = int(self.encode_texts(["a"]).shape[1])
@@ -46,6 +48,11 @@ class OpenClipEncoder:
     def device(self) -> str:
         """ "cpu", "cuda" or "mps"."""
         return self._device.type
+
+    @property
+    def image_batch(self) -> int | None:
+        """The number of pictures encoded at once, None for any number: a GPU is faster with larger batches."""
+        return CPU_IMAGE_BATCH if self.device == "cpu" else None
 
     def move(self, device: str | torch.device) -> None:
         """Move the model to another device and choose the precisions to try for images there, fastest first."""
@@ -61,6 +68,7 @@ class OpenClipEncoder:
         if fast:
             self.model.visual.to(memory_format=torch.channels_last)
         self._precisions = [*fast, torch.float32]
+        self._image_batches = AdaptiveBatches(self.image_batch)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         with translate_out_of_memory(self.space, self.device):

@@ -25,7 +25,7 @@ from clipkit.images.preprocessing import Preprocessing
 from clipkit.models.hub.locating import locate
 from clipkit.models.reference import ModelRef
 
-FORMAT = 2
+FORMAT = 3
 """Bump when the export format changes; older exports are rebuilt."""
 MANIFEST = "manifest.json"
 
