@@ -40,8 +40,10 @@ class DecodePool:
 
     A child that takes longer than `timeout` seconds for a file is killed. `examine` runs in the child, on each decoded
     picture. At most `ahead` files, or four per worker if that is more, are decoded before they are asked for.
-    `on_decoded` is called, on any thread, with the seconds that a child took for a file. Use the pool in a `with` block: leaving it kills the children. They start with the first file and are
-    reused by later calls of `decode`.
+    `on_decoded` is called, on any thread, with the seconds that a child took for a file.
+
+    Use the pool in a `with` block: leaving it kills the children. They start with the first file and are reused by
+    later calls of `decode`.
     """
 
     def __init__(

@@ -48,7 +48,11 @@ def load_encoder(
     if prefers_onnx and (encoder := _open_onnx(ref, exported, search)):
         return encoder
     missing = not (exported or shipped.shipped_encoder(ref))
-    if export and (prefers_onnx or missing) and (prepared := _prepare_without_torch(ref, progress, again=bool(exported))):
+    if (
+        export
+        and (prefers_onnx or missing)
+        and (prepared := _prepare_without_torch(ref, progress, again=bool(exported)))
+    ):
         exported = prepared
         if choose_runtime(exported, device, search) == "onnx" and (encoder := _open_onnx(ref, exported, search)):
             return encoder
@@ -150,9 +154,7 @@ def _open_onnx(model: ModelRef, exported: Exported | None, search: bool) -> Onnx
     return encoder
 
 
-def _prepare_without_torch(
-    model: ModelRef, progress: ProgressCallback | None, *, again: bool
-) -> Exported | None:
+def _prepare_without_torch(model: ModelRef, progress: ProgressCallback | None, *, again: bool) -> Exported | None:
     """Export a plain CLIP model; None if it is another, or the cache cannot be written, of which `_export` tells."""
     from clipkit.models.onnx.plain_clip import prepare
 

@@ -18,8 +18,9 @@ from clipkit.errors import ModelNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.models import checkpoint, loading
 from clipkit.models.loading import load_encoder, load_torch_encoder
-from clipkit.models.onnx import exports, plain_clip
+from clipkit.models.onnx import exports, int8, plain_clip
 from clipkit.models.onnx.clip_towers import ClipArchitecture
+from clipkit.models.onnx.graphs import agreement
 from clipkit.models.onnx.session import OnnxEncoder
 from clipkit.models.reference import ModelRef
 from clipkit.models.registry import CONFIG, WEIGHTS, entries
@@ -161,7 +162,7 @@ def test_killed_while_preparing_nothing_is_lost(tmp_path, cache):
     folder = make_checkpoint(tmp_path / "model", PLAIN)
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from clipkit.models.onnx import exports, plain_clip\n"
+        "from clipkit.models.onnx import exports, int8, plain_clip\n"
         "from clipkit.models.reference import ModelRef\n"
         f"exports.cache_folder = lambda: Path({str(cache)!r})\n"
         "write = plain_clip.PlainClip.write\n"
@@ -197,3 +198,17 @@ def test_indexing_and_searching_with_a_new_plain_model_never_import_torch(tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_graphs_can_be_quantised(tmp_path, cache, scene_folder, monkeypatch):
+    monkeypatch.setattr(int8, "SAMPLE_IMAGES", 60)
+    monkeypatch.setattr(int8, "MINIMUM_RECALL", 0.0)
+    monkeypatch.setattr(int8, "measure", lambda *_: (10.0, 20.0))
+    folder = make_checkpoint(tmp_path / "model", PLAIN)
+    exact = vectors_of(load_encoder(str(folder)))
+    verdicts = int8.quantise(str(folder), [scene_folder], ["a dog", "a cat"])
+    assert all(verdict.kept for verdict in verdicts)
+    loading.forget_encoders()
+    assert set(exports.find_export(str(folder)).int8) == {"text", "image"}
+    for quantised, wanted in zip(vectors_of(load_encoder(str(folder))), exact, strict=True):
+        assert not np.array_equal(quantised, wanted) and agreement(quantised, wanted) > 0.8

@@ -286,9 +286,7 @@ def _last_block(
     query = project(g.op("Reshape", read(normed), row_of_each), "query", 0, 1)
     keys, values = (g.op("Reshape", x, sequences) for x in g.split(project(normed, "keys_values", 1, 3), 2))
     one_token = g.op("Reshape", query, g.shape(-1, 1, t.width))
-    attended = g.op(
-        "MultiHeadAttention", one_token, keys, values, None, None, mask, domain=CONTRIB, num_heads=t.heads
-    )
+    attended = g.op("MultiHeadAttention", one_token, keys, values, None, None, mask, domain=CONTRIB, num_heads=t.heads)
     return _after_attention(g, t, prefix, g.op("Reshape", read(rows), row_of_each), attended)
 
 

@@ -68,13 +68,20 @@ def find_plain_clip(model: ModelRef) -> PlainClip | None:
         own, preprocess, quick_gelu = {}, {}, False
         if files.folder:
             config = config_of(files.folder)
-            model_cfg, preprocess, own = config["model_cfg"], config.get("preprocess_cfg", {}), config.get("clipkit", {})
+            model_cfg, preprocess, own = (
+                config["model_cfg"],
+                config.get("preprocess_cfg", {}),
+                config.get("clipkit", {}),
+            )
         elif model.entry and model.entry.plain_clip:  # preprocessed as OpenAI's models are
             model_cfg, quick_gelu = _open_clip_config(files.name), model.entry.quick_gelu
         else:
             import open_clip
 
-            model_cfg, preprocess = open_clip.get_model_config(files.name), open_clip.get_pretrained_cfg(files.name, files.tag)
+            model_cfg, preprocess = (
+                open_clip.get_model_config(files.name),
+                open_clip.get_pretrained_cfg(files.name, files.tag),
+            )
             quick_gelu = bool(preprocess.get("quick_gelu"))
         architecture = ClipArchitecture.of(model_cfg, quick_gelu=quick_gelu)
         if not architecture or not _has_weights(files.weights, weight_shapes(architecture)):
@@ -85,9 +92,7 @@ def find_plain_clip(model: ModelRef) -> PlainClip | None:
     return PlainClip(files, architecture, preprocessing, own)
 
 
-def prepare(
-    model: ModelRef, *, again: bool = False, progress: ProgressCallback | None = None
-) -> Exported | None:
+def prepare(model: ModelRef, *, again: bool = False, progress: ProgressCallback | None = None) -> Exported | None:
     """Export a plain CLIP model, unless another process has just done so; None for any other model.
 
     again: export in any case. Raises OSError if the cache cannot be written or the disk is full.
@@ -124,7 +129,9 @@ def _open_clip_config(name: str) -> dict:
     """Return open_clip's configuration of an architecture, read from its files: importing it takes ten seconds."""
     package = importlib.util.find_spec("open_clip")
     assert package and package.submodule_search_locations
-    return json.loads((Path(package.submodule_search_locations[0]) / "model_configs" / f"{name}.json").read_text("utf-8"))
+    return json.loads(
+        (Path(package.submodule_search_locations[0]) / "model_configs" / f"{name}.json").read_text("utf-8")
+    )
 
 
 def _has_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
