@@ -65,25 +65,8 @@ def find_plain_clip(model: ModelRef) -> PlainClip | None:
         files = locate(model)
         if files.tokenizer or files.text_model:
             return None
-        own, preprocess, quick_gelu = {}, {}, False
-        if files.folder:
-            config = config_of(files.folder)
-            model_cfg, preprocess, own = (
-                config["model_cfg"],
-                config.get("preprocess_cfg", {}),
-                config.get("clipkit", {}),
-            )
-        elif model.entry and model.entry.plain_clip:  # preprocessed as OpenAI's models are
-            model_cfg, quick_gelu = _open_clip_config(files.name), model.entry.quick_gelu
-        else:
-            import open_clip
-
-            model_cfg, preprocess = (
-                open_clip.get_model_config(files.name),
-                open_clip.get_pretrained_cfg(files.name, files.tag),
-            )
-            quick_gelu = bool(preprocess.get("quick_gelu"))
-        architecture = ClipArchitecture.of(model_cfg, quick_gelu=quick_gelu)
+        model_cfg, preprocess, own = _configuration(model, files)
+        architecture = ClipArchitecture.of(model_cfg, quick_gelu=bool(preprocess.get("quick_gelu")))
         if not architecture or not _has_weights(files.weights, weight_shapes(architecture)):
             return None
         preprocessing = checkpoint.preprocessing_of(architecture.image_size, preprocess, model.id)
@@ -125,9 +108,23 @@ def prepare(model: ModelRef, *, again: bool = False, progress: ProgressCallback 
         return exports.publish(exported, folder)
 
 
+def _configuration(model: ModelRef, files: ModelFiles) -> tuple[dict, dict, dict]:
+    """Return open_clip's configurations of the model and of its preprocessing, and what clipkit's training adds."""
+    if files.folder:
+        config = config_of(files.folder)
+        # As in `checkpoint.load_files`, only the configuration of the model says whether it needs QuickGELU.
+        preprocess = {key: value for key, value in config.get("preprocess_cfg", {}).items() if key != "quick_gelu"}
+        return config["model_cfg"], preprocess, config.get("clipkit", {})
+    if model.entry and model.entry.plain_clip:  # preprocessed as OpenAI's models are
+        return _open_clip_config(files.name), {"quick_gelu": model.entry.quick_gelu}, {}
+    import open_clip
+
+    return open_clip.get_model_config(files.name), open_clip.get_pretrained_cfg(files.name, files.tag), {}
+
+
 def _open_clip_config(name: str) -> dict:
     """Return open_clip's configuration of an architecture, read from its files: importing it takes ten seconds."""
-    package = importlib.util.find_spec("open_clip")
+    package = importlib.util.find_spec("open_clip")  # which finds a package without importing it
     assert package and package.submodule_search_locations
     return json.loads(
         (Path(package.submodule_search_locations[0]) / "model_configs" / f"{name}.json").read_text("utf-8")
