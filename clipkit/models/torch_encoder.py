@@ -49,11 +49,6 @@ class OpenClipEncoder:
         """ "cpu", "cuda" or "mps"."""
         return self._device.type
 
-    @property
-    def image_batch(self) -> int | None:
-        """The number of pictures encoded at once, None for any number: a GPU is faster with larger batches."""
-        return CPU_IMAGE_BATCH if self.device == "cpu" else None
-
     def move(self, device: str | torch.device) -> None:
         """Move the model to another device and choose the precisions to try for images there, fastest first."""
         import torch
@@ -68,6 +63,7 @@ class OpenClipEncoder:
         if fast:
             self.model.visual.to(memory_format=torch.channels_last)
         self._precisions = [*fast, torch.float32]
+        self.image_batch: int | None = CPU_IMAGE_BATCH if self.device == "cpu" else None
         self._image_batches = AdaptiveBatches(self.image_batch)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:

@@ -49,7 +49,8 @@ def test_entries_agree_with_open_clip(known):
     assert config["text_cfg"].get("hf_model_name", "") == known.text_model
     settings = {key: value for key, value in details.items() if key not in ("url", "hf_hub", "quick_gelu")}
     is_plain = ClipArchitecture.of(config) is not None
-    assert known.plain_clip == (is_plain and settings == checkpoint._PREPROCESSING_DEFAULTS | settings)
+    defaults = checkpoint._PREPROCESSING_DEFAULTS
+    assert known.plain_clip == (is_plain and defaults | settings == defaults)
     assert known.quick_gelu == bool(details.get("quick_gelu"))
 
 

@@ -27,7 +27,7 @@ _TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_r
 _MODEL_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
 _EPSILON = 1e-5
 """Of the layer norms, which is torch's default."""
-_MASKED = np.float32(-3e38)
+_MASKED = np.array(-3e38, np.float32)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _text_tower(g: _Graph, a: ClipArchitecture) -> ir.Model:
 
     places = g.op("Range", g.constant("zero", np.array(0)), g.op("Squeeze", length), g.constant("one", np.array(1)))
     later = g.op("Greater", g.op("Unsqueeze", places, g.shape(0)), end)
-    hidden = g.op("Where", later, g.constant("masked", _MASKED), g.constant("open", np.float32(0)))
+    hidden = g.op("Where", later, g.constant("masked", _MASKED), g.constant("open", np.array(0, np.float32)))
     mask = g.op("Unsqueeze", hidden, g.shape(1, 2))  # (n, 1, 1, length)
     rows = _last_block(g, a.text, rows, sequences, read, mask)
     rows = g.norm(rows, "ln_final")

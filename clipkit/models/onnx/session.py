@@ -39,7 +39,7 @@ class OnnxEncoder:
 
     device = "cpu"
     note = ""
-    image_batch = ONNX_IMAGE_BATCH
+    image_batch: int | None = ONNX_IMAGE_BATCH
 
     def __init__(
         self,
