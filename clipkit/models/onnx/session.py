@@ -90,6 +90,8 @@ class OnnxEncoder:
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         any_length = isinstance(self._text.get_inputs()[0].shape[1], str)
         vectors = np.zeros((len(texts), self.dimension), np.float32)
+        if not texts:
+            return vectors
         tokens = self._tokenizer(texts)
         # Texts of similar length share a batch, so that little padding is computed.
         order = np.argsort(np.count_nonzero(tokens, axis=1), kind="stable")
