@@ -66,12 +66,13 @@ class Library:
                 return library
             library.close()
         from clipkit.models.hub.locating import default_model
-        from clipkit.models.loading import load_encoder
+        from clipkit.models.loading import dimension_of
         from clipkit.models.reference import ModelRef
 
-        encoder = load_encoder(ModelRef.resolve(model) if model else default_model(), export=False)
+        chosen = ModelRef.resolve(model) if model else default_model()
+        dimension = dimension_of(chosen)
         library = cls(layout, Catalog.open(layout.catalog, create=True))
-        library.catalog.add_space(encoder.space, encoder.dimension)
+        library.catalog.add_space(chosen.id, dimension)
         return library
 
     def close(self) -> None:

@@ -5,7 +5,8 @@
     python scripts/benchmark.py report --out DIR --docs DIR the page and the plots of runs that were kept
     python scripts/benchmark.py profile [--count 22]        the CPU time of each stage of a cold text search
     python scripts/benchmark.py memory [--images 20000]     resident memory while indexing
-    python scripts/benchmark.py index [--images 2000]       indexing rate of small JPEG files with `tiny`
+    python scripts/benchmark.py index [--images 2000]       indexing rate of JPEG files, and what each stage took
+    python scripts/benchmark.py encoders --model ID         the image tower in ONNX Runtime and in torch, by batch size
     python scripts/benchmark.py search [--vectors 1000000]  building and searching an index, see its --help
     python scripts/benchmark.py cold [--model ID]           a whole `clipkit search` process, and the image tower, in
                                                             ONNX Runtime and in torch
@@ -17,8 +18,9 @@ prepared in a folder (`--work`), so that the next run starts at once, and each r
 from __future__ import annotations
 
 import click
-from benchmark_clipkit import cold, index, memory, search
+from benchmark_clipkit import cold, memory, search
 from benchmark_growth import growth
+from benchmark_indexing import encoders, index
 from benchmark_peers import peers
 from benchmark_profile import profile
 from benchmark_report import report
@@ -29,7 +31,7 @@ def main() -> None:
     """Measure clipkit."""
 
 
-for command in (peers, growth, report, profile, memory, index, search, cold):
+for command in (peers, growth, report, profile, memory, index, encoders, search, cold):
     main.add_command(command)
 
 if __name__ == "__main__":

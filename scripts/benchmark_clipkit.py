@@ -1,4 +1,4 @@
-"""Measure clipkit alone: memory while indexing, the indexing rate, a published index, and its two runtimes."""
+"""Measure clipkit alone: memory while indexing, a published index, and its two runtimes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def memory(images: int, batch_size: int) -> None:
     import psutil
 
     with tempfile.TemporaryDirectory() as folder:
-        _paint(Path(folder) / "photos", images, 64)
+        paint_scenes(Path(folder) / "photos", images, 64)
         command = [sys.executable, "-m", "clipkit", "index", f"{folder}/photos", "--model", "tiny"]
         command += ["--indexes", f"{folder}/indexes"]
         process = psutil.Popen([*command, "--json", "--batch-size", str(batch_size)], stdout=subprocess.PIPE)
@@ -62,26 +62,6 @@ def memory(images: int, batch_size: int) -> None:
             mark = next((m for m in marks if m > count), images + 1)
     last = samples[-1]
     print(f"{last[1]:9,} {last[0]:8.0f} {last[2] / 1e6:11.0f} {last[3] / 1e6:12.0f}")
-
-
-@click.command()
-@click.option("--images", default=2000, show_default=True)
-@click.option("--size", default=300, show_default=True, help="Side of the JPEG files in pixels.")
-@click.option("--runs", default=3, show_default=True)
-def index(images: int, size: int, runs: int) -> None:
-    """Measure the indexing rate with the bundled model.
-
-    Counts the time from JPEG files to a published index, with the model loaded.
-    """
-    from clipkit import Library
-
-    with tempfile.TemporaryDirectory() as folder:
-        _paint(Path(folder) / "photos", images, size)
-        rates = []
-        for run in range(runs):
-            with Library.create(Path(folder) / f"run{run}", "tiny") as library:
-                rates.append(images / library.index([Path(folder) / "photos"]).seconds)
-    print(f"{images} JPEG files of {size} px: median {np.median(rates):.0f} images/s of {runs} runs")
 
 
 @click.command()
@@ -126,7 +106,7 @@ def cold(model: str, images: int, runs: int) -> None:
     from clipkit.models.reference import ModelRef
 
     with tempfile.TemporaryDirectory() as folder:
-        _paint(Path(folder) / "photos", images, 128)
+        paint_scenes(Path(folder) / "photos", images, 128)
         with Library.create(Path(folder) / "indexes" / "default", model) as library:
             library.index([Path(folder) / "photos"])
         arguments = ["search", "a dog on the beach", "--indexes", f"{folder}/indexes", "--json"]
@@ -149,7 +129,8 @@ def cold(model: str, images: int, runs: int) -> None:
     )
 
 
-def _paint(folder: Path, count: int, size: int) -> None:
+def paint_scenes(folder: Path, count: int, size: int) -> None:
+    """Write scenes of the sample world as JPEG files, a thousand to a folder."""
     from clipkit.samples.painting import paint
     from clipkit.samples.world import scenes
 

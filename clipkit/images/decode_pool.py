@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,8 +39,11 @@ class DecodePool:
     """A pool of `workers` child processes that decode files.
 
     A child that takes longer than `timeout` seconds for a file is killed. `examine` runs in the child, on each decoded
-    picture. Use the pool in a `with` block: leaving it kills the children. They start with the first file and are
-    reused by later calls of `decode`.
+    picture. At most `ahead` files, or four per worker if that is more, are decoded before they are asked for.
+    `on_decoded` is called, on any thread, with the seconds that a child took for a file.
+
+    Use the pool in a `with` block: leaving it kills the children. They start with the first file and are reused by
+    later calls of `decode`.
     """
 
     def __init__(
@@ -49,10 +53,13 @@ class DecodePool:
         limits: Limits | None = None,
         timeout: float = 60.0,
         examine: Examine | None = None,
+        *,
+        ahead: int = 0,
+        on_decoded: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"the number of workers must be at least 1, not {workers}")
-        self.workers = workers
+        self.workers, self._ahead, self._on_decoded = workers, max(ahead, 4 * workers), on_decoded
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
         self._children = [_Child((preprocessing, limits or Limits(), examine), timeout) for _ in range(workers)]
         for child in reversed(self._children):
@@ -86,7 +93,7 @@ class DecodePool:
         """Yield each of `files`, in order, with its decoded picture or the error that it failed with.
 
         A file whose `path` is None needs no decoding and is yielded with None.
-        `files` is consumed lazily, at most four files per worker ahead of what was yielded, to bound memory.
+        `files` is consumed lazily, and only so far ahead of what was yielded, to bound memory.
         Raises `ClipkitError` if the child processes cannot be started.
         """
         if self._closed:
@@ -95,7 +102,7 @@ class DecodePool:
         waiting, exhausted = iter(files), False
         try:
             while True:
-                while not exhausted and len(ahead) < 4 * self.workers:
+                while not exhausted and len(ahead) < self._ahead:
                     try:
                         file = next(waiting)
                     except StopIteration:
@@ -114,9 +121,11 @@ class DecodePool:
 
     def _decode_one(self, path: Path) -> Decoded | UnreadableImage:
         child = self._idle.get()
+        started = time.perf_counter()
         try:
             return child.decode(path)
         finally:
+            self._on_decoded(time.perf_counter() - started)
             self._idle.put(child)
 
 
@@ -253,11 +262,15 @@ class _Alarm:
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: it imports what this process can, and nothing from its working directory."""
+    """Return the child's environment: it imports what this process can, and nothing from its working directory.
+
+    It computes on one thread, because there is a child for every core.
+    """
     seen = [os.path.abspath(entry) for entry in sys.path if entry]
     if _PACKAGE_PARENT not in seen:
         seen.insert(0, _PACKAGE_PARENT)
-    return os.environ | {"PYTHONPATH": os.pathsep.join(seen), "PYTHONSAFEPATH": "1"}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(seen), "PYTHONSAFEPATH": "1"}
 
 
 def _describe_exit(code: int | None) -> str:

@@ -29,6 +29,7 @@ from clipkit.images.limits import Limits
 from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport
+from clipkit.indexing.timings import Timings
 from clipkit.models.encoder import Encoder
 
 LOOKUP_SIZE = 256
@@ -104,13 +105,14 @@ def diff(
             catalog.forget_failures(readable)
 
 
-def hash_all(items: Iterable[Item], limits: Limits, threads: int = 2) -> Iterator[Item]:
+def hash_all(items: Iterable[Item], limits: Limits, timings: Timings, threads: int = 2) -> Iterator[Item]:
     """Add content hashes, a few files ahead, on threads: reading and xxhash release the GIL."""
 
     def hashed(item: Item) -> Item:
         if not item.failure:
             try:
-                item.hash = content_hash(item.path, limits.bytes)
+                with timings.measure("hash"):
+                    item.hash = content_hash(item.path, limits.bytes)
             except UnreadableImage as failure:
                 item.failure = failure
         return item
@@ -165,16 +167,17 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def encode(batch: Sequence[Item], encoder: Encoder, size: int, catalog: Catalog) -> list[Embedding]:
     """Encode a batch's decoded pictures, except those whose embedding is kept though their files were removed.
 
-    Short batches are padded to `size` with black pictures: the rounding of a matrix product depends on its shape, and a
-    picture must get the same vector in every batch. Raises ModelNotAvailable if a vector is not finite.
+    The encoder gets them in its own batches, or in those of `size` if it takes any, and the last one is padded with
+    black pictures: the rounding of a matrix product depends on its shape, and a picture must get the same vector in
+    every batch. Raises ModelNotAvailable if a vector is not finite.
     """
     pictures = [item for item in batch if item.decoded]
     kept = catalog.known_contents([item.hash for item in pictures], encoder.space, with_files=False)
     pictures = [item for item in pictures if item.hash not in kept]
     if not pictures:
         return []
-    side = encoder.preprocessing.size
-    pixels = np.zeros((max(size, len(pictures)), side, side, 3), np.uint8)
+    side, at_once = encoder.preprocessing.size, min(size, encoder.image_batch or size)
+    pixels = np.zeros((-(-len(pictures) // at_once) * at_once, side, side, 3), np.uint8)
     for row, item in zip(pixels, pictures, strict=False):
         assert item.decoded
         row[:] = item.decoded.pixels

@@ -22,6 +22,7 @@ from clipkit.indexing.counting import Tally
 from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.search_index import publish_search_index
+from clipkit.indexing.timings import Timings
 from clipkit.indexing.vanished_files import remove_moved_and_deleted
 from clipkit.marks.reading import find_evidence
 from clipkit.models.encoder import Encoder
@@ -75,19 +76,23 @@ def _index_models(
     total: IndexReport | None = None
     notes: list[str] = []
     for model in models:
+        timings = Timings()
         model_progress = _naming(model, progress) if len(models) > 1 else progress
         try:
-            encoder = load_encoder(model, options.device, progress=model_progress)
+            with timings.measure("load"):
+                encoder = load_encoder(model, options.device, progress=model_progress)
         except ModelNotAvailable as error:
             notes.append(str(error))
             continue
         if encoder.note:
             notes.append(encoder.note)
         _add_model(catalog, layout, encoder)
-        report = _index_model(catalog, layout, encoder, roots, options, model_progress)
+        report = _index_model(catalog, layout, encoder, roots, options, timings, model_progress)
         notes += report.notes
-        catalog.show_by_roots()
-        publish_search_index(catalog, layout, encoder, progress=model_progress)
+        with timings.measure("publish"):
+            catalog.show_by_roots()
+            publish_search_index(catalog, layout, encoder, progress=model_progress)
+        report.timings_ms = timings.to_ms()
         total = report if total is None else total.merged_with(report)
     if total is None:
         raise ModelNotAvailable(notes[0])
@@ -108,6 +113,7 @@ def _index_model(
     encoder: Encoder,
     roots: Mapping[Path, Sequence[str]],
     options: IndexOptions,
+    timings: Timings,
     progress: ProgressCallback | None,
 ) -> IndexReport:
     """Embed what is new below `roots` and commit it batch by batch; remove what is gone once the scan is complete."""
@@ -120,19 +126,29 @@ def _index_model(
     broken: dict[tuple[str, str], Failure] = {}
     mounts: list[Path] = []
     tally = Tally(present, progress)
-    pool = DecodePool(options.workers or default_workers(), encoder.preprocessing, limits, examine=find_evidence)
+    pool = DecodePool(
+        options.workers or default_workers(),
+        encoder.preprocessing,
+        limits,
+        examine=find_evidence,
+        ahead=2 * batch_size,
+        on_decoded=lambda seconds: timings.add("decode", seconds),
+    )
     try:
         with pool:
             scanned = pipeline.scan(present, mounts)
-            items: Iterable[Item] = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
+            changed = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
+            items: Iterable[Item] = timings.each("scan", changed)
             while True:
                 retries: list[Item] = []
-                hashed = pipeline.hash_all(items, limits)
+                hashed = pipeline.hash_all(items, limits, timings)
                 recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
                 decoded = pipeline.decode(recognised, pool)
                 for batch in pipeline.batches(decoded, batch_size):
-                    embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
-                    postponed = pipeline.commit(batch, embeddings, catalog, limits, report, broken)
+                    with timings.measure("encode"):
+                        embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
+                    with timings.measure("commit"):
+                        postponed = pipeline.commit(batch, embeddings, catalog, limits, report, broken)
                     in_flight.difference_update(item.hash for item in batch if item.needs_decoding)
                     retries += postponed
                     tally.step(len(batch) - len(postponed))

@@ -58,7 +58,7 @@ def load_files(files: ModelFiles, device: str) -> OpenClipEncoder:
         files.model,
         model.eval(),
         _tokenizer(name, text, files.tokenizer),
-        _preprocessing(model.visual.image_size, preprocess, files.model),
+        preprocessing_of(model.visual.image_size, preprocess, files.model),
         vocabulary=frozenset(own.get("vocabulary", ())),
         concepts=tuple(own.get("concepts", ())),
         match=own.get("match"),
@@ -88,7 +88,11 @@ _PREPROCESSING_DEFAULTS: dict[str, Any] = {
 """The preprocessing of OpenAI's models, which is also open_clip's default."""
 
 
-def _preprocessing(size: int | tuple[int, int], config: dict, model: str) -> Preprocessing:
+def preprocessing_of(size: int | tuple[int, int], config: dict, model: str) -> Preprocessing:
+    """Return the preprocessing of open_clip's settings `config` for images of `size`; what it omits is OpenAI's.
+
+    Raises ModelNotAvailable if the images are not square.
+    """
     settings = {**_PREPROCESSING_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
     height, width = size if isinstance(size, tuple | list) else (size, size)
     if height != width:

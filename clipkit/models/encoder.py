@@ -21,6 +21,8 @@ class Encoder(Protocol):
     """The model's own concept bank for the match decision; empty for models with an open vocabulary."""
     match: dict
     """Weights of the match decision, see `clipkit.matching.Calibration.to_json`; empty for photograph models."""
+    image_batch: int | None
+    """Number of pictures encoded at once, on which the rounding of a vector depends; None for any number."""
     note: str
     """One line for the user about how the model runs, or empty."""
 

@@ -48,9 +48,19 @@ def load_encoder(
     prefers_onnx = choose_runtime(exported, device, search) == "onnx"
     if prefers_onnx and (encoder := _open_onnx(ref, exported, search)):
         return encoder
+    missing = not (exported or shipped.shipped_encoder(ref))
+    if (
+        export
+        and (prefers_onnx or missing)
+        and (prepared := _prepare_without_torch(ref, progress, again=bool(exported)))
+    ):
+        exported = prepared
+        if choose_runtime(exported, device, search) == "onnx" and (encoder := _open_onnx(ref, exported, search)):
+            return encoder
+        missing = False
     in_torch = load_torch_encoder(ref.id, device)
     in_torch.note = ""
-    if export and (prefers_onnx or not (exported or shipped.shipped_encoder(ref))):
+    if export and (prefers_onnx or missing):
         # An existing export that failed to open is corrupt, or was made for another version of ONNX Runtime.
         exported = _export(in_torch, progress, again=bool(exported))
         use_onnx = exported and choose_runtime(exported, device, search) == "onnx"
@@ -60,6 +70,17 @@ def load_encoder(
     if exported and exported.refused:
         in_torch.note = f"{ref.id} runs in torch, which starts slowly, and not in ONNX Runtime: {exported.refused}"
     return in_torch
+
+
+def dimension_of(model: ModelRef) -> int:
+    """Return the dimension of a model's vectors. Raises ModelNotAvailable if the model cannot be loaded.
+
+    A plain CLIP model is not loaded for that, because its configuration and its weights have been checked.
+    """
+    from clipkit.models.onnx.plain_clip import find_plain_clip
+
+    plain = None if exports.find_export(model.id) else find_plain_clip(model)
+    return plain.architecture.dimension if plain else load_encoder(model, export=False).dimension
 
 
 @lru_cache(maxsize=_CACHED_ENCODERS)
@@ -134,6 +155,16 @@ def _open_onnx(model: ModelRef, exported: Exported | None, search: bool) -> Onnx
     while len(_onnx_encoders) > _CACHED_ENCODERS:
         _onnx_encoders.pop(next(iter(_onnx_encoders)))
     return encoder
+
+
+def _prepare_without_torch(model: ModelRef, progress: ProgressCallback | None, *, again: bool) -> Exported | None:
+    """Export a plain CLIP model; None if it is another, or the cache cannot be written, of which `_export` tells."""
+    from clipkit.models.onnx.plain_clip import prepare
+
+    try:
+        return prepare(model, again=again, progress=progress)
+    except OSError:
+        return None
 
 
 def _export(encoder: OpenClipEncoder, progress: ProgressCallback | None, *, again: bool) -> Exported | None:

@@ -76,11 +76,13 @@ def free_memory() -> int:
 class AdaptiveBatches:
     """A batch computation that halves its batches until they fit into memory, and remembers the size that fitted.
 
+    largest: size of the batches to begin with.
+
     Raises the error of the computation if a single item does not fit; see `is_out_of_memory`.
     """
 
-    def __init__(self) -> None:
-        self.largest = sys.maxsize
+    def __init__(self, largest: int | None = None) -> None:
+        self.largest = largest or sys.maxsize
 
     def __call__(self, compute: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> np.ndarray:
         """Return `compute` of all rows of `batch`."""

@@ -27,6 +27,8 @@ class ModelEntry:
     text_model: repository of the configuration of a text tower that transformers builds, or empty.
     imagenet_zero_shot: top-1 accuracy in percent, as published (sources in `registry.toml`), or None.
     coco_text_to_image_r1: recall@1 in percent, likewise.
+    plain_clip: whether the architecture and the preprocessing are OpenAI's, without special settings.
+    quick_gelu: whether the weights need QuickGELU, which the architecture's name does not say.
     decoders: ids of the decoders that take the model's image embeddings.
     """
 
@@ -45,6 +47,8 @@ class ModelEntry:
     text_model: str = ""
     imagenet_zero_shot: float | None = None
     coco_text_to_image_r1: float | None = None
+    plain_clip: bool = False
+    quick_gelu: bool = False
     decoders: tuple[str, ...] = ()
     recommended: bool = False
 
@@ -66,7 +70,8 @@ class ModelEntry:
     def to_json(self) -> dict:
         """Return plain data, as `clipkit models list --json` prints it."""
         fields = asdict(self)
-        del fields["bundled"]
+        for internal in ("bundled", "plain_clip", "quick_gelu"):
+            del fields[internal]
         if self.bundled:
             del fields["file"]
         return {**fields, "open_clip_name": self.open_clip_name, "tag": self.tag, "decoders": list(self.decoders)}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TORCH_TEXT_BATCH = 256
 """Number of texts in a batch of the text tower."""
+CPU_IMAGE_BATCH = 8
+"""Number of pictures in a batch of the image tower on a CPU, where more are no faster."""
 
 
 class OpenClipEncoder:
@@ -37,7 +39,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer, self.vocabulary = model, tokenizer, vocabulary
         self.note = ""
         self._precisions: list[torch.dtype] = []
-        self._image_batches, self._text_batches = AdaptiveBatches(), AdaptiveBatches()
+        self._text_batches = AdaptiveBatches()
         self._text_lock = threading.Lock()
         self.move(next(model.parameters()).device)
         self.dimension = int(self.encode_texts(["a"]).shape[1])
@@ -61,6 +63,8 @@ class OpenClipEncoder:
         if fast:
             self.model.visual.to(memory_format=torch.channels_last)
         self._precisions = [*fast, torch.float32]
+        self.image_batch: int | None = CPU_IMAGE_BATCH if self.device == "cpu" else None
+        self._image_batches = AdaptiveBatches(self.image_batch)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         with translate_out_of_memory(self.space, self.device):

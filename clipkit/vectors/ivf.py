@@ -42,8 +42,9 @@ class IvfVectors:
         self._file = segment.file(folder, "lists")
         # The lists are mapped by hand: FAISS would look for them in the working directory, or print that it does not.
         flags = faiss.IO_FLAG_SKIP_IVF_DATA | faiss.IO_FLAG_READ_ONLY
-        self._index: Any = faiss.read_index(str(segment.file(folder, "index")), flags)
-        self._lists: Any = faiss.downcast_InvertedLists(self._index.invlists)
+        index: Any = faiss.read_index(str(segment.file(folder, "index")), flags)
+        lists: Any = faiss.downcast_InvertedLists(index.invlists)
+        self._index, self._lists = index, lists
         self._lists.filename = str(self._file)
         self._lists.do_mmap()
         if self._lists.totsize != self._file.stat().st_size or self._index.nlist != segment.plan.lists:

@@ -76,6 +76,6 @@ def row_selector(allowed: np.ndarray) -> Any:
     import faiss
 
     bits = np.packbits(allowed, bitorder="little")
-    selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+    selector: Any = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
     selector.bits_kept_alive = bits  # FAISS only points to them
     return selector

@@ -97,6 +97,18 @@ def test_look_ahead_is_bounded_and_lazy(pictures: list[Path]) -> None:
     assert alive(children) == []
 
 
+def test_a_longer_look_ahead_and_the_seconds_of_every_file(pictures: list[Path]) -> None:
+    taken: list[Path] = []
+    seconds: list[float] = []
+    files = (taken.append(path) or path for path in pictures)
+    with DecodePool(1, PREPROCESSING, ahead=9, on_decoded=seconds.append) as pool:
+        results = pool.decode(files, path=itself)
+        next(results)
+        assert len(taken) == 9
+        assert len(list(results)) == len(pictures) - 1
+    assert len(seconds) == len(pictures) and min(seconds) > 0
+
+
 @unix
 def test_a_killed_child_costs_one_file(pictures: list[Path]) -> None:
     with DecodePool(1, PREPROCESSING) as pool:

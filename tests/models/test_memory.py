@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from clipkit.errors import ModelNotAvailable
 from clipkit.models.loading import export_model, load_torch_encoder
 from clipkit.models.memory import AdaptiveBatches, free_memory, is_out_of_memory
+from clipkit.models.torch_encoder import OpenClipEncoder
 from clipkit.vectors.unit import unit
 
 
@@ -45,9 +46,15 @@ def gpu() -> Iterator[SmallGpu]:
 
 @pytest.fixture
 def in_torch(monkeypatch) -> Iterator[None]:
-    """Make indexing use torch, as it does on a GPU."""
+    """Make indexing use torch, in batches of any size, as it does on a GPU."""
+
+    def load(model: str, *_: object, **__: object) -> OpenClipEncoder:
+        encoder = load_torch_encoder(model, "cpu")
+        encoder.image_batch, encoder._image_batches = None, AdaptiveBatches()
+        return encoder
+
     load_torch_encoder.cache_clear()
-    monkeypatch.setattr("clipkit.indexing.run.load_encoder", lambda model, *_, **__: load_torch_encoder(model, "cpu"))
+    monkeypatch.setattr("clipkit.indexing.run.load_encoder", load)
     yield
     load_torch_encoder.cache_clear()
 

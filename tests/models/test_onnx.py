@@ -37,10 +37,18 @@ FAMILIES = {
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16},
         "text_cfg": TEXT,
     },
+    # The layer scale needs torch's exporter; plain ViTs are tested in `test_clip_towers`.
     "ViT with QuickGELU": {
         "embed_dim": 32,
         "quick_gelu": True,
-        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+        "vision_cfg": {
+            "image_size": 64,
+            "layers": 2,
+            "width": 64,
+            "head_width": 32,
+            "patch_size": 16,
+            "ls_init_value": 0.1,
+        },
         "text_cfg": TEXT,
     },
     "SigLIP, timm with MAP pooling": {

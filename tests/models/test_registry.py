@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from clipkit.models import checkpoint
+from clipkit.models.onnx.clip_towers import ClipArchitecture
 from clipkit.models.reference import ModelRef
 from clipkit.models.registry import HUB_PREFIX, entries, entry, recommended
 
@@ -45,6 +47,11 @@ def test_entries_agree_with_open_clip(known):
     assert config["embed_dim"] == known.dimension and config["vision_cfg"]["image_size"] == known.image_size
     assert config["text_cfg"].get("hf_tokenizer_name", "") == known.tokenizer
     assert config["text_cfg"].get("hf_model_name", "") == known.text_model
+    settings = {key: value for key, value in details.items() if key not in ("url", "hf_hub", "quick_gelu")}
+    is_plain = ClipArchitecture.of(config) is not None
+    defaults = checkpoint._PREPROCESSING_DEFAULTS
+    assert known.plain_clip == (is_plain and defaults | settings == defaults)
+    assert known.quick_gelu == bool(details.get("quick_gelu"))
 
 
 @pytest.mark.parametrize("known", [e for e in PUBLISHED if not e.text_model], ids=lambda e: e.id)

@@ -18,7 +18,9 @@ from clipkit.models.memory import free_memory, is_out_of_memory
 from clipkit.models.onnx import exports
 from clipkit.models.onnx.exports import Exported
 from clipkit.models.onnx.graphs import Tower, agreement, compact_tokens, graph_of, on_cpu
+from clipkit.models.onnx.plain_clip import find_plain_clip
 from clipkit.models.onnx.session import exported_encoder, open_session
+from clipkit.models.reference import ModelRef
 from clipkit.models.tokenizing import tokenizer_from
 from clipkit.models.torch_encoder import OpenClipEncoder
 from clipkit.progress import Progress, ProgressCallback
@@ -113,11 +115,15 @@ def _export_into(folder: Path, encoder: OpenClipEncoder, weights: str, progress:
     )
     try:
         facts = _facts(encoder, folder)
+        plain = find_plain_clip(ModelRef.of(encoder.space))
         towers: tuple[Tower, Tower] = ("text", "image")
         with on_cpu(encoder):
             for done, tower in enumerate(towers):
                 facts[tower] = f"{tower}-{weights[:8]}-{time.time_ns():x}.onnx"
-                _write(encoder, tower, folder / facts[tower])
+                if plain:
+                    plain.write(tower, folder / facts[tower])
+                else:
+                    _write(encoder, tower, folder / facts[tower])
                 step(done + 1)
             trial = exported_encoder(replace(blank, facts=facts, folder=folder))
             cosines = compare(encoder, trial)

@@ -22,7 +22,7 @@ from clipkit.errors import ModelNotAvailable
 from clipkit.images.preprocessing import Preprocessing
 from clipkit.models.reference import ModelRef
 
-FORMAT = 2
+FORMAT = 3
 """Bump when the export format changes; older exports are rebuilt."""
 MANIFEST = "manifest.json"
 

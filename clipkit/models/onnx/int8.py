@@ -107,6 +107,7 @@ def quantise(
 
 
 def _quantise(source: Path, target: Path) -> None:
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet():
@@ -117,7 +118,8 @@ def _quantise(source: Path, target: Path) -> None:
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gemm"],
             use_external_data_format=True,
-            extra_options={"MatMulConstBOnly": True},
+            # The type of what ONNX Runtime's own operators return, which onnx cannot infer.
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
         )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ONNX_TEXT_BATCH = 64
 """Number of texts in a batch of the text tower."""
+ONNX_IMAGE_BATCH = 8
+"""Number of pictures in a batch of the image tower: more are no faster on a CPU, and the last batch is padded."""
 
 
 class OnnxEncoder:
@@ -37,6 +39,7 @@ class OnnxEncoder:
 
     device = "cpu"
     note = ""
+    image_batch: int | None = ONNX_IMAGE_BATCH
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class OnnxEncoder:
         self.space, self.dimension, self.preprocessing = space, dimension, preprocessing
         self.concepts, self.match, self._vocabulary = concepts, match or {}, vocabulary
         self._open_tokenizer, self._open_text, self._open_image = tokenizer, text, image
-        self._image_batches = AdaptiveBatches()
+        self._image_batches = AdaptiveBatches(self.image_batch)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -86,11 +89,17 @@ class OnnxEncoder:
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         any_length = isinstance(self._text.get_inputs()[0].shape[1], str)
-        parts = []
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        if not texts:
+            return vectors
+        tokens = self._tokenizer(texts)
+        # Texts of similar length share a batch, so that little padding is computed.
+        order = np.argsort(np.count_nonzero(tokens, axis=1), kind="stable")
         for start in range(0, len(texts), ONNX_TEXT_BATCH):
-            tokens = self._tokenizer(texts[start : start + ONNX_TEXT_BATCH])
-            parts.append(self._text.run(None, {"tokens": trim_padding(tokens) if any_length else tokens})[0])
-        return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
+            rows = order[start : start + ONNX_TEXT_BATCH]
+            batch = trim_padding(tokens[rows]) if any_length else tokens[rows]
+            vectors[rows] = self._text.run(None, {"tokens": batch})[0]
+        return vectors
 
     def unknown_words(self, text: str) -> list[str]:
         return words_outside(self._vocabulary, text)
