@@ -88,8 +88,10 @@ def nearest_existing(
         done, wanted = len(ids), min(4 * wanted, k + MAX_EXTRA_CANDIDATES)
 
 
-def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, matched: np.ndarray) -> tuple[Hit, ...]:
-    """Return hits ranked from 1. confidences: (n,) float. matched: (n,) bool."""
+def to_hits(
+    candidates: Sequence[Candidate], confidences: np.ndarray, matched: np.ndarray, first_rank: int = 1
+) -> tuple[Hit, ...]:
+    """Return hits ranked from `first_rank`. confidences: (n,) float. matched: (n,) bool."""
     return tuple(
         Hit(
             rank=rank,
@@ -106,5 +108,7 @@ def to_hits(candidates: Sequence[Candidate], confidences: np.ndarray, matched: n
             away=candidate.away,
             utc_offset=candidate.files[0].utc_offset,
         )
-        for rank, (candidate, confidence, match) in enumerate(zip(candidates, confidences, matched, strict=True), 1)
+        for rank, (candidate, confidence, match) in enumerate(
+            zip(candidates, confidences, matched, strict=True), first_rank
+        )
     )
