@@ -63,11 +63,12 @@ class ImageRecord:
 class Facets:
     """Counts of files. months: ("2024-05", n), in order; cameras: the most frequent first; folders: in order.
 
-    `undated`: files without a time.
+    `undated`: files without a time. `located`: files with coordinates.
     """
 
     months: list[tuple[str, int]]
     undated: int
+    located: int
     cameras: list[tuple[str, int]]
     folders: list[tuple[Path, int]]
 
@@ -115,6 +116,7 @@ def facets(catalog: Catalog, filters: Filters) -> Facets:
     return Facets(
         months=[(month, count) for month, count in months if month is not None],
         undated=sum(count for month, count in months if month is None),
+        located=sum(count for has_place, count in counts("images.latitude IS NOT NULL") if has_place),
         cameras=[(camera, count) for camera, count in cameras],
         folders=[(Path(folder or os.sep), folders[folder]) for folder in sorted(folders)],
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,23 +12,17 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.routing import BaseRoute
 
 from clipkit.errors import ClipkitError
 from clipkit.server import problems
 from clipkit.server.limits import Limits
-from clipkit.server.originals import KEEP, REVALIDATE
 from clipkit.server.routes import about, pictures, searching
 from clipkit.server.security import Security
 from clipkit.server.services import Services
 from clipkit.server.settings import ServerSettings
 
 _HANDLED = (problems.Problem, ClipkitError, sqlite3.Error, HTTPException, Exception)
-STATIC = Path(__file__).parent / "page" / "static"
-
 
 def create_app(library: Path, *, settings: ServerSettings | None = None) -> Starlette:
     """Return the application for the library in a folder.
@@ -51,8 +44,6 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
             await asyncio.to_thread(services.close)
 
     routes: list[BaseRoute] = [*searching.routes, *pictures.routes, *about.routes]
-    if STATIC.is_dir():
-        routes.append(Mount("/static", _Assets(directory=STATIC)))
     routes += _page_routes()
     app = Starlette(
         routes=routes,
@@ -75,12 +66,3 @@ def _page_routes() -> list[BaseRoute]:
         if error.name not in ("clipkit.server.page", "clipkit.server.page.routes"):
             raise
         return []
-
-
-class _Assets(StaticFiles):
-    """The files of the page. Those with a version in their name never change; others are asked for again."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = KEEP if re.search(r"\d+\.\d+", path) else REVALIDATE
-        return response

@@ -97,6 +97,7 @@ async def facet_counts(request: Request) -> Response:
         return {
             "months": [{"month": month, "count": count} for month, count in found.months],
             "undated": found.undated,
+            "located": found.located,
             "cameras": [{"camera": camera, "count": count} for camera, count in found.cameras],
             "folders": [{"path": str(folder), "count": count} for folder, count in found.folders],
         }

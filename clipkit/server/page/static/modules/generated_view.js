@@ -23,7 +23,7 @@ export class GeneratedView {
       return;
     }
     const section = piece("section");
-    section.classList.add("section-generated");
+    section.classList.add("is-all");
     /** @type {any} */ (section.querySelector("h2")).textContent = "Generated";
     /** @type {any} */ (section.querySelector(".section-count")).textContent = String(this.items.length);
     const note = /** @type {HTMLElement} */ (section.querySelector(".section-note"));

@@ -47,7 +47,7 @@ const relative = (/** @type {string} */ path) => path.replace(/^\//, "");
 
 export const name = (/** @type {Item} */ item) => item.path.split(/[\\/]/).pop() || item.path;
 
-export const SIZES = [160, 320, 640, 1280];
+export const SIZES = [160, 320, 640, 1280, 2560];
 
 /** The address of a thumbnail whose longer side has `size` pixels. */
 export function thumbnail(/** @type {Item} */ item, /** @type {number} */ size) {
@@ -64,10 +64,11 @@ export function thumbnails(/** @type {Item} */ item, sizes = SIZES) {
 }
 
 /** Whether browsers can show the file itself. */
-export const isWebFormat = (/** @type {Item} */ item) => /\.(jpe?g|png|webp|avif|gif)$/i.test(item.path);
+export const isWebFormat = (/** @type {Item} */ item) => /\.(jpe?g|png|webp|avif|gif|bmp)$/i.test(item.path);
 
-/** A probability in a plain word. */
-export function confidenceWord(/** @type {number} */ confidence) {
+/** A probability in a plain word, which depends on the percentage that is shown beside it. */
+export function confidenceWord(/** @type {number} */ exact) {
+  const confidence = Math.round(100 * exact) / 100;
   if (confidence >= 0.9) return "Very likely";
   if (confidence >= 0.7) return "Likely";
   if (confidence >= 0.4) return "Possible";

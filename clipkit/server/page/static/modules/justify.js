@@ -1,6 +1,8 @@
 // Rows of equal width: which picture ends a row, and how wide each is.
 
 export const GAP = 6;
+/** The room around a grid for the ring of focus, as in pictures.css. */
+const PADDING = 4;
 const NARROWEST = 0.45;
 const WIDEST = 3.2;
 
@@ -44,8 +46,8 @@ const badness = (/** @type {number} */ ratio) => Math.log(ratio) ** 2;
 
 /** Give every tile of a grid its width; `flex-grow` takes up the rest of a row. */
 export function justify(/** @type {HTMLElement} */ grid, /** @type {number[]} */ shapes, /** @type {boolean} */ full) {
-  const width = grid.clientWidth;
-  if (!width) return;
+  const width = grid.clientWidth - 2 * PADDING;
+  if (width <= 0) return;
   let start = 0;
   for (const { end, height } of breakRows(shapes, width, full)) {
     for (let i = start; i < end; i++) {

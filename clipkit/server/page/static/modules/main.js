@@ -6,6 +6,7 @@ import { prepareFilters, showFilters, toggleFilters } from "./filters.js";
 import { GeneratedView } from "./generated_view.js";
 import { pictureAt } from "./grid.js";
 import { generatedItem, libraryItem } from "./items.js";
+import { library } from "./library.js";
 import { goToTimeline, makeReachable, prepareKeyboard } from "./keyboard.js";
 import { prepareRegion } from "./region.js";
 import { keepPlace, restorePlace } from "./scroll_place.js";
@@ -129,8 +130,7 @@ document.addEventListener("click", (event) => {
 });
 
 async function showLibrary() {
-  const info = await get("info");
-  byId("library").textContent = info.name ?? info.library ?? "";
+  byId("library").textContent = (await library()).library;
 }
 
 prepareSearchBox();

@@ -1,8 +1,9 @@
 // What the library lacks: why nothing matches, and the generation of a picture with progress and cancel.
 
 import { get, isAbort, send, sentence } from "./api.js";
-import { announce, piece } from "./dom.js";
+import { announce, element, piece } from "./dom.js";
 import { generatedItem } from "./items.js";
+import { library } from "./library.js";
 import { now, update } from "./state.js";
 
 export class Missing {
@@ -18,14 +19,25 @@ export class Missing {
     if (!missing) this.part("h2").textContent = "Not what you meant?";
     const why = this.part(".missing-why");
     for (const note of notes) {
-      const line = document.createElement("li");
-      line.textContent = `${sentence(note)}${/[.!?]$/.test(note) ? "" : "."}`;
+      const line = element("li");
+      // The title says already that nothing matches.
+      const reason = sentence(note.replace(/^nothing matches: /, ""));
+      line.textContent = `${reason}${/[.!?]$/.test(reason) ? "" : "."}`;
       why.append(line);
     }
     why.hidden = notes.length === 0;
     this.part("#generate").addEventListener("click", () => this.start());
     this.part("#cancel").addEventListener("click", () => this.cancel());
     parent.append(this.root);
+    library().then(({ generation }) => generation?.available === false && this.refuse(generation.reason), () => {});
+  }
+
+  /** Say why this library cannot generate, instead of offering it. */
+  refuse(/** @type {string} */ reason) {
+    this.part("#generate").disabled = true;
+    this.part(".missing-offer").hidden = true;
+    const line = element("p", `${sentence(reason)}.`, "missing-refusal");
+    this.part(".missing-offer").after(line);
   }
 
   /** @returns {any} */

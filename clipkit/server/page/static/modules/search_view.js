@@ -60,7 +60,7 @@ export class SearchView {
     this.grids = [this.generated, this.matches, this.near].map(
       (part, i) => new Grid(part.body, { caption: i > 0, label: part.title }),
     );
-    this.more = element("button", "More near misses", "quiet more");
+    this.more = element("button", "More near misses", "quiet more-pages");
     this.more.type = "button";
     this.more.addEventListener("click", () => this.load());
     root.append(this.more);
@@ -88,7 +88,10 @@ export class SearchView {
   }
 
   add(/** @type {any} */ page) {
+    /** @type {Item[]} */
     const items = page.hits.map(libraryItem);
+    // A hit's own confidence says nothing of the others; it cannot be surer than that anything was found at all.
+    if (!page.matched) for (const item of items) item.confidence = Math.min(item.confidence ?? 0, page.confidence);
     this.items.push(...items);
     this.next = page.next_offset ?? null;
     const [, matches, near] = this.grids;

@@ -135,7 +135,7 @@ const fitted = (/** @type {any} */ level) =>
 
 function slide(/** @type {import("./items.js").Item | undefined} */ item) {
   if (!item) return { html: '<p class="viewer-waiting">Loading</p>' };
-  const small = thumbnails(item, [320, 640, 1280]);
+  const small = thumbnails(item, [320, 640, 1280, 2560]);
   const original = isWebFormat(item) && !item.away ? `, ${item.original} ${item.width}w` : "";
   return {
     key: item.key, src: thumbnail(item, 1280), srcset: small + original, msrc: thumbnail(item, 320),
