@@ -37,7 +37,7 @@ export async function showFilters(/** @type {import("./state.js").State} */ stat
   fields.after.value = state.after;
   fields.before.value = state.before && previousDay(state.before);
   const [latitude = "", longitude = "", km = ""] = state.near ? state.near.split(",") : [];
-  if (state.near || !byId("place").contains(document.activeElement)) {
+  if (!byId("place").contains(document.activeElement)) {
     [fields.latitude.value, fields.longitude.value, fields.km.value] = [latitude, longitude, km];
   }
   byId("filters-clear").disabled = active === 0;
@@ -92,15 +92,22 @@ function choose(/** @type {HTMLSelectElement} */ select, /** @type {string} */ v
 /** Listen to the fields; called once. */
 export function prepareFilters() {
   const form = /** @type {HTMLFormElement} */ (byId("filter-fields"));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", () => {
+  const place = byId("place");
+  const apply = () => {
     const { after, before, camera, under, latitude, longitude, km } = Object.fromEntries(
       [...new FormData(form)].map(([name, value]) => [name, String(value).trim()]),
     );
-    const place = [latitude, longitude, km || "10"];
-    const near = latitude && longitude && place.every((text) => Number.isFinite(Number(text))) ? place.join(",") : "";
+    const numbers = [latitude, longitude, km || "10"];
+    const near = latitude && longitude && numbers.every((text) => Number.isFinite(Number(text))) ? numbers.join(",") : "";
     change({ after, before: before && nextDay(before), camera, under, near });
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    apply();
   });
+  // The numbers of a place count together, once the last one has been left.
+  form.addEventListener("change", (event) => place.contains(/** @type {Node} */ (event.target)) || apply());
+  place.addEventListener("focusout", (/** @type {FocusEvent} */ event) => place.contains(/** @type {Node} */ (event.relatedTarget)) || apply());
   byId("filters-clear").addEventListener("click", () => change(NONE));
   byId("filters-toggle").addEventListener("click", () => toggleFilters());
 }

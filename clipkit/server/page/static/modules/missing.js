@@ -51,19 +51,8 @@ export class Missing {
     this.busy = true;
     this.say("");
     this.progress({ stage: "Starting" });
-    const state = now();
-    const pictures = (/** @type {1 | -1} */ sign) => state.terms.filter((term) => term.kind === "picture" && term.sign === sign);
     try {
-      const { job } = await send("POST", "generate", {
-        text: state.q.trim(),
-        text_weight: state.weight,
-        like: pictures(1).map((term) => reference(term.value)),
-        like_weight: pictures(1).map((term) => term.weight),
-        not: pictures(-1).map((term) => reference(term.value)),
-        not_weight: pictures(-1).map((term) => term.weight),
-        terms: state.terms.filter((term) => term.kind === "text").map((term) => ({ text: term.value, weight: term.sign * term.weight })),
-        n: Number(this.part("#generate-count").value),
-      });
+      const { job } = await send("POST", "generate", { ...query(now()), n: Number(this.part("#generate-count").value) });
       update({ job: String(job) }, { push: false });
       this.follow(String(job));
     } catch (error) {
@@ -145,5 +134,18 @@ export class Missing {
   }
 }
 
-/** A picture as the API names it in JSON: a number, "generated:ID" or "upload:ID". */
-const reference = (/** @type {string} */ value) => (value.includes(":") ? value : Number(value));
+/** The query of a state as `/api/generate` takes it: the weights are in the order of text, also, like and not. */
+function query(/** @type {import("./state.js").State} */ state) {
+  const words = state.q.trim() ? [{ value: state.q.trim(), weight: state.weight }] : [];
+  const some = (/** @type {string} */ kind, /** @type {1 | -1} */ sign) => state.terms.filter((term) => term.kind === kind && term.sign === sign);
+  const texts = [...words, ...some("text", 1)];
+  const like = some("picture", 1);
+  const avoided = [...some("text", -1), ...some("picture", -1)];
+  return {
+    text: texts[0]?.value ?? "",
+    also: texts.slice(1).map((term) => term.value),
+    like: like.map((term) => term.value),
+    not: avoided.map((term) => (term.kind === "text" || term.value.includes(":") ? term.value : `id:${term.value}`)),
+    weights: [...texts, ...like, ...avoided].map((term) => term.weight),
+  };
+}

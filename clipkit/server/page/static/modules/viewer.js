@@ -25,11 +25,13 @@ let open = null;
 
 export const isOpen = () => Boolean(open);
 
-/** Close the viewer; the state is left alone. */
-export function closeViewer() {
-  if (!open) return;
-  open.leaving = true;
-  open.close();
+/** Close the viewer because the state says so; `elsewhere`: the page goes on to another view. */
+export function closeViewer(elsewhere = false) {
+  if (!open || open.isDestroying) return;
+  Object.assign(open, { byState: true, elsewhere });
+  // While it opens, it cannot be closed.
+  if (open.opener.isOpen) open.close();
+  else open.on("openingAnimationEnd", () => open?.close());
 }
 
 /** Look at a picture of a collection. */
@@ -41,6 +43,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     index,
     dataSource: [],
     loop: false,
+    returnFocus: false,
     preload: [1, 3],
     bgOpacity: 1,
     showHideAnimationType: calm ? "none" : "zoom",
@@ -67,13 +70,17 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     if (at < 0 || at >= collection.length || collection.at(at)) return;
     await collection.load(at).catch(() => {});
     if (!open) return;
-    const shown = now().open ? collection.indexOf(now().open) : pswp.currIndex;
+    // A new page may bring pictures that come before the one on show.
+    const shown = current ? collection.indexOf(current) : pswp.currIndex;
     for (let i = Math.max(0, at - 2); i <= at + 2 && i < collection.length; i++) pswp.refreshSlideContent(i);
     if (shown >= 0 && shown !== pswp.currIndex) pswp.goTo(shown);
     changed();
   };
+  /** The picture on show; "" while it is being loaded. */
+  let current = "";
   const changed = () => {
     const item = collection.at(pswp.currIndex);
+    current = item?.key ?? "";
     const [previous, next] = ["prev", "next"].map((way) => pswp.element?.querySelector(`.pswp__button--arrow--${way}`));
     if (previous) previous.disabled = pswp.currIndex <= 0;
     if (next) next.disabled = pswp.currIndex >= collection.length - 1;
@@ -109,7 +116,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     for (const step of [0, 1, -1, 3, 8]) prepare(pswp.currIndex + step);
   });
   pswp.on("close", () => {
-    if (pswp.leaving || !now().open) return;
+    if (pswp.byState || !now().open) return;
     if (history.state?.viewer) history.back();
     else update({ open: "" }, { push: false });
   });
@@ -117,14 +124,14 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     const item = collection.at(pswp.currIndex);
     open = null;
     const link = item && tileOf(item.key)?.querySelector(".tile-link");
-    if (link && !pswp.leaving) /** @type {HTMLElement} */ (link).focus();
+    if (link && !pswp.elsewhere) /** @type {HTMLElement} */ (link).focus();
   });
   pswp.on("afterInit", () => {
     pswp.element.setAttribute("aria-label", "Picture viewer");
     changed();
   });
   open = pswp;
-  details.onLeave = closeViewer;
+  details.onLeave = () => closeViewer(true);
   pswp.init();
   for (const step of [0, 1, 3, 8]) prepare(index + step);
 }
