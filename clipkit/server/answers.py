@@ -115,11 +115,17 @@ def image_urls(number: int, content_hash: str) -> dict[str, str]:
 
 def generated_json(picture: Generated) -> dict[str, Any]:
     """Return what is known about a generated picture."""
-    width, height = _size(picture.path)
-    place = f"/api/generated/{picture.id}"
+    return generated_links(picture.to_json())
+
+
+def generated_links(picture: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain data of a generated picture with its size and where a client finds it."""
+    path = Path(picture["path"])
+    width, height = _size(path)
+    place = f"/api/generated/{picture['id']}"
     return {
-        **picture.to_json(),
-        "name": picture.path.name,
+        **picture,
+        "name": path.name,
         "width": width,
         "height": height,
         "generated": True,

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from clipkit.errors import ClipkitError
 from clipkit.server import problems
 from clipkit.server.limits import Limits
-from clipkit.server.routes import about, pictures, searching
+from clipkit.server.routes import about, pictures, searching, working
 from clipkit.server.security import Security
 from clipkit.server.services import Services
 from clipkit.server.settings import ServerSettings
@@ -36,14 +36,17 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        cleaning = asyncio.create_task(services.let_go_of_idle())
+        tasks = [asyncio.create_task(services.let_go_of_idle())]
+        tasks += [asyncio.create_task(lane.work()) for lane in services.jobs.lanes.values()]
         try:
             yield
         finally:
-            cleaning.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(services.close)
 
-    routes: list[BaseRoute] = [*searching.routes, *pictures.routes, *about.routes]
+    routes: list[BaseRoute] = [*searching.routes, *pictures.routes, *working.routes, *about.routes]
     routes += _page_routes()
     app = Starlette(
         routes=routes,

@@ -89,7 +89,7 @@ class Limits:
                     message = await receive()
             except TimeoutError:
                 raise Problem(
-                    408, "too-slow", f"the request took more than {settings.body_seconds:g} seconds"
+                    408, "too-slow", f"the request was not complete after {settings.body_seconds:g} seconds", _CLOSE
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)

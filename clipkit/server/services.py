@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from starlette.requests import Request
@@ -14,6 +15,8 @@ from clipkit.cores import available_cores
 from clipkit.images.decode_pool import DecodePool
 from clipkit.images.limits import Limits
 from clipkit.images.preprocessing import Preprocessing
+from clipkit.server.answers import generated_links
+from clipkit.server.jobs import Jobs, Lane
 from clipkit.server.library_pool import LibraryPool
 from clipkit.server.limits import Gate
 from clipkit.server.settings import ServerSettings
@@ -51,8 +54,23 @@ class Services:
 
         self.search, self.catalog, self.pictures = gate(settings.searches), gate(4), gate(8)
         self.thumbnailing = gate(2 * decoders)
+        # One child generates and stays warm; the other indexes and is gone when it is done.
+        lanes = {
+            "generate": Lane(library, keep=True, prepare=_with_links),
+            "index": Lane(library, keep=False, after=self._see_new_pictures),
+        }
+        self.jobs = Jobs(lanes, settings.max_jobs)
         self.started = time.time()
         self._last_decoded = time.monotonic()
+
+    async def _see_new_pictures(self) -> None:
+        """Load what was indexed before anybody hears that it is done."""
+
+        def refresh() -> None:
+            with self.library_pool.library() as library:
+                self.library_pool.searchers.refresh(library.catalog)
+
+        await anyio.to_thread.run_sync(refresh)
 
     def used_decoders(self) -> None:
         """Note that a child process was needed."""
@@ -64,6 +82,7 @@ class Services:
         while True:
             await asyncio.sleep(min(_LOOK_AGAIN_S, max(0.1, seconds / 4)))
             await anyio.to_thread.run_sync(self.library_pool.release_idle, seconds)
+            await self.jobs.end_idle(seconds)
             if time.monotonic() - self._last_decoded > seconds:
                 for pool in (self.decoders, self.guarded_decoders):
                     await anyio.to_thread.run_sync(pool.end_idle)
@@ -75,6 +94,15 @@ class Services:
                 pool.close()
         self.uploads.close()
         self.library_pool.close()
+
+
+def _with_links(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Add to what a job says about generated pictures where a client finds them."""
+    if name == "picture":
+        return generated_links(data)
+    if name == "done":
+        return {**data, "generated": [generated_links(picture) for picture in data["generated"]]}
+    return data
 
 
 def services_of(request: Request) -> Services:

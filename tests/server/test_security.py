@@ -134,7 +134,8 @@ def test_an_upload_that_is_too_large_is_refused_before_it_is_read(guarded):
         raw.settimeout(10)
         assert b" 413 " in raw.recv(4096)
     assert time.monotonic() - started < 10
-    chunked = b"".join(b"%x\r\n%s\r\n" % (60_000, bytes(60_000)) for _ in range(8)) + b"0\r\n\r\n"
+    head = b'--b\r\nContent-Disposition: form-data; name="picture"; filename="a.jpg"\r\n\r\n'
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (head, *8 * [bytes(60_000)]))
     with socket.create_connection(("127.0.0.1", guarded.port)) as raw:
         raw.sendall(
             f"POST /api/uploads HTTP/1.1\r\nHost: localhost\r\nX-Clipkit: 1\r\nAuthorization: Bearer {TOKEN}\r\n"

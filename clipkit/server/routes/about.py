@@ -42,7 +42,7 @@ async def info(request: Request) -> Response:
                 "upload_pixels": settings.max_upload_pixels,
                 "upload_seconds": settings.upload_seconds,
             },
-            "jobs": services.jobs.active() if hasattr(services, "jobs") else [],
+            "jobs": services.jobs.active(),
             "may_index_any_folder": settings.is_loopback,
         }
 

@@ -45,7 +45,7 @@ def large(library_folder: Path, quick: Any, scene_folder: Path, tmp_path_factory
             status = path.stat()
             images.append(NewImage(path, status.st_size, status.st_mtime_ns, f"{i:032x}", details))
             embeddings.append(Embedding(f"{i:032x}", vectors[i, :dimension]))
-        library.catalog.add_roots([(photos, [])])
+        library.catalog.add_roots([photos], [])
         library.catalog.commit_batch(images, space=space, embeddings=embeddings)
         library.catalog.show_by_roots()
     with running(copy, replace(quick, thumbnails=folder / "thumbnails")) as server:

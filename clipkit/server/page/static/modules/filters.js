@@ -29,9 +29,8 @@ export function toggleFilters(shown = byId("filters").hidden) {
 export async function showFilters(/** @type {import("./state.js").State} */ state) {
   const active = FILTERS.filter((name) => state[name] && !(name === "before" && state.after)).length;
   const badge = byId("filters-count");
-  badge.hidden = active === 0;
+  badge.hidden = byId("filters-active").hidden = active === 0;
   badge.textContent = String(active);
-  byId("filters-toggle").setAttribute("aria-label", active ? `Filters, ${active} active` : "Filters");
   if (byId("filters").hidden) return;
   const fields = byId("filter-fields").elements;
   fields.after.value = state.after;
