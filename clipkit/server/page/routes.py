@@ -48,7 +48,7 @@ def _templates() -> Jinja2Templates:
 
 
 async def _page(request: Request) -> Response:
-    """Answer the page. Its state is in the address and is read by the modules, so the page itself is always the same."""
+    """Answer the page, which is always the same: its state is in the address, and the modules read it there."""
     return _templates().TemplateResponse(request, "page.html", headers={"Cache-Control": "no-cache"})
 
 

@@ -14,7 +14,7 @@ from server.conftest import Server, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = next(Path(__file__).parent.glob("axe-core-*.min.js"))
-WAIT_MS = 15_000
+WAIT_MS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine: `apt-get install chromium`")
+    playwright.expect.set_options(timeout=WAIT_MS)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -60,12 +61,13 @@ def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
-@pytest.fixture
-def own_server(library_folder: Path, quick: Any, tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def own_server(library_folder: Path, quick: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a server over a copy of the library, for tests that generate."""
-    copy = tmp_path / "indexes" / "default"
+    folder = tmp_path_factory.mktemp("own")
+    copy = folder / "indexes" / "default"
     shutil.copytree(library_folder, copy)
-    with running(copy, replace(quick, thumbnails=tmp_path / "thumbnails")) as server:
+    with running(copy, replace(quick, thumbnails=folder / "thumbnails")) as server:
         yield server
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 from server.page.conftest import parameters
 
 expect: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
-expect.set_options(timeout=15_000)
 
 TILES = ".tile-link"
 DETAILS = ".details-path code"
@@ -308,7 +307,7 @@ def test_a_part_of_a_picture_of_the_library(open_page):
 
 def test_a_narrow_screen_never_scrolls_sideways(open_page):
     page = open_page(width=360, height=740, has_touch=True)
-    for path in ("", "?q=a+cat&term=at+night~-0.5&like=3&camera=Canon", "?view=generated", "?q=a+whale+at+night"):
+    for path in ("", "?q=a+cat&term=at+night~-0.5&like=3&camera=Canon", "?view=generated", "?q=a+violin+on+the+beach"):
         page.goto(page.url.partition("?")[0] + path)
         expect(page.locator(".section:visible, .notice").first).to_be_visible()
         page.locator("#filters-toggle").click()
