@@ -39,7 +39,7 @@ export async function send(method, path, body, signal) {
 
 async function request(/** @type {string} */ path, /** @type {RequestInit} */ options) {
   try {
-    return await fetch(path, { credentials: "same-origin", ...options });
+    return await fetch(path, { credentials: "same-origin", priority: "high", ...options });
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new Problem("The server does not answer. Is clipkit serve still running?", 0);

@@ -52,7 +52,7 @@ async function loadFacets(/** @type {import("./state.js").State} */ state) {
   const key = JSON.stringify(others);
   if (key === asked) return;
   asked = key;
-  const [all, facets] = await Promise.all([get("facets"), get("facets", others)]);
+  const [all, facets] = await (key === "{}" ? get("facets").then((one) => [one, one]) : Promise.all([get("facets"), get("facets", others)]));
   if (key !== asked) return;
   months?.close();
   months = new Months(facets.months, (after, before) => change({ after, before }));
