@@ -24,6 +24,7 @@ from clipkit.server.settings import ServerSettings
 
 _HANDLED = (problems.Problem, ClipkitError, sqlite3.Error, HTTPException, Exception)
 
+
 def create_app(library: Path, *, settings: ServerSettings | None = None) -> Starlette:
     """Return the application for the library in a folder.
 

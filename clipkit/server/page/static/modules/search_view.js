@@ -29,6 +29,8 @@ export class SearchView {
     this.signal = signal;
     /** @type {Item[]} */
     this.items = [];
+    /** Generated pictures, in the order in which they came. @type {Item[]} */
+    this.made = [];
     /** @type {number | null} */
     this.next = 0;
     /** @type {Promise<void> | null} */
@@ -121,7 +123,6 @@ export class SearchView {
   }
 
   addGenerated(/** @type {Item} */ item) {
-    this.made ??= /** @type {Item[]} */ ([]);
     if (this.made.some((other) => other.key === item.key)) return;
     this.made.push(item);
     this.grids[0].add([item]);
@@ -142,11 +143,11 @@ export class SearchView {
 
   get order() {
     const matches = this.items.filter((item) => item.matched);
-    return [...(this.made ?? []), ...matches, ...this.items.filter((item) => !item.matched)];
+    return [...this.made, ...matches, ...this.items.filter((item) => !item.matched)];
   }
 
   get length() {
-    return (this.made?.length ?? 0) + this.items.length + (this.next === null ? 0 : 1);
+    return this.made.length + this.items.length + (this.next === null ? 0 : 1);
   }
 
   at(/** @type {number} */ index) {

@@ -39,6 +39,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   if (open) return;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const details = new Details();
+  /** @type {any} */
   const pswp = new PhotoSwipe({
     index,
     dataSource: [],
@@ -105,7 +106,9 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   pswp.on("keydown", (/** @type {any} */ event) => {
     const key = event.originalEvent;
     if (isTyping(key) || key.ctrlKey || key.metaKey || key.altKey) return;
-    const command = { i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath() }[key.key];
+    /** @type {Record<string, () => void>} */
+    const commands = { i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath() };
+    const command = commands[key.key];
     if (!command) return;
     event.preventDefault();
     key.preventDefault();
