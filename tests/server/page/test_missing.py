@@ -12,7 +12,7 @@ from server.page.conftest import parameters
 expect: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 MISSING = "/?q=a+violin+on+the+beach"
-GENERATED = {"timeout": 120_000}
+GENERATED = {"timeout": 240_000}
 """The first generation starts a process and loads the decoder."""
 
 

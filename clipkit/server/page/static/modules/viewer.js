@@ -114,6 +114,18 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     key.preventDefault();
     command();
   });
+  // PhotoSwipe listens to keys only once it is open; what is pressed before is done then.
+  /** @type {(() => void)[]} */
+  const pressed = [];
+  const whileOpening = (/** @type {KeyboardEvent} */ event) => {
+    /** @type {Record<string, () => void>} */
+    const commands = { ArrowRight: () => pswp.next(), ArrowLeft: () => pswp.prev(), Escape: () => pswp.close() };
+    if (pswp.opener.isOpen || !commands[event.key]) return;
+    event.preventDefault();
+    pressed.push(commands[event.key]);
+  };
+  addEventListener("keydown", whileOpening, { capture: true });
+  pswp.on("openingAnimationEnd", () => pressed.splice(0).forEach((command) => command()));
   pswp.on("change", () => {
     changed();
     for (const step of [0, 1, -1, 3, 8]) prepare(pswp.currIndex + step);
@@ -126,6 +138,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   pswp.on("destroy", () => {
     const item = collection.at(pswp.currIndex);
     open = null;
+    removeEventListener("keydown", whileOpening, { capture: true });
     const link = item && tileOf(item.key)?.querySelector(".tile-link");
     if (link && !pswp.elsewhere) /** @type {HTMLElement} */ (link).focus();
   });
