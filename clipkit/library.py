@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from clipkit.generation.bridge import Bridge
     from clipkit.indexing.checking import CheckReport
     from clipkit.searching.searcher import Searcher
+    from clipkit.searching.searchers import Searchers
 
 
 class Library:
@@ -36,7 +38,13 @@ class Library:
 
     def __init__(self, layout: Layout, catalog: Catalog) -> None:
         self.layout, self.catalog = layout, catalog
-        self._searchers: dict[str, Searcher] = {}
+
+    @cached_property
+    def searchers(self) -> Searchers:
+        """What searches load, kept until the catalog changes."""
+        from clipkit.searching.searchers import Searchers
+
+        return Searchers(self.layout)
 
     @classmethod
     def open(cls, path: str | Path) -> Library:
@@ -73,6 +81,15 @@ class Library:
         dimension = dimension_of(chosen)
         library = cls(layout, Catalog.open(layout.catalog, create=True))
         library.catalog.add_space(chosen.id, dimension)
+        return library
+
+    def for_thread(self) -> Library:
+        """Return the same library over a connection of its own, for one more thread; close it there.
+
+        All of them share the loaded models and vectors.
+        """
+        library = Library(self.layout, Catalog.open(self.layout.catalog))
+        library.searchers = self.searchers
         return library
 
     def close(self) -> None:
@@ -134,7 +151,7 @@ class Library:
         from clipkit.indexing.run import IndexOptions, index_library
         from clipkit.models.reference import ModelRef
 
-        self._searchers.clear()
+        self.searchers.clear()
         roots = choose_roots([Path(path) for path in paths], exclude, self.catalog, remove_missing=remove_missing)
         models = [ModelRef.resolve(model).id] if model else list(self.catalog.spaces()) or [self.model]
         options = IndexOptions(
@@ -152,6 +169,7 @@ class Library:
         query: Query | str,
         k: int = 10,
         *,
+        offset: int = 0,
         filters: Filters | None = None,
         min_confidence: float | None = None,
         generate: Literal["auto", "never", "always"] = "never",
@@ -162,6 +180,7 @@ class Library:
     ) -> SearchResult:
         """Return the k pictures nearest to the query among those that pass the filters, and whether they match.
 
+        `offset`: how many nearer pictures to leave out, for the pages after the first.
         `min_confidence`: in [0, 1], replaces the calibrated threshold of the match decision.
         `generate`: "auto" generates a picture if nothing matches and a decoder on this machine can do so at once, and
         adds a note otherwise; "always" generates one in any case.
@@ -172,7 +191,7 @@ class Library:
         Raises BadQuery, UnreadableImage, FetchRefused, ModelNotAvailable, DecoderNotAvailable.
         """
         searcher = self._searcher(library_models.resolve_model(self.catalog, self.layout, model), device)
-        result = searcher.search(as_query(query), k, filters=filters, min_confidence=min_confidence)
+        result = searcher.search(as_query(query), k, offset=offset, filters=filters, min_confidence=min_confidence)
         if generate == "never":
             return result
         from clipkit.generation.fallback import generate_fallback
@@ -183,14 +202,7 @@ class Library:
 
     def _searcher(self, model: str, device: str) -> Searcher:
         """Return the searcher for a model, kept until the catalog changes."""
-        from clipkit.models.loading import load_encoder
-        from clipkit.searching.searcher import Searcher
-
-        searcher = self._searchers.get(model)
-        if searcher is None or searcher.is_stale():
-            encoder = load_encoder(model, device, search=True)
-            searcher = self._searchers[model] = Searcher(self.catalog, self.layout, encoder)
-        return searcher
+        return self.searchers.get(self.catalog, model, device)
 
     def contact_sheet(self, result: SearchResult, path: str | Path) -> None:
         """Write the hits as one labelled picture, in the format of the extension. Raises ClipkitError."""
@@ -324,7 +336,7 @@ class Library:
         Raises ClipkitError if the library does not have that model, or has no other.
         """
         with self.catalog.writing():
-            self._searchers.clear()
+            self.searchers.clear()
             return library_models.remove_model(self.catalog, self.layout, model)
 
     # --- maintenance ---
@@ -350,13 +362,13 @@ class Library:
         """Check the catalog and the search indexes for damage; `repair` rebuilds what can be rebuilt."""
         from clipkit.indexing.checking import check
 
-        self._searchers.clear()
+        self.searchers.clear()
         return check(self.catalog, self.layout, repair=repair, progress=progress)
 
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Remove files, or everything below folders, from the library; return how many. The pictures stay on disk."""
         with self.catalog.writing():
-            self._searchers.clear()
+            self.searchers.clear()
             return self.catalog.remove([Path(os.path.abspath(Path(path).expanduser())) for path in paths])
 
     def purge_orphans(self) -> int:

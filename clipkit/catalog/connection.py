@@ -87,19 +87,20 @@ def connect(path: Path) -> OpenDatabase:
 
     Raises LibraryDamaged, or an error of sqlite3.
     """
-    with path.open("rb") as file:
-        header = file.read(20)
-    if len(header) < 20:  # SQLite would treat it as a new database
+    # Not opened to look into it: closing a file drops the locks that this process's other connections hold on it
+    # (POSIX), and another process would delete the log that they still read.
+    if path.stat().st_size < 20:  # SQLite would treat it as a new database
         raise LibraryDamaged(f"{path} is corrupt (it is empty): {_advice(path)}")
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return OpenDatabase(_connect_to_write(path, wal=header[18] == 2), _uri(path, "mode=ro"))
+        return OpenDatabase(_connect_to_write(path), _uri(path, "mode=ro"))
     return _connect_to_read(path) or _connect_to_copy(path)
 
 
-def _connect_to_write(path: Path, *, wal: bool) -> sqlite3.Connection:
+def _connect_to_write(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
-        if not wal:  # a restored backup; two processes must not switch it at the same time
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            # A restored backup; two processes must not switch it at the same time.
             with _migrating(path):
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -148,7 +149,7 @@ def _connect_to_copy(path: Path) -> OpenDatabase:
         for name in (path.name, f"{path.name}-wal"):
             if path.with_name(name).exists():
                 shutil.copyfile(path.with_name(name), own.with_name(name))
-        return OpenDatabase(_connect_to_write(own, wal=True), _uri(own, "mode=ro"), read_only=True, copy=folder)
+        return OpenDatabase(_connect_to_write(own), _uri(own, "mode=ro"), read_only=True, copy=folder)
     except BaseException:
         folder.cleanup()
         raise

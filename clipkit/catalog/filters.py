@@ -103,8 +103,7 @@ def apply_filters(catalog: Catalog, filters: Filters) -> None:
 
     Raises BadQuery, quoting SQLite, if `where` is invalid.
     """
-    catalog.db.conn.create_function("clipkit_km", 4, _km, deterministic=True)
-    catalog.db.conn.create_function("clipkit_fold", 1, _fold, deterministic=True)  # SQLite's lower() is ASCII only
+    register_functions(catalog)
     condition, parameters = filters.condition()
     catalog.db.execute("DROP TABLE IF EXISTS temp.allowed")
     catalog.db.execute("CREATE TEMP TABLE allowed (id INTEGER PRIMARY KEY)")
@@ -119,6 +118,12 @@ def apply_filters(catalog: Catalog, filters: Filters) -> None:
             catalog.db.execute("DELETE FROM temp.wanted")
             catalog.db.conn.executemany("INSERT INTO temp.wanted VALUES (?)", ((i,) for i in ids))
             catalog.db.execute("DELETE FROM temp.allowed WHERE id NOT IN (SELECT id FROM temp.wanted)")
+
+
+def register_functions(catalog: Catalog) -> None:
+    """Define the SQL functions that `Filters.condition` uses."""
+    catalog.db.conn.create_function("clipkit_km", 4, _km, deterministic=True)
+    catalog.db.conn.create_function("clipkit_fold", 1, _fold, deterministic=True)  # SQLite's lower() is ASCII only
 
 
 IS_ALLOWED = "images.id IN (SELECT id FROM temp.allowed)"

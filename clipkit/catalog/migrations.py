@@ -291,3 +291,10 @@ _CHANGED_EMBEDDINGS = (
          {_RECORD} WHERE embeddings.hash = NEW.hash;
        END""",
 )
+
+
+@migrations(name="0008_timeline")
+def _timeline(db: Database) -> None:
+    # For browsing in order of time, and for counting by month and camera, without reading the table.
+    db.execute("CREATE INDEX images_timeline ON images (shown, taken_at, id)")
+    db.execute("CREATE INDEX images_camera ON images (shown, camera)")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipkit.cli.opening import open_files
 from clipkit.cli.options import json_option, library_options, open_library
 from clipkit.cli.printing import print_facts, printable, say, say_json
 
@@ -44,8 +45,7 @@ def open_(library_path: Path, numbers: tuple[int, ...]) -> int:
     """Open generated pictures in the system's image viewer."""
     with open_library(library_path) as library:
         pictures = _pictures(library, numbers)
-    for picture in pictures:
-        click.launch(str(picture.path))
+    open_files([picture.path for picture in pictures])
     return 0
 
 

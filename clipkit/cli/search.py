@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from clipkit.cli.opening import MOST_FILES, open_files
 from clipkit.cli.options import (
     NumberRange,
     device_option,
@@ -16,12 +18,14 @@ from clipkit.cli.options import (
     open_library,
     query_options,
 )
+from clipkit.cli.preview import print_pictures
 from clipkit.cli.printing import notify, say_json
 from clipkit.cli.progress import progress_bar
 from clipkit.cli.search_output import print_csv, print_hits, print_paths
 
 if TYPE_CHECKING:
     from clipkit.searching.query import Query
+    from clipkit.searching.result import SearchResult
 
 
 @click.command()
@@ -77,6 +81,18 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the hits as one labelled picture, in the format that the file name ends with.",
 )
+@click.option(
+    "--preview",
+    is_flag=True,
+    help="Also show the hits as pictures, in a terminal: by the graphics protocols of kitty and iTerm2 or as sixels, "
+    "elsewhere as coloured half blocks.",
+)
+@click.option(
+    "--open",
+    "open_viewer",
+    is_flag=True,
+    help="Open the matches and generated pictures in the system's viewer; with --contact-sheet, open the sheet.",
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matches only, one a line.")
@@ -97,6 +113,8 @@ def search(
     model: str | None,
     device: str,
     contact_sheet: Path | None,
+    preview: bool,
+    open_viewer: bool,
     as_json: bool,
     as_csv: bool,
     as_paths: bool,
@@ -114,6 +132,10 @@ def search(
 
     if sum((as_json, as_csv, as_paths, as_null)) > 1:
         raise click.UsageError("choose one of --json, --csv, --paths and -0")
+    if preview and (as_json or as_csv or as_paths or as_null or not (sys.stdin.isatty() and sys.stdout.isatty())):
+        raise click.UsageError("--preview shows pictures in a terminal; leave it out of scripts and pipes")
+    if open_viewer and not contact_sheet and k > MOST_FILES:
+        raise click.UsageError(f"--open opens at most {MOST_FILES} pictures; lower -k, or open one --contact-sheet")
     filters = Filters(
         under=under,
         after=parse_day(after) if after else None,
@@ -146,9 +168,19 @@ def search(
     elif as_paths or as_null:
         print_paths(result, end_with_null=as_null)
     else:
+        if preview:
+            print_pictures(result)
         print_hits(result)
     for note in () if as_json else result.notes:
         notify(note)
     if contact_sheet:
         notify(f"wrote the contact sheet {contact_sheet}")
+    if open_viewer:
+        open_files([contact_sheet] if contact_sheet else _to_open(result))
     return 0 if result.matched or result.generated else 1
+
+
+def _to_open(result: SearchResult) -> list[Path]:
+    """Return the generated pictures and the matches whose files are there."""
+    found = [hit.path for hit in result if hit.matched and not hit.away]
+    return [picture.path for picture in result.generated] + found

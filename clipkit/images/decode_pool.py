@@ -20,15 +20,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from clipkit.errors import ClipkitError, UnreadableImage
-from clipkit.images.decode_worker import Decoded, Examine, read_message, write_message
+from clipkit.images.decode_worker import Decoded, Done, Examine, Task, read_message, write_message
 from clipkit.images.failure_causes import RESOURCES
 from clipkit.images.limits import Limits
 from clipkit.images.preprocessing import Preprocessing
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _START_SECONDS = 120.0
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
@@ -98,7 +99,7 @@ class DecodePool:
         """
         if self._closed:
             raise ValueError("this DecodePool is closed")
-        ahead: deque[tuple[T, Future[Decoded | UnreadableImage] | None]] = deque()
+        ahead: deque[tuple[T, Future[Any] | None]] = deque()
         waiting, exhausted = iter(files), False
         try:
             while True:
@@ -119,11 +120,32 @@ class DecodePool:
                 if future is not None:
                     future.cancel()
 
-    def _decode_one(self, path: Path) -> Decoded | UnreadableImage:
+    def run(self, path: Path, task: Task[R]) -> R | UnreadableImage:
+        """Return what a task makes of one file, or the error that it failed with; waits for a child.
+
+        Raises `ClipkitError` if the child process cannot be started.
+        """
+        if self._closed:
+            raise ValueError("this DecodePool is closed")
+        answer = self._decode_one(path, task)
+        assert not isinstance(answer, Decoded)
+        return answer.value if isinstance(answer, Done) else answer
+
+    def end_idle(self) -> None:
+        """End the children that have nothing to do; they start again on demand."""
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for child in idle:
+            child.end()
+            self._idle.put(child)
+
+    def _decode_one(self, path: Path, task: Task[Any] | None = None) -> Decoded | Done | UnreadableImage:
         child = self._idle.get()
         started = time.perf_counter()
         try:
-            return child.decode(path)
+            return child.decode(path, task)
         finally:
             self._on_decoded(time.perf_counter() - started)
             self._idle.put(child)
@@ -143,9 +165,9 @@ class _Child:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def decode(self, path: Path) -> Decoded | UnreadableImage:
+    def decode(self, path: Path, task: Task[Any] | None = None) -> Decoded | Done | UnreadableImage:
         absolute = Path(os.path.abspath(path))  # the child has a different working directory
-        request = pickle.dumps(absolute, protocol=pickle.HIGHEST_PROTOCOL)
+        request = pickle.dumps((absolute, task), protocol=pickle.HIGHEST_PROTOCOL)
         for attempt in range(2):
             process = self._running()
             alarm = _Alarm(process, self._timeout)
@@ -164,7 +186,7 @@ class _Child:
                     path, "timeout", f"decoding took longer than {self._timeout:g} seconds", RESOURCES
                 )
             if answer is not None:
-                return answer if isinstance(answer, Decoded) else UnreadableImage(path, *answer)
+                return answer if isinstance(answer, Decoded | Done) else UnreadableImage(path, *answer)
             code = self._end()
             # A fault in the decoder ends with one of these; anything else came from outside, such as SIGKILL when the
             # machine is out of memory.
@@ -181,6 +203,12 @@ class _Child:
             _kill(process)
             # A thread that reads from it now sees the end of the pipe, and closes its own side.
             process.wait()
+
+    def end(self) -> None:
+        """End the process, which starts again on demand. Call it while no other thread uses this child."""
+        if (process := self._process) is not None:
+            _kill(process)
+            self._end()
 
     def release(self) -> None:
         """Close the pipes. Call it once no thread reads from them."""

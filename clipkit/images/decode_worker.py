@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,24 @@ from clipkit.images.preprocessing import Preprocessing
 
 Examine = Callable[[Path, Image.Image], str | None]
 """Inspects a file and its upright, possibly reduced pixels while both are at hand. Must be a module-level function."""
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
+    """What else a child can do with a file than to preprocess it; an instance of a module-level class."""
+
+    def __call__(self, path: Path, limits: Limits) -> R_co:
+        """Return something that can be pickled. Raises `UnreadableImage`."""
+        ...
+
+
+@dataclass
+class Done:
+    """What a task returned."""
+
+    value: Any
+
 
 _LENGTH = struct.Struct("<Q")
 # Decode at no less than this many times the model's input side, and resize carefully only from there.
@@ -108,12 +126,13 @@ def serve() -> None:
     preprocessing, limits, examine = read_message(requests) or sys.exit(0)
     write_message(answers, pickle.dumps("ready"))
     os.dup2(null, 2)  # discard what libtiff and LibRaw print
-    incoming: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    incoming: queue.SimpleQueue[tuple[Path, Task[Any] | None]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, incoming), daemon=True).start()
     while True:
-        path = incoming.get()
+        path, task = incoming.get()
+        answer: object
         try:
-            answer: object = decode_file(path, preprocessing, limits, examine)
+            answer = Done(task(path, limits)) if task else decode_file(path, preprocessing, limits, examine)
         except UnreadableImage as error:
             answer = (error.kind, error.reason, failure_cause(error, limits.pixels))
         except MemoryError:
@@ -123,10 +142,10 @@ def serve() -> None:
         write_message(answers, pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def _listen(requests: BinaryIO, incoming: queue.SimpleQueue[Path]) -> None:
+def _listen(requests: BinaryIO, incoming: queue.SimpleQueue[tuple[Path, Task[Any] | None]]) -> None:
     """Queue requests, and exit as soon as the parent is gone, even while a picture is being decoded."""
-    while (path := read_message(requests)) is not None:
-        incoming.put(path)
+    while (request := read_message(requests)) is not None:
+        incoming.put(request)
     os._exit(0)
 
 

@@ -28,12 +28,18 @@ MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
 """Only the ratio of weights matters; beyond these limits it exceeds the precision of float32."""
 
 
+class Words(str):
+    """A text of `Query.not_` that is never taken for a file or URL, for texts that come from outside."""
+
+
 @dataclass(frozen=True)
 class Query:
     """A query of words and pictures; needs `text` or at least one `like`.
 
-    `not_`: texts or pictures to avoid; a string that is a URL or an existing file is a picture.
-    `weights`: for the terms in the order text, every `like`, every `not_`; the default is 1, or 0.5 for `not_`.
+    `not_`: texts or pictures to avoid; a string that is a URL or an existing file is a picture, unless it is `Words`.
+    `weights`: for the terms in the order text, every `also`, every `like`, every `not_`; the default is 1, or 0.5 for
+    `not_`.
+    `also`: further texts, each a term with a weight of its own.
 
     Raises BadQuery for an empty query, a text without words, or weights outside 1e-6 to 1e6.
     """
@@ -42,18 +48,20 @@ class Query:
     like: tuple[Picture, ...] = ()
     not_: tuple[Picture, ...] = ()
     weights: tuple[float, ...] = ()
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("like", "not_", "weights"):
+        for name in ("like", "not_", "weights", "also"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
         if not self.text.strip() and not self.like:
             raise BadQuery("the query is empty: give some words, or a picture with --like")
         texts = [self.text] if self.text.strip() else []
-        for text in (*texts, *(term for term in self.not_ if isinstance(term, str) and not is_picture(term))):
+        avoided = [term for term in self.not_ if isinstance(term, str) and not is_picture(term)]
+        for text in (*texts, *self.also, *avoided):
             if not has_words(text):
                 raise BadQuery(f"there are no words in {text!r}; describe what to look for, or what to avoid")
-        terms = bool(self.text.strip()) + len(self.like) + len(self.not_)
+        terms = len(texts) + len(self.also) + len(self.like) + len(self.not_)
         if len(self.weights) > terms:
             raise BadQuery(f"{len(self.weights)} weights for {terms} query terms; give at most one weight per term")
         if not all(isinstance(w, int | float) and MIN_WEIGHT <= w <= MAX_WEIGHT for w in self.weights):
@@ -64,6 +72,7 @@ class Query:
         parts: list[tuple[Picture, bool, int]] = []
         if self.text.strip():
             parts.append((self.text.strip(), False, 1))
+        parts += [(text.strip(), False, 1) for text in self.also]
         parts += [(picture, True, 1) for picture in self.like]
         parts += [(value, is_picture(value), -1) for value in self.not_]
         weights = [*self.weights, *([None] * (len(parts) - len(self.weights)))]
@@ -73,13 +82,14 @@ class Query:
         ]
 
     def to_json(self) -> dict:
-        """Return plain data: text, like, not, weights; pictures without a name are "(image)"."""
+        """Return plain data: text, also if there is any, like, not, weights; unnamed pictures are "(image)"."""
 
         def name(value: Picture) -> str:
             return str(value) if isinstance(value, str | Path) else "(image)"
 
         return {
             "text": self.text,
+            **({"also": list(self.also)} if self.also else {}),
             "like": [name(v) for v in self.like],
             "not": [name(v) for v in self.not_],
             "weights": [abs(term.weight) for term in self.terms()],
@@ -109,6 +119,8 @@ def is_picture(value: Picture) -> bool:
     """Return whether a `not_` value is a picture rather than text."""
     if not isinstance(value, str):
         return True
+    if isinstance(value, Words):
+        return False
     try:
         return is_url(value) or Path(value).is_file()
     except (OSError, ValueError):
@@ -170,8 +182,8 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
 
 
 def _parts(query: Query) -> tuple[str, ...]:
-    """Return the parts of a text query; none if there is only one, or if pictures are wanted."""
-    parts = () if query.like else parts_of(query.text)
+    """Return the parts of a query's texts; none if there is only one, or if pictures are wanted."""
+    parts = () if query.like else tuple(part for text in (query.text, *query.also) for part in parts_of(str(text)))
     return parts if len(parts) > 1 else ()
 
 

@@ -89,19 +89,22 @@ def nearest_existing(
         done, wanted = len(ids), min(4 * wanted, k + MAX_EXTRA_CANDIDATES)
 
 
-def to_hits(candidates: Sequence[Candidate], judged: Judgement, parts: Sequence[str] = ()) -> tuple[Hit, ...]:
-    """Return hits ranked from 1.
+def to_hits(
+    candidates: Sequence[Candidate], judged: Judgement, parts: Sequence[str] = (), *, row: int = 0, rank: int = 1
+) -> tuple[Hit, ...]:
+    """Return hits.
 
-    candidates: the first of those that were judged.
+    candidates: some of those that were judged, in the order in which they were.
     parts: the parts of the query, as texts.
+    row: the first candidate's row among those judged. rank: its rank.
     """
     return tuple(
         Hit(
-            rank=row + 1,
+            rank=rank + place,
             path=candidate.files[0].path,
             score=candidate.score,
-            confidence=float(judged.hits[row]),
-            matched=bool(judged.shows[row]),
+            confidence=float(judged.hits[row + place]),
+            matched=bool(judged.shows[row + place]),
             id=candidate.files[0].id,
             copies=tuple(file.path for file in candidate.files[1:]),
             width=candidate.files[0].width,
@@ -110,8 +113,8 @@ def to_hits(candidates: Sequence[Candidate], judged: Judgement, parts: Sequence[
             camera=candidate.files[0].camera,
             away=candidate.away,
             utc_offset=candidate.files[0].utc_offset,
-            lacks=tuple(part for part, missed in zip(parts, judged.lacks[:, row], strict=True) if missed),
-            copy=None if judged.copies is None else float(judged.copies[row]),
+            lacks=tuple(part for part, missed in zip(parts, judged.lacks[:, row + place], strict=True) if missed),
+            copy=None if judged.copies is None else float(judged.copies[row + place]),
         )
-        for row, candidate in enumerate(candidates)
+        for place, candidate in enumerate(candidates)
     )

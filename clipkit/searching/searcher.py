@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +19,13 @@ from clipkit.catalog.recorded_paths import recorded_paths
 from clipkit.catalog.root_drives import RootDrives
 from clipkit.errors import BadQuery
 from clipkit.matching import Matcher
+from clipkit.matching.matcher import Judgement
 from clipkit.models.encoder import Encoder
 from clipkit.searching import notes
 from clipkit.searching.library_matcher import concepts_for, current_matcher
 from clipkit.searching.presence import PresenceChecker
 from clipkit.searching.query import ModalityMeans, Query, embed
-from clipkit.searching.ranking import nearest_existing, to_hits
+from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import confidence_factor
 from clipkit.vectors.current_vectors import CurrentVectors
@@ -49,6 +52,15 @@ class Searcher:
         space = self.encoder.space
         return self.catalog.spaces().get(space), self.catalog.last_embedding_id(space)
 
+    def over(self, catalog: Catalog) -> Searcher:
+        """Return the same snapshot, with the vectors and the match decision loaded so far, over another connection.
+
+        Searches in several threads share the memory so, and each has a connection of its own.
+        """
+        other = copy.copy(self)
+        other.catalog = catalog
+        return other
+
     @cached_property
     def vectors(self) -> CurrentVectors:
         """The vectors, opened on first use."""
@@ -62,12 +74,22 @@ class Searcher:
         return current_matcher(statistics, self.catalog, self.encoder, self.vectors)
 
     def search(
-        self, query: Query, k: int, *, filters: Filters | None = None, min_confidence: float | None = None
+        self,
+        query: Query,
+        k: int,
+        *,
+        offset: int = 0,
+        filters: Filters | None = None,
+        min_confidence: float | None = None,
     ) -> SearchResult:
-        """Return the k nearest pictures; see `Library.search`. Raises BadQuery, UnreadableImage, FetchRefused."""
-        _check_limits(k, min_confidence)
+        """Return k pictures from the `offset` nearest on; see `Library.search`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused.
+        """
+        _check_limits(k, offset, min_confidence)
         clock = _Clock()
-        k = min(k, max(1, len(self.vectors)))  # memory is allocated for k results
+        most = max(1, len(self.vectors))  # memory is allocated for as many results
+        k, offset = min(k, most), min(offset, most)
         matcher = self.matcher
         clock.lap("load")
         embedded = embed(query, self.encoder, ModalityMeans(matcher.image_mean, matcher.text_mean))
@@ -88,28 +110,38 @@ class Searcher:
             nearest,
             lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition),
             checker,
-            max(k, MATCH_CANDIDATES),
+            max(offset + k, MATCH_CANDIDATES),
         )
         clock.lap("search")
-        found = np.zeros((0, self.encoder.dimension), np.float32)
-        if candidates:
-            found = self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
-        judged = matcher.judge(
-            embedded.wanted,
-            found,
-            embedded.kind,
-            parts=embedded.part_vectors,
-            known=confidence_factor(embedded.unknown_words),
-            least=min_confidence,
-            first=k,
-        )
+        # The decision about the library is made on the first page, so that it is the same on every page.
+        nearest_ones, page = candidates[: max(k, MATCH_CANDIDATES)], candidates[offset : offset + k]
+        found = self._vectors_of(nearest_ones)
+
+        def judge(vectors: np.ndarray) -> Judgement:
+            return matcher.judge(
+                embedded.wanted,
+                vectors,
+                embedded.kind,
+                parts=embedded.part_vectors,
+                known=confidence_factor(embedded.unknown_words),
+                least=min_confidence,
+                first=k,
+            )
+
+        judged = judge(found)
+        if not offset:
+            hits = to_hits(page, judged, embedded.parts)
+        else:
+            with_page = judge(np.concatenate([found, self._vectors_of(page)]))
+            with_page = replace(with_page, shows=with_page.shows & judged.matched)
+            hits = to_hits(page, with_page, embedded.parts, row=len(found), rank=offset + 1)
         lines = [
             *notes.unknown_words_notes(self.encoder.space, embedded.unknown_words),
-            *notes.file_notes(candidates[:k], skipped, checker),
+            *notes.file_notes(page, skipped, checker),
             *self._notes(),
         ]
         if not judged.matched:
-            rival = self._rival(embedded.wanted, found[judged.hits.argmax()]) if candidates else None
+            rival = self._rival(embedded.wanted, found[judged.hits.argmax()]) if len(found) else None
             needed = matcher.threshold if min_confidence is None else min_confidence
             lines.append(notes.no_match_note(bool(candidates), rival, judged.confidence, needed))
         clock.lap("match")
@@ -119,11 +151,17 @@ class Searcher:
             model=self.encoder.space,
             matched=judged.matched,
             confidence=judged.confidence,
-            hits=to_hits(candidates[:k], judged, embedded.parts),
+            hits=hits,
             unknown_words=embedded.unknown_words,
             notes=tuple(lines),
             timings_ms=clock.laps,
         )
+
+    def _vectors_of(self, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Return the candidates' unit vectors, float32 (n, d)."""
+        if not candidates:
+            return np.zeros((0, self.encoder.dimension), np.float32)
+        return self.catalog.vectors(np.array([c.embedding for c in candidates], np.int64))
 
     def _resolve_folders(self, filters: Filters) -> Filters:
         """Return the filters with the folders as the library records them."""
@@ -141,9 +179,11 @@ class Searcher:
         return concepts_for(self.encoder)[rivals[0][0]] if rivals else None
 
 
-def _check_limits(k: int, min_confidence: float | None) -> None:
+def _check_limits(k: int, offset: int, min_confidence: float | None) -> None:
     if k < 1:
         raise BadQuery("k must be at least 1")
+    if offset < 0:
+        raise BadQuery("the offset must be at least 0")
     if min_confidence is not None and not 0 <= min_confidence <= 1:  # NaN too
         raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
 

@@ -283,3 +283,31 @@ def test_a_killed_writer_leaves_no_lock(catalog):
         put(catalog, photo("/p/next.jpg", "next"))
     assert catalog.find_damage() == ""
     assert len(catalog.searchable_ids(SPACE)) == 2
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from clipkit.catalog.catalog import Catalog
+from catalog.samples import photo, put
+for number in range(3):
+    with Catalog.open(Path(sys.argv[1])) as catalog, catalog.writing():
+        put(catalog, *(photo(f"/p/{number}-{other}.jpg", f"{number}-{other}") for other in range(50)))
+"""
+
+
+def test_connections_of_one_process_keep_their_locks_while_another_process_writes(catalog):
+    put(catalog, photo("/p/ours.jpg", "ours"))
+    # As the threads of a server open them: none may drop the locks of those before it.
+    with Catalog.open(catalog.path) as second, Catalog.open(catalog.path) as third:
+        connections = (catalog, second, third)
+        for connection in connections:
+            assert len(connection.searchable_ids(SPACE)) == 1
+        writer = start(WRITE, catalog.path)
+        writer.communicate()
+        assert writer.returncode == 0
+        for connection in connections:
+            assert len(connection.searchable_ids(SPACE)) == 151
+            assert connection.find_damage() == ""
+    with Catalog.open(catalog.path) as again:
+        assert len(again.searchable_ids(SPACE)) == 151

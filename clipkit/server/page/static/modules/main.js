@@ -1,0 +1,145 @@
+// Starts the page, and shows the view that the state names.
+
+import { get, isAbort } from "./api.js";
+import { announce, byId, element } from "./dom.js";
+import { prepareFilters, showFilters, toggleFilters } from "./filters.js";
+import { GeneratedView } from "./generated_view.js";
+import { pictureAt } from "./grid.js";
+import { generatedItem, libraryItem } from "./items.js";
+import { library } from "./library.js";
+import { goToTimeline, makeReachable, prepareKeyboard } from "./keyboard.js";
+import { prepareRegion } from "./region.js";
+import { keepPlace, restorePlace } from "./scroll_place.js";
+import { prepareSearchBox, showWords } from "./search_box.js";
+import { SearchView } from "./search_view.js";
+import { EMPTY, FILTERS, isSearch, now, onChange, pictureTerm, searchParameters, update, visit } from "./state.js";
+import { showTerms } from "./terms.js";
+import { Timeline } from "./timeline.js";
+import { prepareUploads } from "./uploads.js";
+import { closeViewer, isOpen, view } from "./viewer.js";
+
+/** @type {SearchView | Timeline | GeneratedView | null} */
+let shown = null;
+/** @type {AbortController | null} */
+let request = null;
+/** The view that is on show or on its way. */
+let key = "";
+
+/** What a view depends on; the rest of the state changes it in place. */
+const viewKey = (/** @type {import("./state.js").State} */ state) =>
+  `${state.view || (isSearch(state) ? "search" : "timeline")}?${isSearch(state) ? searchParameters(state) : FILTERS.map((name) => state[name]).join("\n")}`;
+
+async function showView(/** @type {import("./state.js").State} */ state, restoring = false) {
+  if (viewKey(state) === key) {
+    if (shown instanceof Timeline && (state.show || state.at)) await shown.goTo(state);
+    return;
+  }
+  key = viewKey(state);
+  request?.abort();
+  request = new AbortController();
+  const { signal } = request;
+  const next = state.view ? new GeneratedView(signal) : isSearch(state) ? new SearchView(state, signal) : new Timeline(state, signal);
+  const slow = setTimeout(() => (byId("loading").hidden = false), 120);
+  const before = shown;
+  try {
+    await next.show(byId("results"));
+  } catch (error) {
+    if (isAbort(error) || signal.aborted) return;
+    showProblem(/** @type {Error} */ (error));
+  } finally {
+    clearTimeout(slow);
+    if (!signal.aborted) byId("loading").hidden = true;
+  }
+  if (signal.aborted) return next.close();
+  before?.close();
+  shown = next;
+  makeReachable();
+  if (restoring) await restorePlace(next);
+  else if (!(state.show || state.at)) scrollTo({ top: 0 });
+  if (now().open) openPicture(now().open);
+}
+
+function showProblem(/** @type {Error} */ error) {
+  const notice = element("div", "", "notice");
+  notice.setAttribute("role", "alert");
+  notice.append(element("h2", "That did not work"), element("p", error.message));
+  byId("results").replaceChildren(notice);
+  announce(error.message);
+}
+
+/** Look at a picture of this view, or at one that an address names and the view does not have. */
+async function openPicture(/** @type {string} */ picture) {
+  if (isOpen() || !shown) return;
+  const index = shown.indexOf(picture);
+  if (index >= 0) return view(shown, index);
+  const [kind, id] = picture.includes(":") ? picture.split(":") : ["images", picture];
+  try {
+    const known = await get(`${kind}/${encodeURIComponent(id)}`);
+    const item = kind === "generated" ? generatedItem(known) : libraryItem(known);
+    view({ length: 1, at: (i) => (i === 0 ? item : undefined), load: async () => {}, indexOf: () => 0 }, 0);
+  } catch {
+    update({ open: "" }, { push: false });
+  }
+}
+
+function showBar(/** @type {import("./state.js").State} */ state) {
+  showWords(state);
+  showTerms(state);
+  showFilters(state).catch(() => {});
+  const current = state.view || (isSearch(state) ? "" : "timeline");
+  for (const link of document.querySelectorAll(".views [data-nav]")) {
+    if (/** @type {HTMLElement} */ (link).dataset.nav === current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const words = [state.q.trim(), ...state.terms.map((term) => (term.kind === "text" ? `${term.sign < 0 ? "not " : ""}${term.value}` : "a picture"))];
+  const title = state.view ? "Generated" : isSearch(state) ? words.filter(Boolean).join(", ") : "Timeline";
+  document.title = `${title} - clipkit`;
+  byId("heading").textContent = title;
+}
+
+onChange((state, before) => {
+  showBar(state);
+  if (before.open && !state.open) closeViewer();
+  showView(state, before.open !== state.open ? false : restoringNow());
+  if (state.open && !before.open && viewKey(state) === viewKey(before)) openPicture(state.open);
+});
+
+/** Whether the change comes from Back or Forward. */
+let travelling = false;
+const restoringNow = () => travelling;
+addEventListener("popstate", () => (travelling = true), { capture: true });
+onChange(() => queueMicrotask(() => (travelling = false)));
+
+document.addEventListener("click", (event) => {
+  if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  const nav = event.target.closest("[data-nav]");
+  if (nav) {
+    event.preventDefault();
+    if (/** @type {HTMLElement} */ (nav).dataset.nav === "generated") update({ ...EMPTY, view: "generated" });
+    else goToTimeline();
+    return;
+  }
+  const item = pictureAt(event.target);
+  if (!item) return;
+  if (event.target.closest(".tile-more")) {
+    visit({ terms: [pictureTerm(item.key)] });
+  } else if (event.target.closest(".tile-link")) {
+    event.preventDefault();
+    openPicture(item.key);
+  }
+});
+
+async function showLibrary() {
+  byId("library").textContent = (await library()).library;
+}
+
+prepareSearchBox();
+prepareUploads();
+prepareFilters();
+prepareRegion();
+prepareKeyboard();
+keepPlace();
+showBar(now());
+if (FILTERS.some((name) => now()[name]) && innerWidth > 900) toggleFilters(true);
+showView(now(), true);
+showLibrary().catch(() => {});

@@ -1,0 +1,80 @@
+"""About the server and its library: facts, and whether it is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from clipkit.errors import ClipkitError
+from clipkit.library import Library
+from clipkit.server.problems import JsonResponse
+from clipkit.server.services import services_of
+from clipkit.version import __version__
+
+
+async def info(request: Request) -> Response:
+    """Return what the library holds, and what the server can do with it."""
+    services = services_of(request)
+
+    def run() -> dict[str, Any]:
+        def compute() -> dict[str, Any]:
+            with services.library_pool.library() as library:
+                return {
+                    **library.info().to_json(),
+                    "library": library.name,
+                    "model": next(iter(library.catalog.spaces()), None),
+                    "read_only": library.catalog.read_only,
+                }
+
+        facts = services.library_pool.cached("info", compute)
+        with services.library_pool.library() as library:
+            generation = _generation(library)
+        settings = services.settings
+        return {
+            **facts,
+            "version": __version__,
+            "generation": generation,
+            "limits": {
+                "request_bytes": settings.max_request_bytes,
+                "upload_pixels": settings.max_upload_pixels,
+                "upload_seconds": settings.upload_seconds,
+            },
+            "jobs": services.jobs.active(),
+            "may_index_any_folder": settings.is_loopback,
+        }
+
+    return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
+
+
+async def health(request: Request) -> Response:
+    """Say that the server answers."""
+    return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+def _generation(library: Library) -> dict[str, Any]:
+    """Return the decoder that would generate, and whether it can; asked often, so nothing heavy is imported."""
+    from clipkit.generation.availability import decoder_for_spaces
+    from clipkit.generation.decoder_files import on_disk
+
+    try:
+        entry = decoder_for_spaces(*library.catalog.spaces())
+    except ClipkitError as error:
+        return {"decoder": None, "available": False, "needs_gpu": False, "reason": str(error)}
+    here = on_disk(entry)
+    reason = ""
+    if library.catalog.read_only:
+        reason = "the library is read-only"
+    elif not here:
+        reason = f"the decoder {entry.id} is not on this machine; `clipkit decoders pull {entry.id}` downloads it"
+    return {
+        "decoder": entry.id,
+        "available": not reason,
+        "needs_gpu": bool(entry.memory_gb),
+        "reason": reason,
+    }
+
+
+routes = [Route("/api/info", info), Route("/healthz", health)]
