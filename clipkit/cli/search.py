@@ -80,7 +80,8 @@ if TYPE_CHECKING:
 @click.option(
     "--server",
     metavar="URL",
-    help="Ask the `clipkit serve` at this address instead of a library on this machine. Paths are those of its machine.",
+    help="Ask the `clipkit serve` at this address instead of a library on this machine. Paths are those of the "
+    "server's machine.",
 )
 @click.option("--token", metavar="TEXT", help="Token for --server. [default: that in its address, else $CLIPKIT_TOKEN]")
 @json_option
