@@ -104,5 +104,6 @@ def _print_next_steps(indexes: Path) -> None:
         f'clipkit generate {here} "a violin on the beach" -n 4',
         f"clipkit info {here}",
         "clipkit index FOLDER --model ViT-B-32-256/datacomp_s34b_b86k    # your photographs",
+        f"clipkit serve {here}    # the same in the browser",
     ):
         say(f"  {command}")

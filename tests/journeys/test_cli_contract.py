@@ -36,7 +36,7 @@ def test_import_and_help_load_nothing_heavy(code):
 
 SECTIONS = {
     "Library": ["index", "info", "failures", "check", "remove", "export"],
-    "Search": ["search", "demo"],
+    "Search": ["search", "serve", "demo"],
     "Pictures": ["generate", "generated", "verify"],
     "Models": ["models", "decoders", "bridge"],
 }
