@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "clipkit"
 FLOORS = (
     "cli",
     "server",
-    "library",
+    "client library",
     "training",
     "indexing",
     "generation",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -93,6 +93,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Open the matches and generated pictures in the system's viewer; with --contact-sheet, open the sheet.",
 )
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Ask the `clipkit serve` at this address instead of a library on this machine. Paths are those of the "
+    "server's machine.",
+)
+@click.option("--token", metavar="TEXT", help="Token for --server. [default: that in its address, else $CLIPKIT_TOKEN]")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--paths", "as_paths", is_flag=True, help="Print the paths of matches only, one a line.")
@@ -115,6 +122,8 @@ def search(
     contact_sheet: Path | None,
     preview: bool,
     open_viewer: bool,
+    server: str | None,
+    token: str | None,
     as_json: bool,
     as_csv: bool,
     as_paths: bool,
@@ -146,21 +155,27 @@ def search(
     )
     if generate == "auto" and (as_csv or as_paths or as_null):
         generate = "never"  # these list hits only: a generated picture would go unseen
-    with open_library(library_path) as library:
-        with progress_bar() as progress:
-            result = library.search(
-                query,
-                k=k,
-                filters=filters,
-                min_confidence=min_confidence,
-                generate=generate,
-                fresh=fresh,
-                model=model,
-                device=device,
-                progress=progress,
-            )
-        if contact_sheet:
-            library.contact_sheet(result, contact_sheet)
+    if server and (contact_sheet or preview or open_viewer):
+        raise click.UsageError("--contact-sheet, --preview and --open need the pictures here, not behind --server")
+    options: dict[str, Any] = {
+        "k": k,
+        "filters": filters,
+        "min_confidence": min_confidence,
+        "generate": generate,
+        "fresh": fresh,
+        "model": model,
+    }
+    if server:
+        from clipkit.client import Client
+
+        with Client(server, token) as client, progress_bar() as progress:
+            result = client.search(query, progress=progress, **options)
+    else:
+        with open_library(library_path) as library:
+            with progress_bar() as progress:
+                result = library.search(query, device=device, progress=progress, **options)
+            if contact_sheet:
+                library.contact_sheet(result, contact_sheet)
     if as_json:
         say_json(result.to_json())
     elif as_csv:

@@ -33,7 +33,7 @@ class PresenceChecker:
             return "unreadable"
         if place != path and status in ("missing", "empty", "away"):
             return "away"
-        if not self._missing_folders.isdisjoint(path.parents):
+        if self._missing_folders and not self._missing_folders.isdisjoint(path.parents):
             return "gone"
         try:
             os.stat(path)

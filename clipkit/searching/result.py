@@ -67,6 +67,7 @@ class Hit:
             "away": self.away,
             "lacks": list(self.lacks),
             "relation": self.relation,
+            "copy": None if self.copy is None else round(self.copy, 4),
         }
 
 

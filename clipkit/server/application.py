@@ -51,7 +51,11 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
     routes += _page_routes()
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Security, settings=settings), Middleware(Limits, settings=settings)],
+        middleware=[
+            Middleware(services.metrics.around),
+            Middleware(Security, settings=settings),
+            Middleware(Limits, settings=settings),
+        ],
         exception_handlers={
             error: problems.handle
             for error in (problems.Problem, ClipkitError, sqlite3.Error, HTTPException, Exception)

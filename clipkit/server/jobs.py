@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from clipkit.server.problems import NotFound, Problem, to_json
 
@@ -249,6 +249,10 @@ class Jobs:
     def all(self) -> list[Job]:
         """Return the jobs that are remembered, oldest first."""
         return list(self._jobs.values())
+
+    def states(self) -> dict[str, int]:
+        """Return how many of the jobs that are remembered are in each state."""
+        return {state: sum(job.state == state for job in self.all()) for state in get_args(State)}
 
     def active(self) -> list[dict[str, Any]]:
         """Return what is known about the jobs that wait or run."""

@@ -19,6 +19,7 @@ from clipkit.server.answers import generated_links
 from clipkit.server.jobs import Jobs, Lane
 from clipkit.server.library_pool import LibraryPool
 from clipkit.server.limits import Gate
+from clipkit.server.metrics import Metrics
 from clipkit.server.settings import ServerSettings
 from clipkit.server.thumbnails import Thumbnails
 from clipkit.server.uploads import Uploads
@@ -59,6 +60,7 @@ class Services:
             "generate": Lane(library, keep=True, prepare=_with_links),
             "index": Lane(library, keep=False, after=self._see_new_pictures),
         }
+        self.metrics = Metrics()
         self.jobs = Jobs(lanes, settings.max_jobs)
         self.started = time.time()
         self._last_decoded = time.monotonic()

@@ -10,6 +10,8 @@ from starlette.routing import Route
 
 from clipkit.errors import ClipkitError
 from clipkit.library import Library
+from clipkit.server.metrics import Labels
+from clipkit.server.openapi import description
 from clipkit.server.problems import JsonResponse
 from clipkit.server.services import services_of
 from clipkit.version import __version__
@@ -49,6 +51,34 @@ async def info(request: Request) -> Response:
     return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
 
 
+async def metrics(request: Request) -> Response:
+    """Return counts and times for Prometheus."""
+    services = services_of(request)
+    gates = {
+        "search": services.search,
+        "catalog": services.catalog,
+        "pictures": services.pictures,
+        "thumbnails": services.thumbnailing,
+    }
+    gauges: dict[str, tuple[str, list[tuple[Labels, float]]]] = {
+        "clipkit_waiting": (
+            "Requests that wait, by kind of work.",
+            [((("queue", n),), g.waiting) for n, g in gates.items()],
+        ),
+        "clipkit_running": ("Requests at work, by kind.", [((("queue", n),), g.running) for n, g in gates.items()]),
+        "clipkit_jobs": ("Jobs by state.", [((("state", s),), n) for s, n in services.jobs.states().items()]),
+        "clipkit_models_loaded": ("Models that searches keep loaded.", [((), len(services.library_pool.searchers))]),
+        "clipkit_start_time_seconds": ("When the server started.", [((), services.started)]),
+    }
+    text = services.metrics.text(gauges)
+    return Response(text, media_type="text/plain; version=0.0.4", headers={"Cache-Control": "no-store"})
+
+
+async def openapi(request: Request) -> Response:
+    """Return the description of this API."""
+    return JsonResponse(description())
+
+
 async def health(request: Request) -> Response:
     """Say that the server answers."""
     return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
@@ -77,4 +107,9 @@ def _generation(library: Library) -> dict[str, Any]:
     }
 
 
-routes = [Route("/api/info", info), Route("/healthz", health)]
+routes = [
+    Route("/api/info", info),
+    Route("/healthz", health),
+    Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
+]

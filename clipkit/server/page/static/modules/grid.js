@@ -1,6 +1,6 @@
 // Grids of tiles, in blocks that the browser may skip while they are out of sight.
 
-import { confidenceWord, name, percent, thumbnail, thumbnails } from "./items.js";
+import { name, percent, thumbnail, thumbnails, word } from "./items.js";
 import { justify, shape } from "./justify.js";
 import { piece } from "./dom.js";
 
@@ -42,7 +42,7 @@ export function tile(/** @type {Item} */ item, { caption = false } = {}) {
   if (caption && item.confidence !== undefined) {
     const line = /** @type {HTMLElement} */ (element.querySelector(".tile-caption"));
     line.hidden = false;
-    /** @type {HTMLElement} */ (line.querySelector(".tile-word")).textContent = item.away ? "Away" : confidenceWord(item.confidence);
+    /** @type {HTMLElement} */ (line.querySelector(".tile-word")).textContent = word(item);
     /** @type {HTMLElement} */ (line.querySelector(".tile-number")).textContent = percent(item.confidence);
   }
   itemOf.set(element, item);

@@ -76,6 +76,14 @@ export function confidenceWord(/** @type {number} */ exact) {
   return "Very unlikely";
 }
 
+/** What a tile says of a hit before its confidence. */
+export function word(/** @type {Item} */ item) {
+  if (item.away) return "Away";
+  if (item.raw.relation === "copy") return "Copy";
+  if (item.raw.lacks?.length) return `Lacks ${item.raw.lacks.join(", ")}`;
+  return confidenceWord(item.confidence ?? 0);
+}
+
 export const percent = (/** @type {number} */ confidence) => `${Math.round(100 * confidence)}%`;
 
 const MONTH = new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" });

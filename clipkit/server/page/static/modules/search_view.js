@@ -92,8 +92,6 @@ export class SearchView {
   add(/** @type {any} */ page) {
     /** @type {Item[]} */
     const items = page.hits.map(libraryItem);
-    // A hit's own confidence says nothing of the others; it cannot be surer than that anything was found at all.
-    if (!page.matched) for (const item of items) item.confidence = Math.min(item.confidence ?? 0, page.confidence);
     this.items.push(...items);
     this.next = page.next_offset ?? null;
     const [, matches, near] = this.grids;
