@@ -261,6 +261,15 @@ class Library:
 
         return list(list_generated(self.catalog))
 
+    def command_of(self, picture: Generated) -> str | None:
+        """Return the command line that makes a picture of `generated` again, with the same bytes on the same machine.
+
+        None if it was made of pictures that have no names, which only Python can pass.
+        """
+        from clipkit.generation.command_line import command_line
+
+        return command_line(picture, self.layout)
+
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
         """Delete generated pictures, files and records, by their ids or all; return those that existed."""
         from clipkit.catalog.generated import delete_generated

@@ -183,3 +183,10 @@ _GENERATED = (
     "UPDATE failures SET cause = 'not-a-file' WHERE cause = 'entry'",
     "UPDATE failures SET cause = 'resources' WHERE cause = 'machine'",
 )
+
+
+@migrations(name="0007_operations")
+def _operations(db: Database) -> None:
+    # `operation`: the command that made the picture; `parameters`: JSON, see `Generated`.
+    db.execute("ALTER TABLE generations ADD COLUMN operation TEXT NOT NULL DEFAULT 'generate'")
+    db.execute("ALTER TABLE generations ADD COLUMN parameters TEXT NOT NULL DEFAULT '{}'")

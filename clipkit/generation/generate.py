@@ -13,6 +13,7 @@ from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation import availability, decoder_files, registry
+from clipkit.generation.command_line import decoder_parameters, named_absolutely, query_parameters
 from clipkit.generation.saving import check_extension, numbered_file, save_generated, unused_file
 from clipkit.progress import ProgressCallback
 from clipkit.searching.library_models import default_model
@@ -74,7 +75,10 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
     conditions, unconditional = routes.resolve_conditions(plan, source, pictures, device)
-    parents = tuple(str(p) for p in query.like if isinstance(p, str | Path))
+    parents = tuple(named_absolutely(p) for p in query.like if isinstance(p, str | Path))
+    parameters = query_parameters(query) | decoder_parameters(entry, first.size)
+    if route != "auto":
+        parameters["route"] = route
     results = []
     pairs = synthesis.generate_images(
         entry, conditions, first, count, unconditional=unconditional, device=device, progress=progress
@@ -93,6 +97,7 @@ def generate(
             created_at=now(),
             parents=parents,
             route=tuple(plan.to_json()),
+            parameters=parameters,
         )
         results.append(save_generated(catalog, picture, image))
     return results

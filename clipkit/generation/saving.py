@@ -12,6 +12,7 @@ from PIL.Image import Image
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import Generated, record_generated
 from clipkit.errors import BadQuery, ClipkitError
+from clipkit.searching.query import is_picture
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -54,6 +55,7 @@ def save_generated(catalog: Catalog | None, picture: Generated, image: Image) ->
         seed=picture.seed,
         steps=picture.steps,
         guidance=picture.guidance,
+        operation=None if picture.operation == "generate" else picture.operation,
     )
 
     def write() -> None:
@@ -70,5 +72,9 @@ def save_generated(catalog: Catalog | None, picture: Generated, image: Image) ->
 
 def _one_line(query: dict[str, Any]) -> str:
     like: Sequence[str] = [f"like {Path(name).name}" for name in query["like"]]
-    avoided: Sequence[str] = [f"not {name}" for name in query["not"]]
+    avoided: Sequence[str] = [
+        # Names only: a path would tell where the picture lay, and differ with the folder a command is run in.
+        f"not {Path(name).name if is_picture(name) else name}"
+        for name in query["not"]
+    ]
     return ", ".join(part for part in (query["text"], *like, *avoided) if part)

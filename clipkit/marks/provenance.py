@@ -23,6 +23,7 @@ class Provenance:
     `query`: the query in words.
     `model`: the decoder's id.
     `seed`, `steps`, `guidance`: settings of the sampler.
+    `operation`: the command that made it, such as "vary"; None for pictures generated from a query.
     `created_at`: ISO 8601. clipkit records it in the catalog only, so that the same seed yields the same file.
     """
 
@@ -33,9 +34,10 @@ class Provenance:
     guidance: float | None = None
     software: str = field(default_factory=_software)
     created_at: str | None = None
+    operation: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query", "model", "software", "created_at"):
+        for name in ("query", "model", "software", "created_at", "operation"):
             if getattr(self, name) is None:
                 continue
             text = str(getattr(self, name))

@@ -55,6 +55,8 @@ COLUMNS = {
         "parents",
         "created_at",
         "route",
+        "operation",
+        "parameters",
     },
 }
 
