@@ -59,8 +59,12 @@ class Start:
         return ImageOps.fit(self.image, (side, side), Image.Resampling.LANCZOS)
 
     def share(self, steps: int) -> float:
-        """Return the strength as a multiple of 1/steps, at least one step; a pipeline would round it down, to none."""
+        """Return the share of the steps that are sampled: the strength, to the nearest step, but at least one."""
         return max(1, round(self.strength * steps)) / steps
+
+    def pipeline_strength(self, steps: int) -> float:
+        """Return the strength to pass to a pipeline, which rounds the number of steps down."""
+        return min(1.0, self.share(steps) + 0.5 / steps)
 
 
 class Decoder(Protocol):
@@ -101,9 +105,7 @@ def to_image(pixels: np.ndarray, size: int) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def step_counter(
-    on_step: Callable[[int], None], steps: int, scheduler: Any, share: float = 1.0
-) -> Callable[[], None]:
+def step_counter(on_step: Callable[[int], None], steps: int, scheduler: Any, share: float = 1.0) -> Callable[[], None]:
     """Return a callback for a pipeline's time steps, which calls `on_step` with 1, 2, ... `steps`.
 
     `share`: of the scheduler's time steps that are sampled.

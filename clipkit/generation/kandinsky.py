@@ -113,8 +113,7 @@ class KandinskyDecoder:
             latents = initial_latents(self.pipeline, side, generator, self.entry.temperature)
             images = self.pipeline(latents=latents, **arguments).images
         else:
-            # Half a step more, because the pipeline rounds the number of steps down.
-            strength = share + 0.5 / settings.steps
+            strength = start.pipeline_strength(settings.steps)
             images = self.from_picture(image=start.fitted(side), strength=strength, **arguments).images
             images = 2 * images - 1  # of this pipeline they are in [0, 1]
         if self.upsampler is not None:
