@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import ModelCoverage, coverage
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from clipkit.catalog.exporting import ExportReport
     from clipkit.catalog.generated import Generated
     from clipkit.generation.bridge import Bridge
+    from clipkit.generation.job import OperationOptions
+    from clipkit.generation.operations.blend import Blend
+    from clipkit.generation.operations.sources import Reference
     from clipkit.indexing.checking import CheckReport
     from clipkit.searching.searcher import Searcher
 
@@ -253,6 +256,101 @@ class Library:
             device=device,
             say=say,
             progress=progress,
+        )
+
+    def vary(
+        self,
+        picture: Reference,
+        n: int = 4,
+        *,
+        strength: float = 1.0,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Generate n variations: pictures that share what a picture shows, from its embedding.
+
+        `picture`: the id of a hit, "generated:N", a path, a URL, the bytes of a file, or a Pillow image.
+        `strength`: below 1 they keep the picture's layout too, the more the lower it is.
+        `steps`, `options`: as for `generate`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.vary import vary
+
+        return vary(picture, n, strength=strength, steps=steps, catalog=self.catalog, layout=self.layout, **options)
+
+    def blend(
+        self,
+        items: Sequence[Reference],
+        steps: int = 5,
+        *,
+        weights: Sequence[float] | None = None,
+        denoising_steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> Blend:
+        """Generate the pictures on the way from the first of two or more pictures or texts over all others to the last.
+
+        Image embeddings are interpolated, directions on the sphere and norms linearly; texts go through the prior
+        first. Every picture starts from the same noise.
+
+        `items`: as `picture` of `vary`; a string that is no picture is a text.
+        `steps`: the number of pictures, both ends included.
+        `weights`: one for each item, for a single picture instead.
+        `denoising_steps`: as `steps` of `generate`. `options`: as for `generate`; the strip of all pictures is written
+        to `output`, and they are numbered.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.blend import blend
+
+        return blend(
+            items,
+            steps,
+            weights=weights,
+            denoising_steps=denoising_steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def restyle(
+        self,
+        picture: Reference,
+        from_: str,
+        to: str,
+        n: int = 1,
+        *,
+        amount: float | None = None,
+        strength: float | None = None,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Generate n pictures that change a picture from what one text says to what another says, keeping its layout.
+
+        The picture's embedding is turned towards the difference of the texts' embeddings (the text diffs of Ramesh et
+        al., 2022, section 3.3); a decoder that takes a prompt is guided towards one text and away from the other.
+
+        `picture`: as for `vary`.
+        `from_`, `to`: such as "a cat" and "a dog".
+        `amount`: how far to turn, above 0 and at most 1, which is all the way; 0.25 to 0.5 is usual.
+        `strength`: how little of the layout to keep, up to 1 for nothing.
+        `steps`, `options`: as for `generate`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations import restyle as module
+
+        return module.restyle(
+            picture,
+            from_,
+            to,
+            n,
+            amount=module.AMOUNT if amount is None else amount,
+            strength=module.STRENGTH if strength is None else strength,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
         )
 
     def generated(self) -> list[Generated]:

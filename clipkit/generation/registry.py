@@ -72,6 +72,11 @@ class DecoderEntry:
         """Whether text goes to the decoder as a prompt; otherwise a prior maps text to image embeddings."""
         return self.family in ("ip-adapter", "stable-unclip")
 
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether it can start from a picture instead of noise."""
+        return self.family != "stable-unclip"
+
     def download_size(self, *, with_tower: bool) -> str:
         """Return the size of the download for display, with or without the image tower."""
         return f"{self.download_gb - (0 if with_tower else self.tower_gb):.3g} GB"

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import list_generated
@@ -16,6 +17,8 @@ from clipkit.searching.query import is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clipkit.generation.routes import QueryTerm
 
     Reference = int | str | Path | bytes | Image
     """A picture as the id of a hit, "generated:N", a path, a URL, the bytes of a file, or a Pillow image."""
@@ -36,6 +39,17 @@ class Source:
     name: str
     data: Path | bytes | Image
     content: str
+
+    @property
+    def title(self) -> str:
+        """Its name in words, for file names: the file's own, without folder and extension."""
+        return Path(urlsplit(self.name).path if is_url(self.name) else self.name).stem
+
+    def term(self) -> QueryTerm:
+        """Return it as a term for `clipkit.generation.routes`."""
+        from clipkit.generation.routes import QueryTerm
+
+        return QueryTerm(self.name, True, 1.0, self.content, self.open)
 
     def open(self, shortest_side: int | None = None) -> Image:
         """Decode it, RGB and upright; with `shortest_side` it may be reduced, but not below that many pixels.
