@@ -63,6 +63,8 @@ class LibraryInfo:
             parts.append(f"{self.marked_shown:,} marked files that searches include")
         if hidden:
             parts.append(f"{hidden:,} marked files left out of searches (`clipkit index --include-generated`)")
+        if self.edited:
+            parts.append(f"{self.edited:,} of them edited photos")
         return f"{self.generated:,} pictures: {', '.join(parts)}"
 
 
@@ -73,8 +75,8 @@ def library_info(catalog: Catalog) -> LibraryInfo:
         "SELECT COUNT(*), COUNT(DISTINCT hash), COALESCE(SUM(size), 0), MIN(taken_at), MAX(taken_at)"
         " FROM images WHERE shown"
     ).fetchone()
-    marked, marked_shown = execute(
-        "SELECT COUNT(*), COALESCE(SUM(shown), 0) FROM images WHERE generated IS NOT NULL"
+    marked, marked_shown, edited = execute(
+        "SELECT COUNT(*), COALESCE(SUM(shown), 0), COUNT(edited_from) FROM images WHERE generated IS NOT NULL"
     ).fetchone()
     models = {covered.model: covered.embedded for covered in coverage(catalog)}
     return LibraryInfo(
@@ -89,5 +91,6 @@ def library_info(catalog: Catalog) -> LibraryInfo:
         generated=marked + execute("SELECT COUNT(*) FROM generations").fetchone()[0],
         marked=marked,
         marked_shown=marked_shown,
+        edited=edited,
         roots=[str(root) for root, _ in catalog.roots()],
     )

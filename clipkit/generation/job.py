@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from clipkit.atomic import clear_unfinished
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.generated import Generated
+from clipkit.catalog.generated import EDITS, Generated
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, DecoderNotAvailable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clipkit.generation.decoder import Settings
     from clipkit.generation.routes import QueryTerm, RoutePlan, RoutePreference
     from clipkit.generation.synthesis import Condition
+    from clipkit.marks.original import Edited
 
 
 class OperationOptions(TypedDict, total=False):
@@ -97,8 +98,14 @@ class Job:
         query: dict[str, Any],
         parents: Sequence[str],
         parameters: dict[str, Any],
+        edited: Edited | None = None,
+        label: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> Generated:
-        """Write a picture with its marks and record it; see `Generated` for `query`, `parents` and `parameters`."""
+        """Write a picture with its marks and record it; see `Generated` for `query`, `parents` and `parameters`.
+
+        `edited`: what of it is new. `label`: whether it gets a visible mark. `say`: told what a mark lacks.
+        """
         common = decoder_parameters(self.entry, settings.size)
         if self.route != "auto":
             common["route"] = self.route
@@ -117,7 +124,7 @@ class Job:
             operation=self.operation,
             parameters=parameters | common,
         )
-        return save_generated(self.catalog, picture, image)
+        return save_generated(self.catalog, picture, image, edited=edited, label=label, say=say)
 
 
 def prepare(
@@ -139,6 +146,8 @@ def prepare(
     from clipkit.generation import routes, synthesis
 
     catalog, layout, named = options.get("catalog"), options.get("layout"), options.get("decoder")
+    if named and operation not in EDITS and registry.resolve_decoder(named).inpaints_only:
+        raise DecoderNotAvailable(f"the decoder {named} only paints into pictures: use `clipkit edit` or `extend`")
     device, progress = options.get("device", "auto"), options.get("progress")
     if catalog is not None:
         catalog.require_writable()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
 from PIL import Image
 
 from clipkit.atomic import atomic_write
@@ -58,7 +58,8 @@ class KandinskyDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with explain_load_failure(f"the decoder {entry.id}"), quiet_diffusers():
-            pipeline = load_pipeline(KandinskyV22Pipeline, decoder_files.pipeline_folder(entry), self.device)
+            kind = KandinskyV22InpaintPipeline if entry.inpaints_only else KandinskyV22Pipeline
+            pipeline = load_pipeline(kind, decoder_files.pipeline_folder(entry), self.device)
             self.upsampler = self._load_upsampler()
         self.dimension = pipeline.unet.config.encoder_hid_dim
         self.is_offloaded = is_short_of_memory(entry.memory_gb, self.device)
@@ -96,7 +97,7 @@ class KandinskyDecoder:
             count()
             return values
 
-        side = self._pipeline_size(settings.size)
+        side = self.pipeline_size(settings.size)
         generator = torch.Generator().manual_seed(settings.seed)
         arguments: dict[str, Any] = {
             "image_embeds": inputs.positive,
@@ -116,13 +117,17 @@ class KandinskyDecoder:
             strength = start.pipeline_strength(settings.steps)
             images = self.from_picture(image=start.fitted(side), strength=strength, **arguments).images
             images = 2 * images - 1  # of this pipeline they are in [0, 1]
+        return self.finish(images, inputs, settings.size)
+
+    def finish(self, images: torch.Tensor, inputs: KandinskyInputs, size: int) -> Image.Image:
+        """Return the pipeline's picture, (1, 3, h, w) in [-1, 1], through the second stage and at this size."""
         if self.upsampler is not None:
             with torch.inference_mode():
                 images = self.upsampler(images.float(), inputs.positive.float())
         pixels = images[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
-        return to_image(pixels, settings.size)
+        return to_image(pixels, size)
 
-    def _pipeline_size(self, size: int) -> int:
+    def pipeline_size(self, size: int) -> int:
         """Return the side in pixels to ask of the pipeline: native, or `size` rounded up to what the codec can hold."""
         multiple = self.pipeline.movq_scale_factor**2
         return self.entry.native or -(-size // multiple) * multiple

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
 from clipkit.errors import BadQuery
 from clipkit.generation.conditioning import ImageConditioner, TextConditioner
-from clipkit.generation.decoder import Conditioning, Settings, Start, explain_out_of_memory
+from clipkit.generation.decoder import Conditioning, Decoder, Settings, Start, explain_out_of_memory
 from clipkit.generation.loading import load_conditioner, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
 
 MAX_STEPS, MAX_SIZE = 1000, 4096
+
+Draw = Callable[[Decoder, Any, Settings, Callable[[int], None]], Image]
+"""A function of a decoder, its inputs, settings and a callback for the steps to a picture, as `Decoder.generate` is."""
 
 
 Input = tuple[Conditioning, Conditioning, Settings]
@@ -62,6 +66,7 @@ def generate_images(
     *,
     unconditional: np.ndarray | None = None,
     start: Start | None = None,
+    draw: Draw | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
@@ -69,6 +74,7 @@ def generate_images(
 
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
     `start`: a picture whose layout they keep.
+    `draw`: makes each picture in place of `Decoder.generate`.
     Raises DecoderNotAvailable, BadQuery.
     """
     if progress:
@@ -90,7 +96,7 @@ def generate_images(
                 positive = steer_away(positive, negative)
             yield positive, negative, current
 
-    return sample_each(entry, inputs(), count, start=start, device=device, progress=progress)
+    return sample_each(entry, inputs(), count, start=start, draw=draw, device=device, progress=progress)
 
 
 def sample_each(
@@ -99,11 +105,13 @@ def sample_each(
     count: int,
     *,
     start: Start | None = None,
+    draw: Draw | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
     """Yield the picture of each of `count` inputs, with its settings; `start` is a picture whose layout they keep.
 
+    `draw`: makes each picture in place of `Decoder.generate`.
     Raises DecoderNotAvailable.
     """
     with explain_out_of_memory(entry.id, device):
@@ -117,7 +125,11 @@ def sample_each(
                 if progress:
                     progress(Progress(stage, step, steps))
 
-            image = decoder.generate(decoder.prepare(positive, negative), settings, on_step, start)
+            prepared = decoder.prepare(positive, negative)
+            if draw is not None:
+                image = draw(decoder, prepared, settings, on_step)
+            else:
+                image = decoder.generate(prepared, settings, on_step, start)
         yield image, settings
 
 

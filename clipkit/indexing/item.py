@@ -75,6 +75,7 @@ class Item:
         if self.decoded is None:
             return None
         meta = self.decoded.metadata
+        origin: Origin | None = self.decoded.remark
         return Details(
             width=self.decoded.width,
             height=self.decoded.height,
@@ -85,7 +86,8 @@ class Item:
             latitude=meta.latitude,
             longitude=meta.longitude,
             description=meta.description,
-            generated=self.decoded.remark,
+            generated=origin.evidence if origin else None,
+            edited_from=origin.edited_from if origin else None,
             utc_offset=meta.utc_offset,
             title=meta.title,
             keywords=json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,

@@ -33,6 +33,7 @@ COLUMNS = {
         "title",
         "keywords",
         "generated",
+        "edited_from",
         "shown",
         "indexed_at",
     },
