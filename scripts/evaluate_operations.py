@@ -143,7 +143,7 @@ def main() -> None:
 
 @main.command()
 @common_options
-@click.option("--strength", "strengths", type=float, multiple=True, default=(1.0, 0.7, 0.3), show_default=True)
+@click.option("--strength", "strengths", type=float, multiple=True, default=(1.0, 0.5, 0.3), show_default=True)
 def vary(count: int, seed: int, steps: int, grids: Path, strengths: tuple[float, ...]) -> None:
     """Do variations keep the thing and the setting, and at a low strength the layout?"""
     bench = open_bench(count, seed, steps)

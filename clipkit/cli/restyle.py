@@ -30,7 +30,7 @@ from clipkit.cli.options import NumberRange
 @click.option(
     "--strength",
     type=NumberRange(0, 1, min_open=True),
-    help="How little of the picture's layout to keep; 1 keeps nothing. [default: 0.9]",
+    help="How little of the picture's layout to keep; 1 keeps nothing. [default: 0.95]",
 )
 @steps_option
 @sampling_options

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipkit.generation.operations.sources import Reference
     from clipkit.generation.synthesis import Condition, Input
 
-AMOUNT, STRENGTH = 0.45, 0.9
+AMOUNT, STRENGTH = 0.45, 0.95
 """Defaults, chosen for the bundled decoder by `scripts/evaluate_operations.py`; see docs/operations.md."""
 
 
