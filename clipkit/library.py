@@ -338,15 +338,15 @@ class Library:
 
         Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
         """
-        from clipkit.generation.operations import restyle as module
+        from clipkit.generation.operations.restyle import restyle
 
-        return module.restyle(
+        return restyle(
             picture,
             from_,
             to,
             n,
-            amount=module.AMOUNT if amount is None else amount,
-            strength=module.STRENGTH if strength is None else strength,
+            amount=amount,
+            strength=strength,
             steps=steps,
             catalog=self.catalog,
             layout=self.layout,

@@ -8,7 +8,21 @@ import traceback
 
 import click
 
-from clipkit.cli import bridge, decoders, demo, generate, generated, index, library, models, search, verify
+from clipkit.cli import (
+    blend,
+    bridge,
+    decoders,
+    demo,
+    generate,
+    generated,
+    index,
+    library,
+    models,
+    restyle,
+    search,
+    vary,
+    verify,
+)
 from clipkit.cli.printing import discard_output, notify, open_streams
 from clipkit.cli.sections import SectionedGroup
 from clipkit.errors import ClipkitError
@@ -35,7 +49,9 @@ commands.add_section(
     "Library", index.index, library.info, library.failures, library.check, library.remove, library.export
 )
 commands.add_section("Search", search.search, demo.demo)
-commands.add_section("Pictures", generate.generate, generated.generated, verify.verify)
+commands.add_section(
+    "Pictures", generate.generate, vary.vary, blend.blend, restyle.restyle, generated.generated, verify.verify
+)
 commands.add_section("Models", models.models, decoders.decoders, bridge.bridge)
 
 

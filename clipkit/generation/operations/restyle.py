@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipkit.generation.operations.sources import Reference
     from clipkit.generation.synthesis import Condition, Input
 
-AMOUNT, STRENGTH = 0.4, 0.9
+AMOUNT, STRENGTH = 0.45, 0.95
 """Defaults, chosen for the bundled decoder by `scripts/evaluate_operations.py`; see docs/operations.md."""
 
 
@@ -32,8 +32,8 @@ def restyle(
     to: str,
     count: int = 1,
     *,
-    amount: float = AMOUNT,
-    strength: float = STRENGTH,
+    amount: float | None = None,
+    strength: float | None = None,
     steps: int | None = None,
     **options: Unpack[JobOptions],
 ) -> list[Generated]:
@@ -42,6 +42,7 @@ def restyle(
     from clipkit.generation.routes import QueryTerm
 
     check_count(count)
+    amount, strength = AMOUNT if amount is None else amount, STRENGTH if strength is None else strength
     if not 0 < amount <= 1:
         raise BadQuery("the amount must be above 0 and at most 1; 0.25 to 0.5 is usual")
     source = find_source(picture, options.get("catalog"))
