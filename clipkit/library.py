@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clipkit.generation.bridge import Bridge
     from clipkit.generation.job import OperationOptions
     from clipkit.generation.operations.blend import Blend
+    from clipkit.generation.operations.masks import MaskLike
     from clipkit.generation.operations.sources import Reference
     from clipkit.indexing.checking import CheckReport
     from clipkit.searching.searcher import Searcher
@@ -220,6 +221,7 @@ class Library:
         size: int | None = None,
         output: str | Path | None = None,
         route: Literal["auto", "bridge"] = "auto",
+        label: bool = False,
         device: str = "auto",
         say: Callable[[str], None] | None = None,
         progress: ProgressCallback | None = None,
@@ -235,6 +237,7 @@ class Library:
         `output`: the file to write, by default one in the library's folder `generated`.
         `route`: "bridge" maps pictures across a bridge even if the decoder's image tower is on this machine. Each
         result's `route` tells how every term reached the decoder.
+        `label`: write a visible mark too, a small line of text in a corner.
         `say`: called with a line about the cost of a download, before it begins.
 
         Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
@@ -253,6 +256,7 @@ class Library:
             size=size,
             output=Path(output) if output else None,
             route=route,
+            label=label,
             device=device,
             say=say,
             progress=progress,
@@ -347,6 +351,80 @@ class Library:
             n,
             amount=amount,
             strength=strength,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def edit(
+        self,
+        picture: Reference,
+        text: str,
+        n: int = 1,
+        *,
+        mask: MaskLike | None = None,
+        box: Sequence[int] | None = None,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Paint what a text says into a part of a picture, n times, and mark the results as edited.
+
+        All pixels outside the box or mask are the original's, bit for bit, in PNG and WebP files; inside it the new
+        ones fade in over a narrow seam. The original's file is never overwritten.
+
+        `picture`: as for `vary`.
+        `mask`: white where the picture is repainted: a file, a URL, the bytes of a file, a Pillow image or an array, of
+        the shape of the upright picture. `box`: instead, (x, y, width, height) in its pixels.
+        `steps`, `options`: as for `generate`; `size` is the side in pixels at which the decoder paints.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.edit import edit
+
+        return edit(
+            picture,
+            text,
+            mask=mask,
+            box=box,
+            count=n,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def extend(
+        self,
+        picture: Reference,
+        text: str = "",
+        n: int = 1,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Continue a picture beyond its edges by so many pixels, n times, and mark the results as edited.
+
+        All pixels of the picture are kept. What is new shows what `text` says, or more of the same without one.
+
+        `picture`: as for `vary`. `steps`, `options`: as for `edit`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.extend import extend
+
+        return extend(
+            picture,
+            text,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            count=n,
             steps=steps,
             catalog=self.catalog,
             layout=self.layout,

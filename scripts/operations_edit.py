@@ -2,10 +2,11 @@
 
     python scripts/operations_edit.py [--count 200] [--out docs/operations]
 
-In each picture of the sample world, half of them with one thing and half with two, the box around one thing is repainted
-with another thing. The judge (`scripts/judge.safetensors`) classifies by shape. An edit counts if the judge recognises
-the named thing, as the most probable one besides those that were kept, and with its centre in the box. Pictures, things
-and seeds are fixed and unseen in training. The grids show the first sixteen pictures, not the best.
+In each picture of the sample world, half of them with one thing and half with two, the box around one thing is
+repainted with another thing. The judge (`scripts/judge.safetensors`) classifies by shape. An edit counts if the judge
+recognises the named thing, as the most probable one besides those that were kept, and with its centre in the box.
+Pictures, things and seeds are fixed and unseen in training. The grids show pictures evenly spread over all, not the
+best.
 """
 
 from __future__ import annotations

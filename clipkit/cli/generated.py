@@ -90,6 +90,8 @@ def _pictures(library: Library, numbers: tuple[int, ...]) -> list[Generated]:
 
 def _line(picture: Generated) -> str:
     query = picture.query["text"] or ", ".join(f"like {Path(name).name}" for name in picture.query["like"])
+    if picture.operation != "generate":
+        query = f"{picture.operation}: {query}"
     return "\t".join(
         (
             str(picture.id),

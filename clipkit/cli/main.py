@@ -13,6 +13,8 @@ from clipkit.cli import (
     bridge,
     decoders,
     demo,
+    edit,
+    extend,
     generate,
     generated,
     index,
@@ -50,7 +52,15 @@ commands.add_section(
 )
 commands.add_section("Search", search.search, demo.demo)
 commands.add_section(
-    "Pictures", generate.generate, vary.vary, blend.blend, restyle.restyle, generated.generated, verify.verify
+    "Pictures",
+    generate.generate,
+    vary.vary,
+    blend.blend,
+    restyle.restyle,
+    edit.edit,
+    extend.extend,
+    generated.generated,
+    verify.verify,
 )
 commands.add_section("Models", models.models, decoders.decoders, bridge.bridge)
 

@@ -39,7 +39,7 @@ steps_option = click.option("--steps", type=click.IntRange(1, 1000), help="Denoi
 
 
 def sampling_options(command: Command) -> Command:
-    """Add --seed, --guidance, --size, --decoder, --output, --route, --device, --json, and those of the library."""
+    """Add --seed, --guidance, --size, --decoder, --output, --route, --label, --device, --json, and the library's."""
 
     @click.option(
         "--seed",
@@ -75,6 +75,9 @@ def sampling_options(command: Command) -> Command:
         show_default=True,
         help="How pictures reach the decoder. auto takes their embeddings from the library, else the decoder's image "
         "tower, else a bridge; bridge takes the bridge even if the image tower is here.",
+    )
+    @click.option(
+        "--label", is_flag=True, help="Write a visible mark too: a small line of text in a corner of what is new."
     )
     @device_option
     @json_option

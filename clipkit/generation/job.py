@@ -38,6 +38,7 @@ class OperationOptions(TypedDict, total=False):
     size: int | None
     output: str | Path | None
     route: RoutePreference
+    label: bool
     device: str
     say: Callable[[str], None] | None
     progress: ProgressCallback | None
@@ -62,6 +63,7 @@ class Job:
     `settings`: of the first picture.
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
     `output`: the file that the user named, None for files in the library's folder of generated pictures.
+    `label`: whether pictures get a visible mark.
     """
 
     operation: str
@@ -76,6 +78,8 @@ class Job:
     device: str
     progress: ProgressCallback | None
     route: RoutePreference
+    label: bool
+    say: Callable[[str], None] | None
 
     def unconditional_embedding(self) -> np.ndarray | None:
         """Return the unconditional embedding (d,); None if the decoder supplies it itself."""
@@ -99,16 +103,16 @@ class Job:
         parents: Sequence[str],
         parameters: dict[str, Any],
         edited: Edited | None = None,
-        label: bool = False,
-        say: Callable[[str], None] | None = None,
     ) -> Generated:
         """Write a picture with its marks and record it; see `Generated` for `query`, `parents` and `parameters`.
 
-        `edited`: what of it is new. `label`: whether it gets a visible mark. `say`: told what a mark lacks.
+        `edited`: what of it is new, if the rest is a picture's.
         """
         common = decoder_parameters(self.entry, settings.size)
         if self.route != "auto":
             common["route"] = self.route
+        if self.label:
+            common["label"] = True
         picture = Generated(
             path=path.absolute(),
             query=query,
@@ -124,7 +128,7 @@ class Job:
             operation=self.operation,
             parameters=parameters | common,
         )
-        return save_generated(self.catalog, picture, image, edited=edited, label=label, say=say)
+        return save_generated(self.catalog, picture, image, edited=edited, label=self.label, say=self.say)
 
 
 def prepare(
@@ -188,6 +192,8 @@ def prepare(
         device=device,
         progress=progress,
         route=route,
+        label=options.get("label", False),
+        say=options.get("say"),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import decoder_files, registry
 from clipkit.generation.job import JobOptions, choose_decoder
-from clipkit.errors import DecoderNotAvailable
 
 
 def choose_painter(options: JobOptions) -> tuple[registry.DecoderEntry, JobOptions]:

@@ -79,8 +79,9 @@ def save_generated(
             has_watermark = save_marked(image, picture.path, provenance, edited=edited)
         except OSError as error:
             raise ClipkitError(f"cannot write the picture {picture.path}: {error}") from error
-        for note in _notes(picture.path, edited, has_watermark) if say else ():
-            say(note)
+        if say is not None:
+            for note in _notes(picture.path, edited, has_watermark):
+                say(note)
 
     if catalog is None:
         write()
@@ -90,7 +91,7 @@ def save_generated(
 
 def _notes(path: Path, edited: Edited | None, has_watermark: bool) -> Iterator[str]:
     if edited is not None and not has_watermark:
-        yield f"what is new in {path.name} is too small for the invisible watermark; its metadata says that it is edited"
+        yield f"the invisible watermark has no room in what is new in {path.name}; its metadata says that it is edited"
     if edited is not None and path.suffix.lower() in (".jpg", ".jpeg"):
         yield f"JPEG is lossy: the other pixels of {path.name} are not exactly the original's, as in PNG or WebP"
 

@@ -76,8 +76,8 @@ class SketchUNet(ModelMixin, ConfigMixin):
         self.register_buffer("unconditional_deviation", torch.ones(in_channels))
         self.register_buffer("embedding_mean", torch.zeros(encoder_hid_dim))
         self.register_buffer("embedding_std", torch.ones(encoder_hid_dim))
-        # A picture (1, 3, side, side) and a mask (1, 1, side, side): sketches show their things in it, where the mask is
-        # 1, instead of in a setting of their own.
+        # A picture (1, 3, side, side) and a mask (1, 1, side, side): sketches show their things in it, where the mask
+        # is 1, instead of in a setting of their own.
         self.surroundings: tuple[torch.Tensor, torch.Tensor] | None = None
         # Not a buffer: half precision would lose the signal of the noisiest timesteps.
         self.alphas_cumprod = DDPMScheduler(**NOISE_SCHEDULE).alphas_cumprod

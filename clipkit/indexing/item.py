@@ -14,6 +14,7 @@ from clipkit.images.decode_pool import Decoded
 from clipkit.images.failure_causes import failure_cause
 from clipkit.images.file_access import modified_ns
 from clipkit.images.limits import Limits
+from clipkit.marks.reading import Evidence
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Item:
         if self.decoded is None:
             return None
         meta = self.decoded.metadata
-        origin: Origin | None = self.decoded.remark
+        found: Evidence | None = self.decoded.remark
         return Details(
             width=self.decoded.width,
             height=self.decoded.height,
@@ -86,8 +87,8 @@ class Item:
             latitude=meta.latitude,
             longitude=meta.longitude,
             description=meta.description,
-            generated=origin.evidence if origin else None,
-            edited_from=origin.edited_from if origin else None,
+            generated=found.where if found else None,
+            edited_from=found.edited_from if found else None,
             utc_offset=meta.utc_offset,
             title=meta.title,
             keywords=json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,

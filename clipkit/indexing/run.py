@@ -23,7 +23,7 @@ from clipkit.indexing.item import Item
 from clipkit.indexing.report import IndexReport
 from clipkit.indexing.search_index import publish_search_index
 from clipkit.indexing.vanished_files import remove_moved_and_deleted
-from clipkit.marks.reading import find_origin
+from clipkit.marks.reading import find_evidence
 from clipkit.models.encoder import Encoder
 from clipkit.models.loading import load_encoder
 from clipkit.progress import Progress, ProgressCallback
@@ -121,7 +121,7 @@ def _index_model(
     broken: dict[tuple[str, str], Failure] = {}
     mounts: list[Path] = []
     tally = Tally(present, progress)
-    pool = DecodePool(options.workers or default_workers(), encoder.preprocessing, limits, examine=find_origin)
+    pool = DecodePool(options.workers or default_workers(), encoder.preprocessing, limits, examine=find_evidence)
     try:
         with pool:
             scanned = pipeline.scan(present, mounts)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clipkit.errors import ClipkitError
-from clipkit.marks.cbor import BadCbor, decode
 from clipkit.images.opening import format_of
+from clipkit.marks.cbor import BadCbor, decode
 from clipkit.marks.containers import sub_boxes
 from clipkit.marks.original import Edited
 from clipkit.marks.provenance import Provenance
@@ -203,9 +203,10 @@ def sign(
 ) -> bytes:
     """Return the file's bytes with a signed manifest that says that a model generated the picture, or edited one.
 
-    `format_name`: "JPEG", "PNG" or "WEBP". `edited`: names the original, which becomes the manifest's parent
-    ingredient, with the manifests that it carries itself. Raises ClipkitError if the C2PA library or a file of the certificate is
-    missing, or if C2PA does not allow the certificate.
+    `format_name`: "JPEG", "PNG" or "WEBP".
+    `edited`: names the original, which becomes the manifest's parent ingredient, with the manifests that it carries.
+    Raises ClipkitError if the C2PA library or a file of the certificate is missing, or if C2PA does not allow the
+    certificate.
     """
     try:
         import c2pa

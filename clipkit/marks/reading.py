@@ -118,22 +118,22 @@ def verify(path: str | Path, *, limits: Limits | None = None) -> Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Evidence:
     """How a file of a library came about, as far as its marks tell.
 
-    `evidence`: where the marks are that say that a model generated the picture or a part of it; None for photos.
+    `where`: where the marks are that say that a model generated the picture or a part of it; None for photos.
     `edited_from`: the hash of the picture that was edited; empty if the marks do not say; None if it was not edited.
     """
 
-    evidence: str | None
+    where: str | None
     edited_from: str | None
 
 
-def find_origin(path: Path, image: Image.Image) -> Origin:
+def find_evidence(path: Path, image: Image.Image) -> Evidence:
     """Return what `read_marks` finds, in short."""
     marks = read_marks(path, image)
     parent = (marks.provenance.parent if marks.provenance else None) or ""
-    return Origin(marks.evidence, parent if marks.generated and marks.edited else None)
+    return Evidence(marks.evidence, parent if marks.generated and marks.edited else None)
 
 
 def read_marks(source: Path | bytes, image: Image.Image) -> Marks:

@@ -36,7 +36,7 @@ def save_marked(
     certificate: Certificate | None = None,
     edited: Edited | None = None,
 ) -> bool:
-    """Save a generated or edited picture as PNG, JPEG or WebP, by the file extension, with marks that say that it is generated.
+    """Save a picture as PNG, JPEG or WebP, by the file extension, with marks that say that it is generated or edited.
 
     The marks: the invisible watermark in the pixels (RGB; transparency is dropped); IPTC's DigitalSourceType
     "trainedAlgorithmicMedia", software, query, model and seed as XMP and as PNG texts or EXIF; and a C2PA manifest, if
@@ -84,9 +84,7 @@ def format_for(path: Path) -> str:
         raise ClipkitError(f"cannot save a picture as {path.name!r}: use the extension .png, .jpg or .webp") from None
 
 
-def _encode(
-    image: Image.Image, format_name: str, provenance: Provenance, source_type: str, *, lossless: bool
-) -> bytes:
+def _encode(image: Image.Image, format_name: str, provenance: Provenance, source_type: str, *, lossless: bool) -> bytes:
     out = io.BytesIO()
     xmp = packet(provenance, source_type)
     if format_name == "PNG":

@@ -14,7 +14,7 @@ from PIL import Image
 
 import clipkit
 from clipkit import ClipkitError, Provenance, save_marked, verify
-from clipkit.marks.reading import read_marks
+from clipkit.marks.reading import find_evidence
 from clipkit.marks.source_type import TRAINED
 from clipkit.samples.painting import paint
 from clipkit.samples.photos import sample_scenes
@@ -48,7 +48,7 @@ def test_every_mark_is_written(picture, tmp_path, suffix):
     assert any(m.value == f"clipkit {clipkit.__version__}" for m in marks.found if m.kind == "software")
     with Image.open(path) as image:
         assert image.size == (256, 256) and image.mode == "RGB"
-        assert read_marks(path, image).evidence == marks.evidence
+        assert find_evidence(path, image).where == marks.evidence
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

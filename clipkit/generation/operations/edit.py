@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -40,7 +39,6 @@ def edit(
     box: Sequence[int] | None = None,
     count: int = 1,
     steps: int | None = None,
-    label: bool = False,
     **options: Unpack[JobOptions],
 ) -> list[Generated]:
     """Paint what a text says into a picture, mark and save `count` results; see `Library.edit`."""
@@ -83,10 +81,8 @@ def edit(
             settings,
             query=query.to_json(),
             parents=[source.name],
-            parameters=parameters | ({"label": True} if label else {}),
+            parameters=parameters,
             edited=original.edited(inside),
-            label=label,
-            say=options.get("say"),
         )
         for number, (painted, settings) in enumerate(pairs)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from PIL import Image
@@ -45,7 +45,6 @@ def extend(
     bottom: int = 0,
     count: int = 1,
     steps: int | None = None,
-    label: bool = False,
     **options: Unpack[JobOptions],
 ) -> list[Generated]:
     """Continue a picture beyond its edges, mark and save `count` results; see `Library.extend`."""
@@ -77,11 +76,8 @@ def extend(
                 query=(Query(text=text) if text.strip() else Query(like=(source.name,))).to_json(),
                 parents=[source.name],
                 parameters={"arguments": [source.name, *([text] if text else [])], "count": 1}
-                | {name: value for name, value in sides.items() if value}
-                | ({"label": True} if label else {}),
+                | {name: value for name, value in sides.items() if value},
                 edited=original.edited(new),
-                label=label,
-                say=options.get("say"),
             )
         )
     return results

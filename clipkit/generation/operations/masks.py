@@ -57,7 +57,9 @@ def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     if width > 0 and height > 0:
         inside[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)] = True
     if not inside.any():
-        raise BadQuery(f"the box {x},{y},{width},{height} is not in the picture, which has {size[0]} x {size[1]} pixels")
+        raise BadQuery(
+            f"the box {x},{y},{width},{height} is not in the picture, which has {size[0]} x {size[1]} pixels"
+        )
     return inside
 
 

@@ -1,7 +1,7 @@
 """Paint the masked part of a patch with a decoder of any family.
 
-Inpainting checkpoints see what is around the mask and need nothing else. Decoders that only know whole pictures take the
-steps of RePaint; see `repaint.py`.
+Inpainting checkpoints see what is around the mask and need nothing else. Decoders that only know whole pictures take
+the steps of RePaint; see `repaint.py`.
 """
 
 from __future__ import annotations

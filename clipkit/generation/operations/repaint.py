@@ -35,6 +35,7 @@ class RepaintScheduler(DDIMScheduler):
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None, **_: Any) -> None:
         """Set the time steps, in the order in which they are taken."""
+        self.timesteps: torch.Tensor
         super().set_timesteps(num_inference_steps, device)
         self.order_of_steps = repeated(num_inference_steps, self.jump, self.resamples)
         alphas = self.alphas_cumprod[self.timesteps.cpu()].tolist()
