@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,14 +93,6 @@ def around(
             for position, whole in zip((x, y), size, strict=True)
         )
     return Window(x, y, side)
-
-
-def tiles(length: int, side: int, overlap: int) -> Sequence[int]:
-    """Return the starts of tiles of `side` pixels that cover `length` pixels, overlapping by `overlap` or more."""
-    if length <= side:
-        return [(length - side) // 2]
-    count = -(-(length - overlap) // (side - overlap))
-    return [round(number * (length - side) / (count - 1)) for number in range(count)]
 
 
 def filled(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
