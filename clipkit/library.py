@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import ModelCoverage, coverage
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from clipkit.catalog.exporting import ExportReport
     from clipkit.catalog.generated import Generated
     from clipkit.generation.bridge import Bridge
+    from clipkit.generation.job import OperationOptions
+    from clipkit.generation.operations.blend import Blend
+    from clipkit.generation.operations.masks import MaskLike
+    from clipkit.generation.operations.sources import Reference
     from clipkit.indexing.checking import CheckReport
     from clipkit.searching.searcher import Searcher
     from clipkit.searching.searchers import Searchers
@@ -230,6 +234,7 @@ class Library:
         size: int | None = None,
         output: str | Path | None = None,
         route: Literal["auto", "bridge"] = "auto",
+        label: bool = False,
         device: str = "auto",
         say: Callable[[str], None] | None = None,
         progress: ProgressCallback | None = None,
@@ -245,6 +250,7 @@ class Library:
         `output`: the file to write, by default one in the library's folder `generated`.
         `route`: "bridge" maps pictures across a bridge even if the decoder's image tower is on this machine. Each
         result's `route` tells how every term reached the decoder.
+        `label`: write a visible mark too, a small line of text in a corner.
         `say`: called with a line about the cost of a download, before it begins.
 
         Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
@@ -263,9 +269,179 @@ class Library:
             size=size,
             output=Path(output) if output else None,
             route=route,
+            label=label,
             device=device,
             say=say,
             progress=progress,
+        )
+
+    def vary(
+        self,
+        picture: Reference,
+        n: int = 4,
+        *,
+        strength: float = 1.0,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Generate n variations: pictures that share what a picture shows, from its embedding.
+
+        `picture`: the id of a hit, "generated:N", a path, a URL, the bytes of a file, or a Pillow image.
+        `strength`: below 1 they keep the picture's layout too, the more the lower it is.
+        `steps`, `options`: as for `generate`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.vary import vary
+
+        return vary(picture, n, strength=strength, steps=steps, catalog=self.catalog, layout=self.layout, **options)
+
+    def blend(
+        self,
+        items: Sequence[Reference],
+        steps: int = 5,
+        *,
+        weights: Sequence[float] | None = None,
+        denoising_steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> Blend:
+        """Generate the pictures on the way from the first of two or more pictures or texts over all others to the last.
+
+        Image embeddings are interpolated, directions on the sphere and norms linearly; texts go through the prior
+        first. Every picture starts from the same noise.
+
+        `items`: as `picture` of `vary`; a string that is no picture is a text.
+        `steps`: the number of pictures, both ends included.
+        `weights`: one for each item, for a single picture instead.
+        `denoising_steps`: as `steps` of `generate`. `options`: as for `generate`; the strip of all pictures is written
+        to `output`, and they are numbered.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.blend import blend
+
+        return blend(
+            items,
+            steps,
+            weights=weights,
+            denoising_steps=denoising_steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def restyle(
+        self,
+        picture: Reference,
+        from_: str,
+        to: str,
+        n: int = 1,
+        *,
+        amount: float | None = None,
+        strength: float | None = None,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Generate n pictures that change a picture from what one text says to what another says, keeping its layout.
+
+        The picture's embedding is turned towards the difference of the texts' embeddings (the text diffs of Ramesh et
+        al., 2022, section 3.3); a decoder that takes a prompt is guided towards one text and away from the other.
+
+        `picture`: as for `vary`.
+        `from_`, `to`: such as "a cat" and "a dog".
+        `amount`: how far to turn, above 0 and at most 1, which is all the way; 0.25 to 0.5 is usual.
+        `strength`: how little of the layout to keep, up to 1 for nothing.
+        `steps`, `options`: as for `generate`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.restyle import restyle
+
+        return restyle(
+            picture,
+            from_,
+            to,
+            n,
+            amount=amount,
+            strength=strength,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def edit(
+        self,
+        picture: Reference,
+        text: str,
+        n: int = 1,
+        *,
+        mask: MaskLike | None = None,
+        box: Sequence[int] | None = None,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Paint what a text says into a part of a picture, n times, and mark the results as edited.
+
+        All pixels outside the box or mask are the original's, bit for bit, in PNG and WebP files; inside it the new
+        ones fade in over a narrow seam. The original's file is never overwritten.
+
+        `picture`: as for `vary`.
+        `mask`: white where the picture is repainted: a file, a URL, the bytes of a file, a Pillow image or an array, of
+        the shape of the upright picture. `box`: instead, (x, y, width, height) in its pixels.
+        `steps`, `options`: as for `generate`; `size` is the side in pixels at which the decoder paints.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.edit import edit
+
+        return edit(
+            picture,
+            text,
+            mask=mask,
+            box=box,
+            count=n,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
+        )
+
+    def extend(
+        self,
+        picture: Reference,
+        text: str = "",
+        n: int = 1,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        steps: int | None = None,
+        **options: Unpack[OperationOptions],
+    ) -> list[Generated]:
+        """Continue a picture beyond its edges by so many pixels, n times, and mark the results as edited.
+
+        All pixels of the picture are kept. What is new shows what `text` says, or more of the same without one.
+
+        `picture`: as for `vary`. `steps`, `options`: as for `edit`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.extend import extend
+
+        return extend(
+            picture,
+            text,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            count=n,
+            steps=steps,
+            catalog=self.catalog,
+            layout=self.layout,
+            **options,
         )
 
     def generated(self) -> list[Generated]:
@@ -273,6 +449,15 @@ class Library:
         from clipkit.catalog.generated import list_generated
 
         return list(list_generated(self.catalog))
+
+    def command_of(self, picture: Generated) -> str | None:
+        """Return the command line that makes a picture of `generated` again, with the same bytes on the same machine.
+
+        None if it was made of pictures that have no names, which only Python can pass.
+        """
+        from clipkit.generation.command_line import command_line
+
+        return command_line(picture, self.layout)
 
     def remove_generated(self, ids: Sequence[int] | None = None) -> list[Generated]:
         """Delete generated pictures, files and records, by their ids or all; return those that existed."""

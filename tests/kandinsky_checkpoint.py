@@ -25,11 +25,15 @@ def small_tokenizer(folder: Path) -> tuple[CLIPTokenizer, int]:
     return tokenizer, len(tokens)
 
 
-def write_checkpoint(folder: Path) -> None:
-    """Write a decoder folder as `KandinskyV22Pipeline.save_pretrained` does, with the prior's pipeline in `prior/`."""
+def write_checkpoint(folder: Path, *, inpainting: bool = False) -> None:
+    """Write a decoder folder as `KandinskyV22Pipeline.save_pretrained` does, with the prior's pipeline in `prior/`.
+
+    `inpainting`: as `KandinskyV22InpaintPipeline` does, whose UNet also takes the masked picture and the mask.
+    """
     import torch
     from diffusers import (
         DDPMScheduler,
+        KandinskyV22InpaintPipeline,
         KandinskyV22Pipeline,
         KandinskyV22PriorPipeline,
         PriorTransformer,
@@ -48,7 +52,7 @@ def write_checkpoint(folder: Path) -> None:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8,
-        in_channels=4,
+        in_channels=9 if inpainting else 4,
         out_channels=8,
         block_out_channels=(32, 64),
         layers_per_block=1,
@@ -75,7 +79,8 @@ def write_checkpoint(folder: Path) -> None:
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, variance_type="learned_range", thresholding=False, clip_sample=False
     )
-    KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq).save_pretrained(folder)
+    kind = KandinskyV22InpaintPipeline if inpainting else KandinskyV22Pipeline
+    kind(unet=unet, scheduler=scheduler, movq=movq).save_pretrained(folder)
     tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
     text = CLIPTextConfig(
         vocab_size=tokens,

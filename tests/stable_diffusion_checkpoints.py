@@ -55,12 +55,12 @@ def codec():
     )
 
 
-def unet(cross: int, **more):
+def unet(cross: int, channels: int = 4, **more):
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=channels,
         out_channels=4,
         block_out_channels=(32, 64),
         layers_per_block=1,
@@ -110,24 +110,34 @@ def write_adapter(model, path: Path, *, hidden_states: bool = False) -> None:
     save_file(state, path)
 
 
-def write_ip_adapter(folder: Path, *, xl: bool) -> None:
-    """Write a Stable Diffusion 1.5 or XL folder, with the adapter and its image tower in `models/`."""
+def write_ip_adapter(folder: Path, *, xl: bool, inpainting: bool = False) -> None:
+    """Write a Stable Diffusion 1.5 or XL folder, with the adapter and its image tower in `models/`.
+
+    `inpainting`: with a UNet that also takes the mask and the masked picture.
+    """
     import torch
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import (
+        StableDiffusionInpaintPipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLInpaintPipeline,
+        StableDiffusionXLPipeline,
+    )
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(1)
     tokenizer, tokens = small_tokenizer(folder / "tokenizer-files")
+    channels = 9 if inpainting else 4
     if xl:
         model = unet(
             64,
+            channels,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=80,
             transformer_layers_per_block=(1, 1),
             use_linear_projection=True,
         )
-        StableDiffusionXLPipeline(
+        (StableDiffusionXLInpaintPipeline if inpainting else StableDiffusionXLPipeline)(
             vae=codec(),
             text_encoder=CLIPTextModel(text_config(tokens)),
             text_encoder_2=CLIPTextModelWithProjection(text_config(tokens)),
@@ -138,8 +148,8 @@ def write_ip_adapter(folder: Path, *, xl: bool) -> None:
             add_watermarker=False,
         ).save_pretrained(folder)
     else:
-        model = unet(32)
-        StableDiffusionPipeline(
+        model = unet(32, channels)
+        (StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline)(
             vae=codec(),
             text_encoder=CLIPTextModel(text_config(tokens)),
             tokenizer=tokenizer,

@@ -1,25 +1,35 @@
-"""The record of generated pictures: the query, the models and the seed of each."""
+"""The record of generated and edited pictures: the operation, its parents, the query, the models and the seed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.paths import from_stored, to_stored
 
-_COLUMNS = "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route"
+EDITS = frozenset({"edit", "extend"})
+"""Operations that keep pixels of a picture: what they make is edited, not generated."""
+
+_COLUMNS = (
+    "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route, operation, parameters"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A generated picture.
+    """A generated or edited picture.
 
     `query`: plain data, as `Query.to_json` returns it.
-    `parents`: the pictures that it was asked to resemble.
+    `parents`: the pictures that it was made from or asked to resemble: absolute paths and URLs.
     `route`: for each term of the query, how it reached the decoder.
+    `operation`: the command that made it: "generate", "vary", "edit" and so on.
+    `parameters`: what that command was given, as plain data: "arguments" is the list of its arguments, every other key
+    the name of an option; options that have columns of their own, such as the seed, are left out. Pictures of older
+    versions have none.
     `id`: its row in the catalog; None without a library.
     """
 
@@ -34,12 +44,20 @@ class Generated:
     created_at: str
     parents: tuple[str, ...] = ()
     route: tuple[dict, ...] = ()
+    operation: str = "generate"
+    parameters: dict[str, Any] = field(default_factory=dict)
     id: int | None = None
+
+    @property
+    def edited(self) -> bool:
+        """Whether it keeps pixels of a picture, which the rest was painted into or around."""
+        return self.operation in EDITS
 
     def to_json(self) -> dict:
         """Return the keys that `clipkit search --json` and `clipkit generate --json` promise."""
         return {
             "path": str(self.path),
+            "operation": self.operation,
             "seed": self.seed,
             "decoder": self.decoder,
             "prior": self.prior,
@@ -49,6 +67,7 @@ class Generated:
             "query": self.query,
             "parents": list(self.parents),
             "route": list(self.route),
+            "parameters": self.parameters,
             "created_at": self.created_at,
             "id": self.id,
         }
@@ -74,6 +93,8 @@ def record_generated(catalog: Catalog, picture: Generated, put: Callable[[], Non
         "parents": json.dumps(list(picture.parents)),
         "created_at": picture.created_at,
         "route": json.dumps(list(picture.route)),
+        "operation": picture.operation,
+        "parameters": _canonical(picture.parameters),
     }
     updates = ", ".join(f"{name} = excluded.{name}" for name in values if name != "path")
     with catalog.transaction():
@@ -96,7 +117,8 @@ def list_generated(catalog: Catalog) -> Iterator[Generated]:
 def find_generated(catalog: Catalog, query: dict, decoder: str) -> Generated | None:
     """Return the newest picture that the decoder generated for exactly this query, if its file still exists."""
     rows = catalog.db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE query = ? AND decoder = ? ORDER BY id DESC",
+        f"SELECT {_COLUMNS} FROM generations WHERE query = ? AND decoder = ? AND operation = 'generate'"
+        " ORDER BY id DESC",
         [_canonical(query), decoder],
     )
     return next((picture for row in rows if (picture := _from_row(catalog, row)).path.is_file()), None)
@@ -113,12 +135,13 @@ def delete_generated(catalog: Catalog, ids: Sequence[int] | None = None) -> list
     return chosen
 
 
-def _canonical(query: dict) -> str:
-    return json.dumps(query, sort_keys=True, ensure_ascii=False)
+def _canonical(data: dict) -> str:
+    return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
 def _from_row(catalog: Catalog, row: tuple) -> Generated:
-    number, path, query, model, prior, decoder, seed, steps, guidance, parents, created_at, route = row
+    number, path, query, model, prior, decoder, seed, steps, guidance, parents, created_at, route, *made = row
+    operation, parameters = made
     return Generated(
         path=catalog.path.parent / from_stored(path),
         query=json.loads(query),
@@ -131,5 +154,7 @@ def _from_row(catalog: Catalog, row: tuple) -> Generated:
         created_at=created_at,
         parents=tuple(json.loads(parents)),
         route=tuple(json.loads(route)),
+        operation=operation,
+        parameters=json.loads(parameters),
         id=number,
     )

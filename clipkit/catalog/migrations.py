@@ -298,3 +298,17 @@ def _timeline(db: Database) -> None:
     # For browsing in order of time, and for counting by month and camera, without reading the table.
     db.execute("CREATE INDEX images_timeline ON images (shown, taken_at, id)")
     db.execute("CREATE INDEX images_camera ON images (shown, camera)")
+
+
+@migrations(name="0009_operations")
+def _operations(db: Database) -> None:
+    # `operation`: the command that made the picture; `parameters`: JSON, see `Generated`.
+    db.execute("ALTER TABLE generations ADD COLUMN operation TEXT NOT NULL DEFAULT 'generate'")
+    db.execute("ALTER TABLE generations ADD COLUMN parameters TEXT NOT NULL DEFAULT '{}'")
+
+
+@migrations(name="0010_edited")
+def _edited(db: Database) -> None:
+    # For pictures whose marks say that they are edited: `images.hash` of the original, or '' if they do not say.
+    db.execute("ALTER TABLE images ADD COLUMN edited_from TEXT")
+    db.execute("CREATE INDEX images_edited_from ON images (edited_from) WHERE edited_from IS NOT NULL")

@@ -30,7 +30,8 @@ class Details:
     `taken_at`: local time, "YYYY-MM-DDTHH:MM:SS", without an offset.
     `utc_offset`: the offset of that local time, such as "+02:00", if known.
     `keywords`: a JSON list.
-    `generated`: which marks say that it was generated; None for photos.
+    `generated`: which marks say that it, or a part of it, was generated; None for photos.
+    `edited_from`: for edited pictures the hash of the original, or "" if the marks do not say; else None.
     """
 
     width: int
@@ -46,6 +47,7 @@ class Details:
     utc_offset: str | None = None
     title: str | None = None
     keywords: str | None = None
+    edited_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

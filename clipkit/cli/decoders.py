@@ -32,12 +32,13 @@ def list_(as_json: bool) -> int:
     if as_json:
         say_json(rows)
         return 0
-    say(f"  {'decoder':20} {'download':>8} {'memory':>6}  {'model':30} licence")
+    longest = max(len(row["id"]) for row in rows)
+    say(f"  {'decoder':{longest}} {'download':>8} {'memory':>6}  {'model':30} licence")
     for row in rows:
         size = f"{row['download_gb']:g} GB" if row["download_gb"] else "bundled"
         memory = f"{row['memory_gb']:g} GB" if row["memory_gb"] else "-"
         mark = "*" if row["on_disk"] else " "
-        say(f"{mark} {row['id']:20} {size:>8} {memory:>6}  {row['model']:30} {row['licence']}")
+        say(f"{mark} {row['id']:{longest}} {size:>8} {memory:>6}  {row['model']:30} {row['licence']}")
         say(f"    {row['note']}")
     say("* is on this machine. Memory: of a GPU, in half precision.")
     return 0

@@ -54,9 +54,9 @@ def open_(library_path: Path, numbers: tuple[int, ...]) -> int:
 @json_option
 @click.pass_obj
 def show(library_path: Path, numbers: tuple[int, ...], as_json: bool) -> int:
-    """Show how pictures were generated: query, models, seed, settings."""
+    """Show how pictures were generated: query, models, seed, settings, and the command that makes each again."""
     with open_library(library_path) as library:
-        rows = [picture.to_json() for picture in _pictures(library, numbers)]
+        rows = [picture.to_json() | {"command": library.command_of(picture)} for picture in _pictures(library, numbers)]
     if as_json:
         say_json(rows)
     for row in rows if not as_json else ():
@@ -90,6 +90,8 @@ def _pictures(library: Library, numbers: tuple[int, ...]) -> list[Generated]:
 
 def _line(picture: Generated) -> str:
     query = picture.query["text"] or ", ".join(f"like {Path(name).name}" for name in picture.query["like"])
+    if picture.operation != "generate":
+        query = f"{picture.operation}: {query}"
     return "\t".join(
         (
             str(picture.id),

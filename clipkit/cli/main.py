@@ -34,7 +34,17 @@ commands.add_section(
     "Library", "index.index", "library.info", "library.failures", "library.check", "library.remove", "library.export"
 )
 commands.add_section("Search", "search.search", "serve.serve", "demo.demo")
-commands.add_section("Pictures", "generate.generate", "generated.generated", "verify.verify")
+commands.add_section(
+    "Pictures",
+    "generate.generate",
+    "vary.vary",
+    "blend.blend",
+    "restyle.restyle",
+    "edit.edit",
+    "extend.extend",
+    "generated.generated",
+    "verify.verify",
+)
 commands.add_section("Models", "models.models", "decoders.decoders", "bridge.bridge")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @json_option
 def verify(files: tuple[Path, ...], as_json: bool) -> int:
-    """Tell whether pictures are marked as AI-generated.
+    """Tell whether pictures are marked as AI-generated, or as edited by AI.
 
     Reads the marks of clipkit and of other tools: XMP and other metadata, C2PA, the invisible watermark. A picture
     without marks may still be generated, because marks can be removed.
@@ -57,6 +57,7 @@ def verify(files: tuple[Path, ...], as_json: bool) -> int:
 
 def print_marks(marks: Marks) -> None:
     """Print the verdict and the path, then one line a mark."""
-    say(f"{'AI-generated' if marks.generated else 'no mark':12} {printable(marks.path)}")
+    verdict = ("AI-edited" if marks.edited else "AI-generated") if marks.generated else "no mark"
+    say(f"{verdict:12} {printable(marks.path)}")
     for mark in marks.found:
         say(f"    {mark.kind:20} {mark.where:9} {printable(mark.value)}")

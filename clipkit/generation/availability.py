@@ -12,11 +12,12 @@ def decoder_for_spaces(*spaces: str) -> DecoderEntry:
     Prefers a decoder that takes the library's embeddings, on disk if possible. If there is none, the query is
     re-encoded: returns a decoder for photographs that is on disk, or else the recommended one.
     """
-    matching = [entry for space in spaces for entry in entries() if space in entry.spaces]
+    whole = [entry for entry in entries() if not entry.inpaints_only]
+    matching = [entry for space in spaces for entry in whole if space in entry.spaces]
     if matching:
         return next((entry for entry in matching if on_disk(entry)), matching[0])
     recommended = resolve_decoder(RECOMMENDED)
-    return next((e for e in (recommended, *entries()) if not e.folder and on_disk(e)), recommended)
+    return next((e for e in (recommended, *whole) if not e.folder and on_disk(e)), recommended)
 
 
 def why_unavailable(entry: DecoderEntry) -> str:

@@ -27,6 +27,7 @@ class PatchCodec(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.patch = 2 ** (len(block_out_channels) - 1)
+        self.register_to_config(latent_channels=self.latent_channels)  # pipelines look for it there
         self.register_buffer("basis", torch.eye(self.latent_channels))
 
     @property

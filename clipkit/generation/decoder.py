@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipkit.errors import ClipkitError, DecoderNotAvailable, first_line
 from clipkit.generation.registry import DecoderEntry
@@ -43,6 +43,30 @@ class Conditioning:
     image_share: float = 1.0
 
 
+@dataclass(frozen=True)
+class Start:
+    """A picture whose layout a sample keeps: sampling starts from it, noised part of the way.
+
+    SDEdit: Meng et al., ICLR 2022. `strength`: the share of the noise schedule that is sampled, in (0, 1); near 0 the
+    picture hardly changes, near 1 little of it is left.
+    """
+
+    image: Image.Image
+    strength: float
+
+    def fitted(self, side: int) -> Image.Image:
+        """Return the middle square of the picture, RGB, at `side` pixels a side."""
+        return ImageOps.fit(self.image, (side, side), Image.Resampling.LANCZOS)
+
+    def share(self, steps: int) -> float:
+        """Return the share of the steps that are sampled: the strength, to the nearest step, but at least one."""
+        return max(1, round(self.strength * steps)) / steps
+
+    def pipeline_strength(self, steps: int) -> float:
+        """Return the strength to pass to a pipeline, which rounds the number of steps down."""
+        return min(1.0, self.share(steps) + 0.5 / steps)
+
+
 class Decoder(Protocol):
     """A family of decoders: from conditioning to the family's inputs, and from these to a picture."""
 
@@ -52,8 +76,13 @@ class Decoder(Protocol):
         """Return the inputs of `generate`; `negative` takes the place of the unconditional input in guidance."""
         ...
 
-    def generate(self, inputs: Any, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
-        """Generate one RGB picture, reproducible on the same machine. `on_step` is called with 1, 2, ... `steps`."""
+    def generate(
+        self, inputs: Any, settings: Settings, on_step: Callable[[int], None], start: Start | None = None
+    ) -> Image.Image:
+        """Generate one RGB picture, reproducible on the same machine. `on_step` is called with 1, 2, ... `steps`.
+
+        With `start`, the picture keeps the layout of another. Raises DecoderNotAvailable if the family cannot do that.
+        """
         ...
 
 
@@ -76,9 +105,10 @@ def to_image(pixels: np.ndarray, size: int) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def step_counter(on_step: Callable[[int], None], steps: int, scheduler: Any) -> Callable[[], None]:
+def step_counter(on_step: Callable[[int], None], steps: int, scheduler: Any, share: float = 1.0) -> Callable[[], None]:
     """Return a callback for a pipeline's time steps, which calls `on_step` with 1, 2, ... `steps`.
 
+    `share`: of the scheduler's time steps that are sampled.
     Schedulers differ in the number of time steps: PNDM has one more than `steps`, Heun's method nearly twice as many.
     """
     calls = reported = 0
@@ -86,7 +116,7 @@ def step_counter(on_step: Callable[[int], None], steps: int, scheduler: Any) -> 
     def count() -> None:
         nonlocal calls, reported
         calls += 1
-        done = min(steps, calls * steps // max(1, len(scheduler.timesteps)))
+        done = min(steps, calls * steps // max(1, round(share * len(scheduler.timesteps))))
         if done > reported:
             reported = done
             on_step(done)

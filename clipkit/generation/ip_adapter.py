@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from PIL.Image import Image
 from safetensors import safe_open
 
@@ -22,6 +22,7 @@ from clipkit.generation import decoder_files
 from clipkit.generation.decoder import (
     Conditioning,
     Settings,
+    Start,
     checked_embedding,
     explain_load_failure,
     quiet_diffusers,
@@ -57,6 +58,9 @@ class IpAdapterDecoder:
             )
         self.dimension = weights["image_proj"]["proj.weight"].shape[1]
         self.pipeline = move_to_device(pipeline, entry.memory_gb, self.device, entry.id)
+        with quiet_diffusers():
+            self.from_picture = AutoPipelineForImage2Image.from_pipe(self.pipeline)
+        self.from_picture.set_progress_bar_config(disable=True)
 
     def _load_adapter(self) -> dict[str, dict[str, torch.Tensor]]:
         weights: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
@@ -83,8 +87,15 @@ class IpAdapterDecoder:
         embedding = torch.from_numpy(checked_embedding(conditioning, self.dimension, self.entry.id))
         return embedding[None, None].to(self.device, self.pipeline.unet.dtype)
 
-    def generate(self, inputs: IpAdapterInputs, settings: Settings, on_step: Callable[[int], None]) -> Image:
-        count = step_counter(on_step, settings.steps, self.pipeline.scheduler)
+    def generate(
+        self,
+        inputs: IpAdapterInputs,
+        settings: Settings,
+        on_step: Callable[[int], None],
+        start: Start | None = None,
+    ) -> Image:
+        share = start.share(settings.steps) if start else 1.0
+        count = step_counter(on_step, settings.steps, self.pipeline.scheduler, share)
 
         def on_step_end(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             count()
@@ -94,13 +105,16 @@ class IpAdapterDecoder:
         multiple = 8 * self.pipeline.vae_scale_factor
         side = -(-settings.size // multiple) * multiple
         self.pipeline.set_ip_adapter_scale(inputs.scale)
+        pipeline, size = self.pipeline, {"height": side, "width": side}
+        if start is not None:
+            pipeline = self.from_picture
+            size = {"image": start.fitted(side), "strength": start.pipeline_strength(settings.steps)}
         with quiet_diffusers():
-            output = self.pipeline(
+            output = pipeline(
                 inputs.prompt,
                 negative_prompt=inputs.negative_prompt or None,
                 ip_adapter_image_embeds=[torch.cat(embeddings)],
-                height=side,
-                width=side,
+                **size,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
                 generator=torch.Generator().manual_seed(settings.seed),

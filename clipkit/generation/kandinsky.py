@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
 from PIL import Image
 
 from clipkit.atomic import atomic_write
@@ -22,6 +22,7 @@ from clipkit.generation import (
 from clipkit.generation.decoder import (
     Conditioning,
     Settings,
+    Start,
     checked_embedding,
     explain_load_failure,
     quiet_diffusers,
@@ -29,7 +30,7 @@ from clipkit.generation.decoder import (
     to_image,
 )
 from clipkit.generation.image_tower import ImageTower
-from clipkit.generation.latents import initial_latents
+from clipkit.generation.latents import PictureStart, initial_latents
 from clipkit.generation.placement import is_short_of_memory, load_pipeline, move_to_device
 from clipkit.generation.registry import DecoderEntry
 from clipkit.generation.upsampler import Upsampler
@@ -57,11 +58,15 @@ class KandinskyDecoder:
     def __init__(self, entry: DecoderEntry, device: str = "auto") -> None:
         self.entry, self.device = entry, choose_device(device)
         with explain_load_failure(f"the decoder {entry.id}"), quiet_diffusers():
-            pipeline = load_pipeline(KandinskyV22Pipeline, decoder_files.pipeline_folder(entry), self.device)
+            kind = KandinskyV22InpaintPipeline if entry.inpaints_only else KandinskyV22Pipeline
+            pipeline = load_pipeline(kind, decoder_files.pipeline_folder(entry), self.device)
             self.upsampler = self._load_upsampler()
         self.dimension = pipeline.unet.config.encoder_hid_dim
         self.is_offloaded = is_short_of_memory(entry.memory_gb, self.device)
         self.pipeline = move_to_device(pipeline, entry.memory_gb, self.device, entry.id, offload=self.is_offloaded)
+        self.from_picture = PictureStart(**self.pipeline.components)
+        self.from_picture.temperature = entry.temperature
+        self.from_picture.set_progress_bar_config(disable=True)
 
     def _load_upsampler(self) -> Upsampler | None:
         folder = self.entry.folder
@@ -78,34 +83,51 @@ class KandinskyDecoder:
         # Cast here, because the pipeline does so only with guidance.
         return embedding[None].to(self.device, self.pipeline.unet.dtype)
 
-    def generate(self, inputs: KandinskyInputs, settings: Settings, on_step: Callable[[int], None]) -> Image.Image:
-        count = step_counter(on_step, settings.steps, self.pipeline.scheduler)
+    def generate(
+        self,
+        inputs: KandinskyInputs,
+        settings: Settings,
+        on_step: Callable[[int], None],
+        start: Start | None = None,
+    ) -> Image.Image:
+        share = start.share(settings.steps) if start else 1.0
+        count = step_counter(on_step, settings.steps, self.pipeline.scheduler, share)
 
         def on_step_end(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             count()
             return values
 
-        side = self._pipeline_size(settings.size)
+        side = self.pipeline_size(settings.size)
         generator = torch.Generator().manual_seed(settings.seed)
-        images = self.pipeline(
-            image_embeds=inputs.positive,
-            negative_image_embeds=inputs.negative,
-            height=side,
-            width=side,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            generator=generator,
-            latents=initial_latents(self.pipeline, side, generator, self.entry.temperature),
-            output_type="pt",
-            callback_on_step_end=on_step_end,
-        ).images
+        arguments: dict[str, Any] = {
+            "image_embeds": inputs.positive,
+            "negative_image_embeds": inputs.negative,
+            "height": side,
+            "width": side,
+            "num_inference_steps": settings.steps,
+            "guidance_scale": settings.guidance,
+            "generator": generator,
+            "output_type": "pt",
+            "callback_on_step_end": on_step_end,
+        }
+        if start is None:
+            latents = initial_latents(self.pipeline, side, generator, self.entry.temperature)
+            images = self.pipeline(latents=latents, **arguments).images
+        else:
+            strength = start.pipeline_strength(settings.steps)
+            images = self.from_picture(image=start.fitted(side), strength=strength, **arguments).images
+            images = 2 * images - 1  # of this pipeline they are in [0, 1]
+        return self.finish(images, inputs, settings.size)
+
+    def finish(self, images: torch.Tensor, inputs: KandinskyInputs, size: int) -> Image.Image:
+        """Return the pipeline's picture, (1, 3, h, w) in [-1, 1], through the second stage and at this size."""
         if self.upsampler is not None:
             with torch.inference_mode():
                 images = self.upsampler(images.float(), inputs.positive.float())
         pixels = images[0].float().clamp(-1, 1).add(1).div(2).permute(1, 2, 0).cpu().numpy()
-        return to_image(pixels, settings.size)
+        return to_image(pixels, size)
 
-    def _pipeline_size(self, size: int) -> int:
+    def pipeline_size(self, size: int) -> int:
         """Return the side in pixels to ask of the pipeline: native, or `size` rounded up to what the codec can hold."""
         multiple = self.pipeline.movq_scale_factor**2
         return self.entry.native or -(-size // multiple) * multiple

@@ -21,6 +21,8 @@ class DecoderEntry:
     """A decoder and what it needs.
 
     `space`: the model whose image embeddings it takes; `other_spaces` have the same image embeddings.
+    `inpaints_only`: whether it only paints the masked part of a picture, and generates none from nothing.
+    `inpainter`: the id of the decoder that does that in its place.
     `family`: decides the module in `clipkit.generation` that implements it; see `loading.py`.
     `folder`: where its files are; otherwise they come from `repository` on the hub, and the prior from `prior`.
     `adapter`: the repository of an IP-Adapter; `adapter_file`: its weights there, or below `folder`.
@@ -39,6 +41,8 @@ class DecoderEntry:
     guidance: float
     family: str = "kandinsky-2-2"
     other_spaces: tuple[str, ...] = ()
+    inpaints_only: bool = False
+    inpainter: str = ""
     native: int = 0
     temperature: float = 1.0
     licence: str = ""
@@ -72,6 +76,11 @@ class DecoderEntry:
         """Whether text goes to the decoder as a prompt; otherwise a prior maps text to image embeddings."""
         return self.family in ("ip-adapter", "stable-unclip")
 
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether it can start from a picture instead of noise."""
+        return self.family != "stable-unclip"
+
     def download_size(self, *, with_tower: bool) -> str:
         """Return the size of the download for display, with or without the image tower."""
         return f"{self.download_gb - (0 if with_tower else self.tower_gb):.3g} GB"
@@ -84,6 +93,9 @@ class DecoderEntry:
 
 FAMILIES = {
     "KandinskyV22Pipeline": "kandinsky-2-2",
+    "KandinskyV22InpaintPipeline": "kandinsky-2-2",
+    "StableDiffusionInpaintPipeline": "ip-adapter",
+    "StableDiffusionXLInpaintPipeline": "ip-adapter",
     "StableDiffusionPipeline": "ip-adapter",
     "StableDiffusionXLPipeline": "ip-adapter",
     "StableUnCLIPImg2ImgPipeline": "stable-unclip",
@@ -148,6 +160,7 @@ def resolve_decoder(name: str) -> DecoderEntry:
         size=size,
         steps=steps,
         guidance=guidance,
+        inpaints_only=pipeline.endswith("InpaintPipeline"),
     )
     return replace(plain, **chosen)
 

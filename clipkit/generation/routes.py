@@ -6,7 +6,7 @@ or through the decoder's text tower and prior. Images go through its image tower
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,12 +45,14 @@ class QueryTerm:
     """One term of a query, on its way to an embedding.
 
     `value`: text, or a reference to an image. `content`: hash of the image's bytes if it is a file, else empty.
+    `open`: returns the image, RGB; it may be reduced, but not below the number of pixels given for its shorter side.
     """
 
     value: Any
     is_picture: bool
     weight: float
     content: str = ""
+    open: Callable[[int], Image] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import Generated, record_generated
 from clipkit.errors import BadQuery, ClipkitError
+from clipkit.searching.query import is_picture
+
+if TYPE_CHECKING:
+    from clipkit.marks.original import Edited
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -40,11 +44,21 @@ def numbered_file(output: Path, number: int, count: int) -> Path:
     return output if count == 1 else output.with_stem(f"{output.stem}-{number + 1}")
 
 
-def save_generated(catalog: Catalog | None, picture: Generated, image: Image) -> Generated:
+def save_generated(
+    catalog: Catalog | None,
+    picture: Generated,
+    image: Image,
+    *,
+    edited: Edited | None = None,
+    label: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Generated:
     """Write a picture with its marks, and record it if there is a catalog.
 
+    `edited`: what of an edited picture is new. `label`: draw a visible mark too. `say`: told what the marks lack.
     Returns it with its id in the catalog. Raises ClipkitError if the file cannot be written.
     """
+    from clipkit.marks.label import EDITED, GENERATED, draw_label
     from clipkit.marks.provenance import Provenance
     from clipkit.marks.writing import save_marked
 
@@ -54,13 +68,20 @@ def save_generated(catalog: Catalog | None, picture: Generated, image: Image) ->
         seed=picture.seed,
         steps=picture.steps,
         guidance=picture.guidance,
+        operation=None if picture.operation == "generate" else picture.operation,
     )
+
+    if label:
+        image = draw_label(image, EDITED, edited.painted) if edited else draw_label(image, GENERATED)
 
     def write() -> None:
         try:
-            save_marked(image, picture.path, provenance)
+            has_watermark = save_marked(image, picture.path, provenance, edited=edited)
         except OSError as error:
             raise ClipkitError(f"cannot write the picture {picture.path}: {error}") from error
+        if say is not None:
+            for note in _notes(picture.path, edited, has_watermark):
+                say(note)
 
     if catalog is None:
         write()
@@ -68,7 +89,18 @@ def save_generated(catalog: Catalog | None, picture: Generated, image: Image) ->
     return record_generated(catalog, picture, write)
 
 
+def _notes(path: Path, edited: Edited | None, has_watermark: bool) -> Iterator[str]:
+    if edited is not None and not has_watermark:
+        yield f"the invisible watermark has no room in what is new in {path.name}; its metadata says that it is edited"
+    if edited is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+        yield f"JPEG is lossy: the other pixels of {path.name} are not exactly the original's, as in PNG or WebP"
+
+
 def _one_line(query: dict[str, Any]) -> str:
     like: Sequence[str] = [f"like {Path(name).name}" for name in query["like"]]
-    avoided: Sequence[str] = [f"not {name}" for name in query["not"]]
+    avoided: Sequence[str] = [
+        # Names only: a path would tell where the picture lay, and differ with the folder a command is run in.
+        f"not {Path(name).name if is_picture(name) else name}"
+        for name in query["not"]
+    ]
     return ", ".join(part for part in (query["text"], *like, *avoided) if part)

@@ -11,6 +11,9 @@ SHARPNESS = 3.0
 ABSENT = -1.25
 """Log odds below which no part of a group is drawn; negative, because a doubtful part is better than none."""
 
+UNCHANGED, OPAQUE = 0.12, 0.29
+"""Changes of pixels in [-1, 1] at which a thing is transparent, and opaque; see `Sketch.matted`."""
+
 
 class Sketch(nn.Module):
     """A perceptron from embeddings to pictures, composed of a background, a foreground, and a mask.
@@ -56,6 +59,23 @@ class Sketch(nn.Module):
         hidden = self.body(embeddings)
         parts = hidden[:, :0] if self.names is None else self.decided(self.names(hidden))
         return self.drawn(parts, self.details(hidden))
+
+    def matted(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw pictures as `forward` does, and return them with the opacity of their things, (n, 1, side, side).
+
+        A thing is where the picture changes if all groups but the last, the settings, are left out.
+        """
+        hidden = self.body(embeddings)
+        if self.names is None:
+            pictures = self.drawn(hidden[:, :0], self.details(hidden))
+            return pictures, torch.ones_like(pictures[:, :1])
+        parts, details = self.decided(self.names(hidden)), self.details(hidden)
+        pictures = self.drawn(parts, details)
+        things = sum(self.groups[:-1])
+        without = self.drawn(torch.cat([torch.zeros_like(parts[:, :things]), parts[:, things:]], 1), details)
+        change = (pictures - without).abs().amax(1, keepdim=True)
+        change = F.avg_pool2d(F.pad(change, (2, 2, 2, 2), mode="replicate"), 5, 1)
+        return pictures, ((change - UNCHANGED) / (OPAQUE - UNCHANGED)).clamp(0, 1)
 
     def decided(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the opacity in [0, 1] of each part from logits (n, parts): nearly one part of each group, or none."""

@@ -76,6 +76,9 @@ class SketchUNet(ModelMixin, ConfigMixin):
         self.register_buffer("unconditional_deviation", torch.ones(in_channels))
         self.register_buffer("embedding_mean", torch.zeros(encoder_hid_dim))
         self.register_buffer("embedding_std", torch.ones(encoder_hid_dim))
+        # A picture (1, 3, side, side) and a mask (1, 1, side, side): sketches show their things in it, where the mask
+        # is 1, instead of in a setting of their own.
+        self.surroundings: tuple[torch.Tensor, torch.Tensor] | None = None
         # Not a buffer: half precision would lose the signal of the noisiest timesteps.
         self.alphas_cumprod = DDPMScheduler(**NOISE_SCHEDULE).alphas_cumprod
 
@@ -85,7 +88,12 @@ class SketchUNet(ModelMixin, ConfigMixin):
 
     def sketched(self, image_embeds: torch.Tensor) -> torch.Tensor:
         """Return the sketches of embeddings (n, d) as latents (n, in_channels, sample_size, sample_size)."""
-        pixels = self.sketch(self.scaled(image_embeds))
+        if self.surroundings is None:
+            pixels = self.sketch(self.scaled(image_embeds))
+        else:
+            around, inside = self.surroundings
+            drawn, opacity = self.sketch.matted(self.scaled(image_embeds))
+            pixels = torch.lerp(around, drawn, opacity * inside)
         return F.conv2d(F.pixel_unshuffle(pixels, self.patch), self.basis[..., None, None]) * self.config.latent_scale
 
     def forward(

@@ -10,10 +10,12 @@ import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
 from PIL.Image import Image
 
+from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import decoder_files
 from clipkit.generation.decoder import (
     Conditioning,
     Settings,
+    Start,
     checked_embedding,
     explain_load_failure,
     quiet_diffusers,
@@ -94,7 +96,15 @@ class StableUnclipDecoder:
         embedding = torch.from_numpy(checked_embedding(conditioning, self.dimension, self.entry.id))
         return embedding[None].to(self.device, self.pipeline.unet.dtype)
 
-    def generate(self, inputs: StableUnclipInputs, settings: Settings, on_step: Callable[[int], None]) -> Image:
+    def generate(
+        self,
+        inputs: StableUnclipInputs,
+        settings: Settings,
+        on_step: Callable[[int], None],
+        start: Start | None = None,
+    ) -> Image:
+        if start is not None:
+            raise DecoderNotAvailable(f"the decoder {self.entry.id} cannot start from a picture")
         multiple = 8 * self.pipeline.vae_scale_factor
         side = -(-settings.size // multiple) * multiple
         self.pipeline.negative = inputs.negative

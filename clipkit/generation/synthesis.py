@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
 from clipkit.errors import BadQuery
 from clipkit.generation.conditioning import ImageConditioner, TextConditioner
-from clipkit.generation.decoder import Conditioning, Settings, explain_out_of_memory
+from clipkit.generation.decoder import Conditioning, Decoder, Settings, Start, explain_out_of_memory
 from clipkit.generation.loading import load_conditioner, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
 
 MAX_STEPS, MAX_SIZE = 1000, 4096
+
+Draw = Callable[[Decoder, Any, Settings, Callable[[int], None]], Image]
+"""A function of a decoder, its inputs, settings and a callback for the steps to a picture, as `Decoder.generate` is."""
+
+
+Input = tuple[Conditioning, Conditioning, Settings]
+"""What one picture is sampled from: positive and negative conditioning, and settings."""
 
 
 @dataclass(frozen=True)
@@ -57,38 +65,86 @@ def generate_images(
     count: int,
     *,
     unconditional: np.ndarray | None = None,
+    start: Start | None = None,
+    draw: Draw | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
-    """Yield `count` pictures with their settings; seeds count up from the first.
+    """Return an iterator over `count` pictures with their settings; seeds count up from the first.
 
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
+    `start`: a picture whose layout they keep.
+    `draw`: makes each picture in place of `Decoder.generate`.
     Raises DecoderNotAvailable, BadQuery.
     """
     if progress:
         progress(Progress("loading the decoder", 0, None))
     with explain_out_of_memory(entry.id, device):
-        conditioner, decoder = load_conditioner(entry, device), load_decoder(entry, device)
+        conditioner = load_conditioner(entry, device)
         conditions = encode_images(conditions, conditioner)
         wanted = [condition for condition in conditions if condition.weight > 0]
         avoided = [condition for condition in conditions if condition.weight < 0]
         if not avoided and unconditional is None:
             unconditional = conditioner.unconditional_embedding()
-    for number in range(count):
-        current = replace(settings, seed=settings.seed + number)
-        stage = "generating the picture" if count == 1 else f"generating picture {number + 1} of {count}"
 
-        def on_step(step: int, stage: str = stage) -> None:
-            if progress:
-                progress(Progress(stage, step, settings.steps))
-
-        with explain_out_of_memory(entry.id, device):
+    def inputs() -> Iterator[Input]:
+        for number in range(count):
+            current = replace(settings, seed=settings.seed + number)
             positive = combine(wanted, conditioner, current.seed)
             negative = combine(avoided, conditioner, current.seed) if avoided else Conditioning(unconditional)
             if avoided and settings.guidance <= 1:
                 positive = steer_away(positive, negative)
-            image = decoder.generate(decoder.prepare(positive, negative), current, on_step)
-        yield image, current
+            yield positive, negative, current
+
+    return sample_each(entry, inputs(), count, start=start, draw=draw, device=device, progress=progress)
+
+
+def sample_each(
+    entry: DecoderEntry,
+    inputs: Iterator[Input],
+    count: int,
+    *,
+    start: Start | None = None,
+    draw: Draw | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+) -> Iterator[tuple[Image, Settings]]:
+    """Yield the picture of each of `count` inputs, with its settings; `start` is a picture whose layout they keep.
+
+    `draw`: makes each picture in place of `Decoder.generate`.
+    Raises DecoderNotAvailable.
+    """
+    with explain_out_of_memory(entry.id, device):
+        decoder = load_decoder(entry, device)
+    for number in range(count):
+        stage = "generating the picture" if count == 1 else f"generating picture {number + 1} of {count}"
+        with explain_out_of_memory(entry.id, device):
+            positive, negative, settings = next(inputs)
+
+            def on_step(step: int, stage: str = stage, steps: int = settings.steps) -> None:
+                if progress:
+                    progress(Progress(stage, step, steps))
+
+            prepared = decoder.prepare(positive, negative)
+            if draw is not None:
+                image = draw(decoder, prepared, settings, on_step)
+            else:
+                image = decoder.generate(prepared, settings, on_step, start)
+        yield image, settings
+
+
+def embed_each(entry: DecoderEntry, conditions: Sequence[Condition], seed: int, device: str = "auto") -> np.ndarray:
+    """Return the image embedding of each condition, float32 (n, d), not normalised; text goes through the prior."""
+    with explain_out_of_memory(entry.id, device):
+        conditioner = load_conditioner(entry, device)
+        embedded = [combine([condition], conditioner, seed) for condition in encode_images(conditions, conditioner)]
+    return np.stack([np.asarray(one.embedding, np.float32) for one in embedded])
+
+
+def unconditional_of(entry: DecoderEntry, device: str = "auto") -> np.ndarray | None:
+    """Return the decoder's unconditional embedding (d,), None if the decoder supplies it itself."""
+    with explain_out_of_memory(entry.id, device):
+        return load_conditioner(entry, device).unconditional_embedding()
 
 
 def encode_images(conditions: Sequence[Condition], conditioner: ImageConditioner) -> list[Condition]:

@@ -29,7 +29,7 @@ from clipkit.images.limits import Limits
 from clipkit.images.metadata_record import Metadata
 from clipkit.images.preprocessing import Preprocessing
 
-Examine = Callable[[Path, Image.Image], str | None]
+Examine = Callable[[Path, Image.Image], Any]
 """Inspects a file and its upright, possibly reduced pixels while both are at hand. Must be a module-level function."""
 
 R_co = TypeVar("R_co", covariant=True)
@@ -72,7 +72,7 @@ class Decoded:
     metadata: Metadata
     size: int
     mtime_ns: int
-    remark: str | None = None
+    remark: Any = None
 
 
 def decode_file(path: Path, preprocessing: Preprocessing, limits: Limits, examine: Examine | None = None) -> Decoded:

@@ -14,6 +14,7 @@ from clipkit.images.decode_pool import Decoded
 from clipkit.images.failure_causes import failure_cause
 from clipkit.images.file_access import modified_ns
 from clipkit.images.limits import Limits
+from clipkit.marks.reading import Evidence
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Item:
         if self.decoded is None:
             return None
         meta = self.decoded.metadata
+        found: Evidence | None = self.decoded.remark
         return Details(
             width=self.decoded.width,
             height=self.decoded.height,
@@ -85,7 +87,8 @@ class Item:
             latitude=meta.latitude,
             longitude=meta.longitude,
             description=meta.description,
-            generated=self.decoded.remark,
+            generated=found.where if found else None,
+            edited_from=found.edited_from if found else None,
             utc_offset=meta.utc_offset,
             title=meta.title,
             keywords=json.dumps(meta.keywords, ensure_ascii=False) if meta.keywords else None,

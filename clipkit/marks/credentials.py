@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clipkit.errors import ClipkitError
+from clipkit.images.opening import format_of
 from clipkit.marks.cbor import BadCbor, decode
 from clipkit.marks.containers import sub_boxes
+from clipkit.marks.original import Edited
 from clipkit.marks.provenance import Provenance
 from clipkit.marks.source_type import TRAINED, says_generated
 
@@ -29,6 +31,7 @@ _OFFLINE = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
+_ORIGINAL = "original"
 _MAX_MANIFESTS, _MAX_BOXES = 100, 1000
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "HEIF": "image/heic", "AVIF": "image/avif"}
 # The DER object identifiers of the key types that C2PA allows -> C2PA's names for their algorithms.
@@ -189,11 +192,21 @@ def validate(credentials: Credentials, file: BinaryIO, format_name: str) -> Cred
         return replace(credentials, state="Invalid", reason=_text(" ".join(str(error).split())) or "corrupt")
 
 
-def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Certificate) -> bytes:
-    """Return the file's bytes with a signed manifest that says that a model generated the picture.
+def sign(
+    data: bytes,
+    format_name: str,
+    provenance: Provenance,
+    certificate: Certificate,
+    *,
+    source_type: str = TRAINED,
+    edited: Edited | None = None,
+) -> bytes:
+    """Return the file's bytes with a signed manifest that says that a model generated the picture, or edited one.
 
-    `format_name`: "JPEG", "PNG" or "WEBP". Raises ClipkitError if the C2PA library or a file of the certificate is
-    missing, or if C2PA does not allow the certificate.
+    `format_name`: "JPEG", "PNG" or "WEBP".
+    `edited`: names the original, which becomes the manifest's parent ingredient, with the manifests that it carries.
+    Raises ClipkitError if the C2PA library or a file of the certificate is missing, or if C2PA does not allow the
+    certificate.
     """
     try:
         import c2pa
@@ -203,11 +216,16 @@ def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Cer
         ) from None
     name, _, version = provenance.software.partition(" ")
     software = {"name": name, "version": version}
-    created = {"action": "c2pa.created", "digitalSourceType": TRAINED, "softwareAgent": software}
+    done = {
+        "action": "c2pa.edited" if edited else "c2pa.created",
+        "digitalSourceType": source_type,
+        "softwareAgent": software,
+    }
+    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [_ORIGINAL]}}
     manifest = {
         "claim_generator_info": [software],
-        "title": "generated with clipkit",
-        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
+        "title": "edited with clipkit" if edited else "generated with clipkit",
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [opened, done] if edited else [done]}}],
     }
     chain, key = _pem(certificate.chain), _pem(certificate.key)
     signed = io.BytesIO()
@@ -215,12 +233,26 @@ def sign(data: bytes, format_name: str, provenance: Provenance, certificate: Cer
         context = c2pa.Context(settings=c2pa.Settings.from_dict(_OFFLINE))
         info = c2pa.C2paSignerInfo(_algorithm(certificate.key, key), chain.encode(), key.encode(), None)
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest), context=context) as builder:
+            if edited:
+                _add_original(builder, edited)
             builder.sign(signer, _MIME[format_name], io.BytesIO(data), signed)
     except c2pa.C2paError as error:
         raise ClipkitError(
             f"C2PA cannot sign with {certificate.chain} and {certificate.key}: {' '.join(str(error).split())}"
         ) from error
     return signed.getvalue()
+
+
+def _add_original(builder: Any, edited: Edited) -> None:
+    """Add the original as the parent; as its pixels, if C2PA does not know its format or it was given as pixels."""
+    data = edited.data.read_bytes() if isinstance(edited.data, Path) else edited.data
+    media_type = _MIME.get(format_of(data[:64]) or "") if data else None
+    if data is None or media_type is None:
+        out = io.BytesIO()
+        edited.pixels.save(out, "PNG")
+        data, media_type = out.getvalue(), _MIME["PNG"]
+    ingredient = {"title": edited.name, "relationship": "parentOf", "label": _ORIGINAL}
+    builder.add_ingredient(json.dumps(ingredient), media_type, io.BytesIO(data))
 
 
 def _pem(path: Path) -> str:

@@ -9,6 +9,11 @@ from typing import Any
 MAX_TEXT_LENGTH = 2000
 """Longer texts are cut, because JPEG limits a metadata segment to 64 KiB."""
 
+_TEXTS = (
+    *("query", "model", "software", "created_at"),
+    *("operation", "parent", "parent_name", "parent_marks", "region"),
+)
+
 
 def _software() -> str:
     from clipkit.version import __version__
@@ -23,6 +28,9 @@ class Provenance:
     `query`: the query in words.
     `model`: the decoder's id.
     `seed`, `steps`, `guidance`: settings of the sampler.
+    `operation`: the command that made it, such as "vary"; None for pictures generated from a query.
+    `parent`: the hash of the picture that was edited, as in a library's catalog; `parent_name`: its file name;
+    `parent_marks`: what marks it carried. `region`: the box around what is new, "x,y,width,height" in pixels.
     `created_at`: ISO 8601. clipkit records it in the catalog only, so that the same seed yields the same file.
     """
 
@@ -33,9 +41,14 @@ class Provenance:
     guidance: float | None = None
     software: str = field(default_factory=_software)
     created_at: str | None = None
+    operation: str | None = None
+    parent: str | None = None
+    parent_name: str | None = None
+    parent_marks: str | None = None
+    region: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query", "model", "software", "created_at"):
+        for name in _TEXTS:
             if getattr(self, name) is None:
                 continue
             text = str(getattr(self, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 from PIL import Image
 
 from clipkit.errors import UnreadableImage
-from clipkit.images.decoding import open_picture
+from clipkit.images.decoding import IN_MEMORY, open_picture
 from clipkit.images.file_access import describe_os_error, open_regular
 from clipkit.images.limits import Limits
 from clipkit.images.opening import format_of, open_header, quiet
@@ -20,7 +21,7 @@ from clipkit.marks.containers import Blocks, find_blocks
 from clipkit.marks.credentials import Credentials, read_credentials, validate
 from clipkit.marks.generators import generator_of
 from clipkit.marks.provenance import Provenance
-from clipkit.marks.source_type import says_generated, term
+from clipkit.marks.source_type import says_edited, says_generated, term
 from clipkit.marks.watermark import Detection
 from clipkit.marks.writing import PNG_KEYWORD
 from clipkit.marks.xmp import read_packets
@@ -75,6 +76,15 @@ class Marks:
         return any(mark.generated for mark in self.found)
 
     @property
+    def edited(self) -> bool:
+        """Whether marks say that a model generated a part of the picture, and none that it generated all of it."""
+        types = [*self.digital_source_types, *(self.credentials.source_types if self.credentials else ())]
+        told = [value for value in types if says_generated(value)]
+        if told:
+            return all(map(says_edited, told))
+        return self.provenance is not None and self.provenance.region is not None
+
+    @property
     def evidence(self) -> str | None:
         """Where the marks are that say so, such as "xmp, png text, pixels"; None if none does."""
         return ", ".join(dict.fromkeys(mark.where for mark in self.found if mark.generated)) or None
@@ -89,6 +99,7 @@ class Marks:
         return {
             "path": str(self.path),
             "generated": self.generated,
+            "edited": self.edited,
             "marks": [mark.to_json() for mark in self.found],
             "provenance": self.provenance.to_json() if self.provenance else None,
             "c2pa": self.credentials.to_json() if self.credentials else None,
@@ -106,17 +117,37 @@ def verify(path: str | Path, *, limits: Limits | None = None) -> Marks:
     return _examine(path, picture.image, check_signature=True)
 
 
-def find_evidence(path: Path, image: Image.Image) -> str | None:
-    """Return where the marks are that say that a model generated the picture, None if there are none.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a file of a library came about, as far as its marks tell.
 
-    For the indexer, which has decoded the picture already. `image`: its upright pixels, possibly reduced to 64 or more
-    a side. Does not validate signatures. Raises UnreadableImage if the file can no longer be opened.
+    `where`: where the marks are that say that a model generated the picture or a part of it; None for photos.
+    `edited_from`: the hash of the picture that was edited; empty if the marks do not say; None if it was not edited.
     """
-    return _examine(path, image, check_signature=False).evidence
+
+    where: str | None
+    edited_from: str | None
 
 
-def _examine(path: Path, image: Image.Image, *, check_signature: bool) -> Marks:
-    file, _ = open_regular(path)
+def find_evidence(path: Path, image: Image.Image) -> Evidence:
+    """Return what `read_marks` finds, in short."""
+    marks = read_marks(path, image)
+    parent = (marks.provenance.parent if marks.provenance else None) or ""
+    return Evidence(marks.evidence, parent if marks.generated and marks.edited else None)
+
+
+def read_marks(source: Path | bytes, image: Image.Image) -> Marks:
+    """Read the marks of a picture that is decoded already, for the indexer and for edits.
+
+    `image`: its upright pixels, possibly reduced to 64 or more a side. Does not validate signatures. Raises
+    UnreadableImage if the file can no longer be opened.
+    """
+    return _examine(source, image, check_signature=False)
+
+
+def _examine(source: Path | bytes, image: Image.Image, *, check_signature: bool) -> Marks:
+    path = IN_MEMORY if isinstance(source, bytes) else source
+    file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)[0]
     with file:
         try:
             blocks = find_blocks(file)

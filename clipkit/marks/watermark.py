@@ -43,6 +43,9 @@ _REFERENCE_SIDE = 128
 _BELOW_NYQUIST = 0.9  # resizing distorts the highest frequencies of a small picture most
 _MIN_COEFFICIENTS = 100  # with fewer, scores are too noisy
 _ROUNDS = 3
+# For a picture of which only a part may change: rounds at most, the pace, the largest change of a pixel in grey levels,
+# and the score that is enough, which leaves room for JPEG and resizing.
+_MASKED_ROUNDS, _PACE, _MOST, _CLEARLY = 40, 1.9, 12.0, 24.0
 _MAX_SIDE = 1024  # larger pictures are reduced for detection, each side on its own
 _SEED = 20_010_501
 _GAINS = np.array([0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15], np.float32)
@@ -69,11 +72,15 @@ class Detection:
         return {"found": self.found, "score": round(self.score, 2), "threshold": THRESHOLD}
 
 
-def embed(image: Image.Image) -> Image.Image:
+def embed(image: Image.Image, painted: np.ndarray | None = None) -> Image.Image:
     """Return the picture with the watermark: RGB, of the same size; deterministic.
 
+    `painted`: bool (h, w), the pixels that may change; all others stay as they are. The fewer there are, the fewer
+    coefficients can reach their lattices; if too few do for the detector, the picture is returned unmarked.
     Pictures below about 16 x 16 pixels have too few frequencies and are returned unmarked.
     """
+    if painted is not None and not painted.all():
+        return _embed_in(image.convert("RGB"), painted)
     rgb = np.asarray(image.convert("RGB"), np.float32)
     height, width = rgb.shape[:2]
     band = _band(height, width)
@@ -87,6 +94,44 @@ def embed(image: Image.Image) -> Image.Image:
         error = target - _coefficients(np.clip(np.rint(marked), 0, 255) @ _LUMA, band)
         marked = np.clip(marked + _plane(error, height, width, band)[..., None], -8, 263)
     return Image.fromarray(np.clip(np.rint(marked), 0, 255).astype(np.uint8))
+
+
+def _embed_in(image: Image.Image, painted: np.ndarray) -> Image.Image:
+    """Embed the watermark of the whole picture by changes to the painted pixels alone.
+
+    Projected gradient descent (Landweber's iteration): every round moves all coefficients towards the nearest points of
+    their lattices, and keeps what that changes of the painted pixels.
+    """
+    height, width = painted.shape
+    band = _band(height, width)
+    if len(band.u) < _MIN_COEFFICIENTS:
+        return image
+    rgb = np.array(image)
+    rows, columns = (slice(found[0], found[-1] + 1) for found in map(np.flatnonzero, (painted.any(1), painted.any(0))))
+    inside, there = painted[rows, columns], rgb[rows, columns].astype(np.float32)
+    # All channels change alike and stay within 0 to 255, so that the luma changes by exactly as much.
+    lowest = np.maximum(-there.min(2), -_MOST) * inside
+    highest = np.minimum(255 - there.max(2), _MOST) * inside
+    down, across = _cosines(height)[:, rows], _cosines(width)[:, columns]
+    scale = np.float32(_REFERENCE_SIDE / math.sqrt(height * width))
+    before = _coefficients(rgb.astype(np.float32) @ _LUMA, band)
+    change = np.zeros(inside.shape, np.float32)
+    for _ in range(_MASKED_ROUNDS):
+        present = before + (down @ np.rint(change) @ across.T)[band.u, band.v] * scale
+        scaled = present / STEP - band.phase
+        if _score(scaled) >= _CLEARLY:
+            break
+        grid = np.zeros((HIGHEST + 1, HIGHEST + 1), np.float32)
+        grid[band.u, band.v] = (np.round(scaled) + band.phase) * STEP - present
+        change = np.clip(change + _PACE * (down.T @ grid @ across) / scale, lowest, highest)
+    rgb[rows, columns] = there + np.rint(change)[..., None]
+    result = Image.fromarray(rgb)
+    return result if detect(result).found else image
+
+
+def _score(scaled: np.ndarray) -> float:
+    """Return the detector's score of coefficients in units of the step, less their phases."""
+    return float(np.cos(2 * np.pi * scaled).sum(dtype=np.float64)) * math.sqrt(2 / len(scaled))
 
 
 def detect(image: Image.Image) -> Detection:

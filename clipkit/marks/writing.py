@@ -1,8 +1,9 @@
-"""Save a generated picture with all its marks, atomically."""
+"""Save a generated or edited picture with all its marks, atomically."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -11,8 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 from clipkit.atomic import atomic_write
 from clipkit.errors import ClipkitError
 from clipkit.marks.credentials import Certificate, sign
+from clipkit.marks.original import Edited
 from clipkit.marks.provenance import Provenance
-from clipkit.marks.watermark import embed
+from clipkit.marks.source_type import COMPOSITE, TRAINED
+from clipkit.marks.watermark import detect, embed
 from clipkit.marks.xmp import packet
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -26,25 +29,51 @@ _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x92
 
 
 def save_marked(
-    image: Image.Image, path: str | Path, provenance: Provenance, *, certificate: Certificate | None = None
-) -> None:
-    """Save a generated picture as PNG, JPEG or WebP, by the file extension, with marks that say that it is generated.
+    image: Image.Image,
+    path: str | Path,
+    provenance: Provenance,
+    *,
+    certificate: Certificate | None = None,
+    edited: Edited | None = None,
+) -> bool:
+    """Save a picture as PNG, JPEG or WebP, by the file extension, with marks that say that it is generated or edited.
 
     The marks: the invisible watermark in the pixels (RGB; transparency is dropped); IPTC's DigitalSourceType
     "trainedAlgorithmicMedia", software, query, model and seed as XMP and as PNG texts or EXIF; and a C2PA manifest, if
     `certificate` or the environment names a certificate. Except for the manifest, the bytes are deterministic. The file
     is written atomically.
 
+    `edited`: says what of the picture is new. The marks then say "compositeWithTrainedAlgorithmicMedia" and name the
+    original, and PNG and WebP files are lossless: only pixels that are new carry the watermark, and all others are
+    written as they are.
+    Returns whether the file carries the watermark; what is new of an edited picture may be too small for one.
     Raises ClipkitError for another extension and for a certificate that cannot sign; OSError if writing fails.
     """
     path = Path(path)
     format_name = format_for(path)
-    data = _encode(embed(image), format_name, provenance)
+    source_type = COMPOSITE if edited and edited.keeps_a_photograph else TRAINED
+    if edited:
+        provenance = _naming(edited, provenance)
+    marked = embed(image, edited.painted if edited else None)
+    data = _encode(marked, format_name, provenance, source_type, lossless=edited is not None)
     certificate = certificate or Certificate.from_environment()
     if certificate:
-        data = sign(data, format_name, provenance, certificate)
+        data = sign(data, format_name, provenance, certificate, source_type=source_type, edited=edited)
     with atomic_write(path) as file:
         file.write(data)
+    return detect(marked).found
+
+
+def _naming(edited: Edited, provenance: Provenance) -> Provenance:
+    """Return the provenance with the original's name, hash and marks."""
+    carried = [f"{mark.kind}: {mark.value}" for mark in edited.marks.found] if edited.marks else []
+    return replace(
+        provenance,
+        parent=edited.content or None,
+        parent_name=edited.name,
+        parent_marks="; ".join(carried) or None,
+        region=edited.region,
+    )
 
 
 def format_for(path: Path) -> str:
@@ -55,9 +84,9 @@ def format_for(path: Path) -> str:
         raise ClipkitError(f"cannot save a picture as {path.name!r}: use the extension .png, .jpg or .webp") from None
 
 
-def _encode(image: Image.Image, format_name: str, provenance: Provenance) -> bytes:
+def _encode(image: Image.Image, format_name: str, provenance: Provenance, source_type: str, *, lossless: bool) -> bytes:
     out = io.BytesIO()
-    xmp = packet(provenance)
+    xmp = packet(provenance, source_type)
     if format_name == "PNG":
         texts = PngInfo()
         texts.add_itxt("Software", _clean(provenance.software))
@@ -66,7 +95,7 @@ def _encode(image: Image.Image, format_name: str, provenance: Provenance) -> byt
         texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
         image.save(out, "PNG", pnginfo=texts)
     else:
-        quality = {"subsampling": 0} if format_name == "JPEG" else {}
+        quality = {"subsampling": 0} if format_name == "JPEG" else {"lossless": lossless, "exact": lossless}
         image.save(out, format_name, quality=_QUALITY, exif=_exif(provenance), xmp=xmp, **quality)
     return out.getvalue()
 

@@ -32,8 +32,8 @@ class XmpFacts:
     provenance: Provenance | None = None
 
 
-def packet(provenance: Provenance) -> bytes:
-    """Return an XMP packet that says that a model generated the picture, and how; deterministic.
+def packet(provenance: Provenance, source_type: str = TRAINED) -> bytes:
+    """Return an XMP packet that says that a model generated the picture, or a part of it, and how; deterministic.
 
     Properties of the IPTC Photo Metadata Standard 2025.1: DigitalSourceType, AIPromptInformation,
     AISystemUsed, AISystemVersionUsed.
@@ -41,7 +41,7 @@ def packet(provenance: Provenance) -> bytes:
     name, _, version = provenance.software.partition(" ")
     own = {f"clipkit:{key}": str(value) for key, value in provenance.to_json().items()}
     attributes = {
-        "Iptc4xmpExt:DigitalSourceType": TRAINED,
+        "Iptc4xmpExt:DigitalSourceType": source_type,
         "Iptc4xmpExt:AIPromptInformation": provenance.query,
         "Iptc4xmpExt:AISystemUsed": f"{name}, {provenance.model}",
         "Iptc4xmpExt:AISystemVersionUsed": version,

@@ -33,6 +33,7 @@ COLUMNS = {
         "title",
         "keywords",
         "generated",
+        "edited_from",
         "shown",
         "indexed_at",
     },
@@ -55,6 +56,8 @@ COLUMNS = {
         "parents",
         "created_at",
         "route",
+        "operation",
+        "parameters",
     },
 }
 

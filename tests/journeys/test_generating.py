@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -35,8 +37,6 @@ def scenes(tmp_path_factory) -> Path:
 @pytest.fixture
 def library_of_scenes(scenes, tmp_path) -> Path:
     """A copy of the folder that holds the library."""
-    import shutil
-
     shutil.copytree(scenes / "indexes", tmp_path / "indexes")
     return tmp_path / "indexes"
 
@@ -139,7 +139,8 @@ def test_generated_lists_shows_and_removes(clipkit, library_of_scenes):
     assert [row["seed"] for row in rows] == [1, 2, 3]
     assert clipkit("generated").out.count("a whale") == 3
     number = str(rows[1]["id"])
-    assert json.loads(clipkit("generated", "show", number, "--json").out) == [rows[1]]
+    (row,) = json.loads(clipkit("generated", "show", number, "--json").out)
+    assert row == rows[1] | {"command": row["command"]}
     shown = clipkit("generated", "show", number).out
     assert "seed                     2\n" in shown and "text: a whale" in shown and rows[1]["path"] in shown
     assert clipkit("generated", "show", "99999").code == 2
@@ -149,6 +150,41 @@ def test_generated_lists_shows_and_removes(clipkit, library_of_scenes):
     assert missing.code == 2 and missing.err.count("\n") == 1
     assert clipkit("generated", "remove", "--all").code == 0
     assert json.loads(clipkit("generated", "--json").out) == []
+
+
+def test_show_prints_the_command_that_makes_a_picture_again(clipkit, tmp_path, library_of_scenes, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (70, 50), (240, 180, 60)).save("a cat.png")
+    Image.new("RGB", (70, 50), (40, 80, 60)).save("dark.png")
+    query = ("-a whale", "--like", "a cat.png", "--not", "at night", "--not", "dark.png", "--weight", "2")
+    settings = ("-n", "2", "--seed", "9", "--steps", "3", "--guidance", "2", "--size", "100")
+    shutil.copytree(library_of_scenes / "default", library_of_scenes / "other")
+    first, second = json.loads(clipkit("generate", *settings, "--json", "--name", "other", "--", *query[:1]).out)
+    third = json.loads(clipkit("generate", *settings, *query[1:], "--json", "--name", "other", "--", query[0]).out)[1]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for row in (first, second, third):
+        (shown,) = json.loads(clipkit("generated", "--name", "other", "show", str(row["id"]), "--json").out)
+        name, *words = shlex.split(shown["command"])
+        output = clipkit(*words)
+        assert (name, output.code) == ("clipkit", 0), output.err
+        again = Path(output.out.strip())
+        assert again != Path(row["path"]) and again.read_bytes() == Path(row["path"]).read_bytes()
+
+
+def test_pictures_of_older_versions_are_made_again_too(clipkit, library_of_scenes):
+    (row,) = json.loads(clipkit("generate", "a whale", "--not", "at night", "--steps", "2", "--json").out)
+    with sqlite3.connect(library_of_scenes / "default" / "catalog.db") as db:
+        db.execute("UPDATE generations SET parameters = '{}'")
+    (shown,) = json.loads(clipkit("generated", "show", str(row["id"]), "--json").out)
+    again = clipkit(*shlex.split(shown["command"])[1:])
+    assert Path(again.out.strip()).read_bytes() == Path(row["path"]).read_bytes()
+
+
+def test_a_picture_without_a_name_has_no_command(library_of_scenes):
+    with Library.open(library_of_scenes / "default") as library:
+        (picture,) = library.generate(Query(like=(Image.new("RGB", (64, 64), "red"),)), seed=3, steps=2)
+        assert library.command_of(picture) is None
 
 
 @pytest.mark.parametrize(
@@ -186,8 +222,6 @@ def test_the_same_in_python(library_of_scenes, tmp_path):
 
 def test_a_library_without_a_decoder_says_how_to_get_one(tmp_path, clipkit, scene_folder):
     """As for a model of photographs: nothing is downloaded, and no decoder of another model steps in."""
-    import shutil
-
     from clipkit.models.registry import BUNDLED
 
     other = tmp_path / "other-space"

@@ -48,7 +48,7 @@ def test_every_mark_is_written(picture, tmp_path, suffix):
     assert any(m.value == f"clipkit {clipkit.__version__}" for m in marks.found if m.kind == "software")
     with Image.open(path) as image:
         assert image.size == (256, 256) and image.mode == "RGB"
-        assert find_evidence(path, image) == marks.evidence
+        assert find_evidence(path, image).where == marks.evidence
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,0 +1,116 @@
+"""Options and output that the commands share which make pictures of pictures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipkit.cli.options import NumberRange, device_option, json_option, library_options, open_library
+from clipkit.cli.printing import notify, printable, say, say_json
+from clipkit.cli.progress import progress_bar
+from clipkit.errors import LibraryNotFound
+
+if TYPE_CHECKING:
+    from clipkit.catalog.generated import Generated
+    from clipkit.library import Library
+
+Command = Callable[..., Any]
+
+
+def count_option(default: int) -> Callable[[Command], Command]:
+    """Add -n, the number of pictures, as `count`."""
+    return click.option(
+        "-n",
+        "--count",
+        "count",
+        type=click.IntRange(1, 1000),
+        default=default,
+        show_default=True,
+        help="Number of pictures.",
+    )
+
+
+steps_option = click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. [default: the decoder's]")
+
+
+def sampling_options(command: Command) -> Command:
+    """Add --seed, --guidance, --size, --decoder, --output, --route, --label, --device, --json, and the library's."""
+
+    @click.option(
+        "--seed",
+        type=click.IntRange(0),
+        help="Seed of the first picture; each further one adds 1. The same seed gives the same file on the same "
+        "machine. [default: random]",
+    )
+    @click.option(
+        "--guidance",
+        type=NumberRange(0, 100),
+        help="Scale of classifier-free guidance. [default: the decoder's]",
+    )
+    @click.option(
+        "--size", type=click.IntRange(16, 4096), help="Side of the pictures in pixels. [default: the decoder's]"
+    )
+    @click.option(
+        "--decoder",
+        metavar="ID|FOLDER",
+        help="Decoder to use, see `clipkit decoders list`; downloaded if it is not on this machine. [default: the one "
+        "for the library's models]",
+    )
+    @click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write to this PNG, JPEG or WebP file; several files are numbered. [default: the library's folder of "
+        "generated pictures]",
+    )
+    @click.option(
+        "--route",
+        type=click.Choice(["auto", "bridge"]),
+        default="auto",
+        show_default=True,
+        help="How pictures reach the decoder. auto takes their embeddings from the library, else the decoder's image "
+        "tower, else a bridge; bridge takes the bridge even if the image tower is here.",
+    )
+    @click.option(
+        "--label", is_flag=True, help="Write a visible mark too: a small line of text in a corner of what is new."
+    )
+    @device_option
+    @json_option
+    @library_options
+    @functools.wraps(command)
+    def with_options(*arguments: Any, **options: Any) -> Any:
+        return command(*arguments, **options)
+
+    return with_options
+
+
+@contextmanager
+def library_if_needed(path: Path, options: dict[str, Any]) -> Iterator[Library | None]:
+    """Open the library; None if there is none and the options name a decoder and a file, which do without.
+
+    Adds progress and notes to the options. Raises LibraryNotFound.
+    """
+    with progress_bar() as progress:
+        options |= {"say": notify, "progress": progress}
+        try:
+            library = open_library(path)
+        except LibraryNotFound:
+            if not (options["decoder"] and options["output"]):
+                raise
+            yield None
+        else:
+            with library:
+                yield library
+
+
+def print_pictures(pictures: Sequence[Generated], *, as_json: bool) -> None:
+    """Print the paths of pictures, or everything about them."""
+    if as_json:
+        say_json([picture.to_json() for picture in pictures])
+    for picture in pictures if not as_json else ():
+        say(printable(picture.path))

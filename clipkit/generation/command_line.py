@@ -1,0 +1,92 @@
+"""The command line that makes a generated picture again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipkit.catalog.generated import Generated
+from clipkit.catalog.layout import Layout, library_folder
+from clipkit.generation.registry import DecoderEntry
+from clipkit.searching.query import AVOID_WEIGHT, Query, is_picture, is_url
+
+_NAMELESS = "(image)"
+"""What `Query.to_json` calls a picture that has no name."""
+
+
+def command_line(picture: Generated, layout: Layout) -> str | None:
+    """Return the command that makes a picture again, quoted for the system's shell.
+
+    The seed, steps, guidance scale and decoder come from the picture's own columns unless `parameters` has them.
+    None if the picture was made of pictures without names.
+    """
+    parameters = picture.parameters or _recorded_parameters(picture)
+    own = {"seed": picture.seed, "steps": picture.steps, "guidance": picture.guidance, "decoder": picture.decoder}
+    options = own | {name: value for name, value in parameters.items() if name != "arguments"} | _library(layout)
+    arguments = [str(argument) for argument in parameters.get("arguments", ())]
+    words = ["clipkit", picture.operation, *_option_words(options)]
+    words += ["--", *arguments] if any(argument.startswith("-") for argument in arguments) else arguments
+    if _NAMELESS in words:
+        return None
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def query_parameters(query: Query) -> dict[str, Any]:
+    """Return the `parameters` that describe a query; weights only if they are not the default ones."""
+
+    def names(pictures: tuple[Any, ...]) -> list[str]:
+        return [named_absolutely(p) if is_picture(p) else p for p in pictures]
+
+    parameters: dict[str, Any] = {"arguments": [query.text] if query.text else []}
+    # A string of `like` is a path even if there is no such file any more.
+    like = [named_absolutely(p) if isinstance(p, str | Path) else _NAMELESS for p in query.like]
+    parameters |= {"like": like} if like else {}
+    parameters |= {"not": names(query.not_)} if query.not_ else {}
+    return parameters | ({"weight": list(query.weights)} if query.weights else {})
+
+
+def decoder_parameters(entry: DecoderEntry, size: int) -> dict[str, Any]:
+    """Return the `parameters` for the size of a picture, and for a decoder that only its folder names."""
+    named = {} if entry.name == entry.id else {"decoder": entry.name}
+    return named | ({} if size == entry.size else {"size": size})
+
+
+def named_absolutely(picture: Any) -> str:
+    """Return the name of a picture so that it holds in any folder: an absolute path, or its URL."""
+    if is_url(picture):
+        return str(picture)
+    return os.path.abspath(Path(picture).expanduser()) if isinstance(picture, str | Path) else _NAMELESS
+
+
+def _recorded_parameters(picture: Generated) -> dict[str, Any]:
+    """Return the parameters of a picture that an older version generated, from its query."""
+    query = picture.query
+    defaults = [1.0] * (bool(query["text"]) + len(query["like"])) + [AVOID_WEIGHT] * len(query["not"])
+    terms = {"arguments": [query["text"]] if query["text"] else [], "like": query["like"], "not": query["not"]}
+    return terms | ({} if query["weights"] == defaults else {"weight": query["weights"]})
+
+
+def _library(layout: Layout) -> dict[str, str]:
+    """Return the options that find a library: none for the default one."""
+    if layout.folder == library_folder("default"):
+        return {}
+    if layout.folder == library_folder(layout.name):
+        return {"name": layout.name}
+    return {"indexes": str(layout.folder.parent), "name": layout.name}
+
+
+def _option_words(options: Mapping[str, Any]) -> list[str]:
+    """Return options as words: a list repeats its option, True is a flag; None and False are left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if item is True:
+                words.append(option)
+            elif item is not None and item is not False:
+                words += [option, str(item)]
+    return words
