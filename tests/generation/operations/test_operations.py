@@ -82,8 +82,8 @@ def test_pictures_are_blended_from_one_noise(clipkit, make, tmp_path, pictures, 
         assert np.abs(np.asarray(Image.open(file)) - part).mean() < 6
     steps = [file.read_bytes() for file in files]
     assert len(set(steps)) == 3
-    # The middle is the blend with equal weights, and each end is a variation with the same seed, but for the rounding of
-    # an image tower that sees one picture instead of two.
+    # The middle is the blend with equal weights, and each end is a variation with the same seed, but for the rounding
+    # of an image tower that sees one picture instead of two.
     end = np.asarray(Image.open(files[2])).astype(int)
     middle = make("blend", *pictures, "--weights", "2,2", "--decoder", decoder)
     with Image.open(tmp_path / "out.png") as image:
