@@ -3,9 +3,9 @@
     python scripts/evaluate_operations.py vary|blend|restyle [--count 200] [--seed 0] [--steps 8] [--upsampled]
 
 Scenes of one thing, unseen in training, are painted at 256 px and go through the decoder's own lines: image tower,
-sampling and, with `--upsampled`, the upsampler. The judge (see `scripts/evaluate_generation.py`) looks at the results at 64 px. Every command
-prints a table and writes a grid of the first results, unselected. Defaults of the operations were chosen with other
-seeds than 0.
+sampling and, with `--upsampled`, the upsampler. The judge (see `scripts/evaluate_generation.py`) looks at the results
+at 64 px. Every command prints a table and writes a grid of the first results, unselected. Defaults of the operations
+were chosen with other seeds than 0.
 """
 
 from __future__ import annotations
