@@ -162,7 +162,7 @@ def vary(count: int, seed: int, steps: int, upsampled: bool, grids: Path, streng
         made = bench.decode(bench.embeddings, range(10_000, 10_000 + count), strength)
         _score_variation(f"strength {strength:g}", bench, made)
         rows.append(made[:SHOWN])
-    _save(rows, grids / "vary.png")
+    _save(rows, grids / "vary.jpg")
 
 
 def _score_variation(name: str, bench: Bench, images: np.ndarray) -> None:
@@ -218,7 +218,7 @@ def blend(count: int, seed: int, steps: int, upsampled: bool, grids: Path) -> No
         np.concatenate([bench.small[i : i + 1], *(m[i : i + 1] for m in made), bench.small[i + 1 : i + 2]])
         for i in range(8)
     ]
-    _save(shown, grids / "blend.png")
+    _save(shown, grids / "blend.jpg")
 
 
 @main.command()
@@ -255,7 +255,7 @@ def restyle(count: int, seed: int, steps: int, upsampled: bool, grids: Path, amo
         ),
     )
     print("; ".join(f"{a.name} to {b.name}" for a, b in zip(before[:SHOWN], after[:SHOWN], strict=True)))
-    _save([bench.small[:SHOWN], made[:SHOWN]], grids / "restyle.png")
+    _save([bench.small[:SHOWN], made[:SHOWN]], grids / "restyle.jpg")
 
 
 def _shows(verdict: Verdict, expected: Sequence[Thing]) -> np.ndarray:
@@ -272,7 +272,7 @@ def _row(*cells: str) -> None:
 def _save(rows: Sequence[np.ndarray], path: Path) -> None:
     """Write images (n, 64, 64, 3) of each row as a grid."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scoring.image_grid(np.concatenate(rows), len(rows[0])).save(path)
+    scoring.image_grid(np.concatenate(rows), len(rows[0])).save(path, quality=88)
     print(f"grid: {path.name}")
 
 
