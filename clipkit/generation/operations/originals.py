@@ -50,8 +50,8 @@ class Original:
             name=Path(urlsplit(name).path if is_url(name) else name).name,
             content=self.source.content,
             data=self.source.data if isinstance(self.source.data, Path | bytes) else None,
-            marks=tuple(f"{mark.kind}: {mark.value}" for mark in self.marks.found) if self.marks else (),
-            photograph=self.marks is None or not self.marks.generated or self.marks.edited,
+            marks=self.marks.lines if self.marks else (),
+            photograph=self.marks is None or self.marks.shows_a_photograph,
         )
 
 
