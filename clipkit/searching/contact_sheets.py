@@ -56,8 +56,9 @@ def _tiles(result: SearchResult, most: int) -> list[Tile]:
 
 
 def _tile(hit: Hit) -> Tile:
-    remarks = ("away" if hit.away else "", hit.relation or hit.near_miss)
-    note = ", ".join(filter(None, (f"cosine {hit.score:.3f}, confidence {hit.confidence:.2f}", *remarks)))
+    remark = "away" if hit.away else hit.relation or hit.near_miss
+    score = "" if remark else f"cosine {hit.score:.3f}, "  # a tile has space for two of the three
+    note = f"{score}confidence {hit.confidence:.2f}" + (f", {remark}" if remark else "")
     return Tile(_thumbnail(hit.path), hit.path.name, note, emphasis=hit.matched)
 
 
