@@ -22,6 +22,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import numpy as np  # noqa: E402
+from match_alternatives import judge_alternatives  # noqa: E402
 from match_answers import (  # noqa: E402
     SHIPPED,
     SIZE,
@@ -117,6 +118,8 @@ def main() -> None:
     judge_copies(options.fit)
     if real:
         judge_hits(real, options.fit)
+        if not options.fast:
+            judge_alternatives(real)
         judge_ranking(real)
         judge_negatives(real)
         judge_compounds(real)

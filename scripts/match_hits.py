@@ -32,7 +32,8 @@ class Hits:
         before: (m,), the probability that a hit had before it had a model of its own.
         right: (m,) bool, whether it shows what was asked for.
         best: (m,) bool, whether it is the best of its query.
-        answered: (m,) bool, whether its query is answered by the library, as the decision has it.
+        answer: (m,), the probability that the library has what its query asks for.
+        answered: (m,) bool, whether that suffices.
         known: (m,), the factor on probabilities for words that the model does not know.
         group: (m,), the noun.
         weight: (m,).
@@ -42,6 +43,7 @@ class Hits:
     before: np.ndarray
     right: np.ndarray
     best: np.ndarray
+    answer: np.ndarray
     answered: np.ndarray
     known: np.ndarray
     group: np.ndarray
@@ -62,12 +64,13 @@ def first_hits(cases: Iterable[Case], weight: float = 1.0) -> Hits:
         _of_query(case, reference, row, weight)
         for case in cases
         if case.shows is not None and case.present.any()
-        for reference in [_reference(case)]
+        for reference in [reference_of_case(case)]
         for row in np.flatnonzero(case.present)
     )
 
 
-def _reference(case: Case) -> Reference:
+def reference_of_case(case: Case) -> Reference:
+    """Return the reference of a case's library."""
     bank = ConceptBank.of(case.bank)
     statistics = LibraryStatistics.empty(bank.dimension, len(bank.directions))
     statistics.add(case.library, bank)
@@ -84,14 +87,15 @@ def _of_query(case: Case, reference: Reference, row: int, weight: float) -> Hits
     evidence = hit_evidence(reference, query[None], direction[None], hits)[0]
     odds = case.weights.hits.logits(evidence)
     known = float(np.broadcast_to(case.known, len(case.queries))[row])
-    answered = known * float(probability(answer)) >= case.weights.threshold
+    confidence = known * float(probability(answer))
     count = len(nearest)
     return Hits(
         evidence=evidence,
         before=before * known,
         right=case.shows[row, nearest] if case.shows is not None else np.zeros(count, bool),
         best=odds == odds.max(),
-        answered=np.full(count, answered),
+        answer=np.full(count, confidence),
+        answered=np.full(count, confidence >= case.weights.threshold),
         known=np.full(count, known),
         group=np.full(count, case.group[row]),
         weight=np.full(count, weight),
@@ -105,8 +109,9 @@ def fit(train: Hits) -> HitCalibration:
 
 
 def probabilities(calibration: HitCalibration, hits: Hits) -> np.ndarray:
-    """Return the probability of each hit: (m,)."""
-    return probability(calibration.logits(hits.evidence)) * hits.known
+    """Return the probability of each hit: (m,). Without an answer it is at most that of the library's, as shipped."""
+    chance = probability(calibration.logits(hits.evidence)) * hits.known
+    return np.where(hits.answered, chance, np.minimum(chance, hits.answer))
 
 
 def report(name: str, chance: np.ndarray, hits: Hits, threshold: float) -> None:

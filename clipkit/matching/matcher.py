@@ -171,7 +171,7 @@ class Matcher:
     ) -> Probabilities:
         """Return the probability that each hit shows what was asked for: (d,), (k, d) to (k,) in [0, 1].
 
-        No hit is likelier to show it than the library is to have it.
+        They hold if the library has it. If it probably does not, none is higher than the probability that it has.
 
         query, hit_vectors, kind: as for `confidence_from_hits`. A hit is compared with the best one, so it matters
             which hits are passed together, though not in which order.
@@ -179,7 +179,8 @@ class Matcher:
         """
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
         answer = self._answers(vector, hits, pictured).max(initial=0.0)
-        return np.minimum(self._hits(vector, hits, pictured, self._texts(parts))[0], answer)
+        whole = self._hits(vector, hits, pictured, self._texts(parts))[0]
+        return whole if answer >= self.threshold else np.minimum(whole, answer)
 
     def judge(
         self,
@@ -203,11 +204,12 @@ class Matcher:
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
         answer = self._answers(vector, hits, pictured).max(initial=0.0)
         whole, each = self._hits(vector, hits, pictured, self._texts(parts))
-        confidence, whole, each = known * float(answer), known * np.minimum(whole, answer), known * each
+        confidence, whole, each = known * float(answer), known * whole, known * each
         copies = self._copies(vector, hits) if pictured == 1 else None
-        bar = self.calibration.hits.threshold
+        bar, matched = self.calibration.hits.threshold, bool(len(hits)) and confidence >= self.threshold
+        if least is not None or not matched:
+            whole = np.minimum(whole, confidence)
         if least is None:
-            matched = bool(len(hits)) and confidence >= self.threshold
             shows = (whole >= bar) & matched
             if matched:
                 shows[whole[:first].argmax()] = True

@@ -185,7 +185,7 @@ def calibrate(encoder: Encoder, sizes: Sequence[int] = SIZES, seed: int = 0) -> 
         text_weights=tuple(round(float(weight), 3) for weight in text_weights),
         text_offset=round(float(text_offset), 3),
         threshold=round(threshold, 3),
-        hits=calibrate_hits(of_hits, confidence),
+        hits=calibrate_hits(of_hits, confidence >= round(threshold, 3)),
         pictures=pictures.fit(),
     )
 
@@ -204,10 +204,10 @@ class HitsOfQuery:
     right: np.ndarray
 
 
-def calibrate_hits(queries: Sequence[HitsOfQuery], answers: np.ndarray) -> HitCalibration:
+def calibrate_hits(queries: Sequence[HitsOfQuery], answered: np.ndarray) -> HitCalibration:
     """Fit the weights and the threshold of single hits.
 
-    answers: (number of queries,), the probability that the library has what a query asks for.
+    answered: (number of queries,) bool, whether a search would say that the library has it; else no hit matches.
     The margin has no weight: a scene of two things in a setting is described by three concepts alike, so that trailing
     some of them says little.
     """
@@ -218,7 +218,7 @@ def calibrate_hits(queries: Sequence[HitsOfQuery], answers: np.ndarray) -> HitCa
     chances = []
     for asked in queries:
         each = probability(calibration.logits(asked.evidence))
-        chances.append(np.minimum(with_parts(each[0], each[1:], PARTS), answers[asked.query]))
+        chances.append(with_parts(each[0], each[1:], PARTS) * answered[asked.query])
     chance = np.concatenate(chances)
     best_first = np.argsort(-chance, kind="stable")
     found = np.cumsum(np.concatenate([asked.right[0] for asked in queries])[best_first])
