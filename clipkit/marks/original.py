@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipkit.marks.reading import Marks
-
 
 @dataclass(frozen=True)
 class Edited:
@@ -23,7 +21,7 @@ class Edited:
     `name`: the original's file name, without its folder.
     `content`: the hash of its bytes, as in the catalog; empty if it was given as pixels.
     `data`: its bytes, or the file that holds them, to be the ingredient of a C2PA manifest; None if there are none.
-    `marks`: those it carries itself.
+    `marks`: those it carries itself, in words. `generated`: whether they say that it was generated, all of it.
     """
 
     painted: np.ndarray
@@ -31,12 +29,8 @@ class Edited:
     name: str
     content: str = ""
     data: Path | bytes | None = None
-    marks: Marks | None = None
-
-    @property
-    def keeps_a_photograph(self) -> bool:
-        """Whether what is kept was not generated itself, as far as the original's marks tell."""
-        return self.marks is None or not self.marks.generated or self.marks.edited
+    marks: str = ""
+    generated: bool = False
 
     @property
     def region(self) -> str:

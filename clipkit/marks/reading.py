@@ -90,6 +90,11 @@ class Marks:
         return ", ".join(dict.fromkeys(mark.where for mark in self.found if mark.generated)) or None
 
     @property
+    def in_words(self) -> str:
+        """All of them on one line."""
+        return "; ".join(f"{mark.kind}: {mark.value}" for mark in self.found)
+
+    @property
     def digital_source_types(self) -> tuple[str, ...]:
         """The values of IPTC's DigitalSourceType in all places."""
         return tuple(dict.fromkeys(mark.value for mark in self.found if mark.kind == "digital source type"))

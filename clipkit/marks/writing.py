@@ -51,7 +51,7 @@ def save_marked(
     """
     path = Path(path)
     format_name = format_for(path)
-    source_type = COMPOSITE if edited and edited.keeps_a_photograph else TRAINED
+    source_type = COMPOSITE if edited and not edited.generated else TRAINED
     if edited:
         provenance = _naming(edited, provenance)
     marked = embed(image, edited.painted if edited else None)
@@ -66,12 +66,11 @@ def save_marked(
 
 def _naming(edited: Edited, provenance: Provenance) -> Provenance:
     """Return the provenance with the original's name, hash and marks."""
-    carried = [f"{mark.kind}: {mark.value}" for mark in edited.marks.found] if edited.marks else []
     return replace(
         provenance,
         parent=edited.content or None,
         parent_name=edited.name,
-        parent_marks="; ".join(carried) or None,
+        parent_marks=edited.marks or None,
         region=edited.region,
     )
 
