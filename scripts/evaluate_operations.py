@@ -1,11 +1,11 @@
 """Score the operations on pictures with the bundled decoder: do the results show what they should?
 
-    python scripts/evaluate_operations.py vary|blend|restyle [--count 200] [--seed 0] [--steps 8] [--grids DIR]
+    python scripts/evaluate_operations.py vary|blend|restyle [--count 200] [--seed 0] [--steps 8] [--upsampled]
 
 Scenes of one thing, unseen in training, are painted at 256 px and go through the decoder's own lines: image tower,
-sampling, upsampler. The judge (see `scripts/evaluate_generation.py`) looks at the results at 64 px. Every command
-prints a table and writes a grid of the first results, unselected. Defaults of the operations were chosen with other
-seeds than 0.
+sampling and, with `--upsampled`, the upsampler. The judge (see `scripts/evaluate_generation.py`) looks at the results
+at 64 px. Every command prints a table and writes a grid of the first results, unselected. Defaults of the operations
+were chosen with other seeds than 0.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Bench:
     conditioner: TrainedPriorConditioner
     judge: Judge
     steps: int
-    seed: int
+    upsampled: bool
     scenes: list[Scene]
     pictures: list[Image.Image]
     embeddings: np.ndarray
@@ -96,6 +96,8 @@ class Bench:
                 initial_latents(self.decoder.pipeline, native, g, self.decoder.entry.temperature) for g in generators
             ]
             images = self.decoder.pipeline(latents=torch.cat(noise), **arguments).images
+        if not self.upsampled:
+            return (images * 255).round().astype(np.uint8)
         large = upsample(self.decoder.upsampler, (images * 255).round().astype(np.uint8), batch.numpy())
         side = large.shape[1] // 64
         blocks = large.reshape(len(large), 64, side, 64, side, 3)
@@ -109,6 +111,9 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--seed", default=0, show_default=True, help="Seed of the scenes and of the sampling."),
         click.option("--steps", default=8, show_default=True, help="Denoising steps."),
         click.option(
+            "--upsampled", is_flag=True, help="Pass results through the upsampler and down again, which takes longer."
+        ),
+        click.option(
             "--grids", type=click.Path(path_type=Path), default=GRIDS, show_default="docs/operations", help="Folder."
         ),
     ):
@@ -116,7 +121,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def open_bench(count: int, seed: int, steps: int) -> Bench:
+def open_bench(count: int, seed: int, steps: int, upsampled: bool) -> Bench:
     """Load everything, and embed the pictures of `count` scenes of one thing."""
     entry = resolve_decoder("tiny")
     decoder, conditioner = load_decoder(entry, "cpu"), load_conditioner(entry, "cpu")
@@ -129,7 +134,7 @@ def open_bench(count: int, seed: int, steps: int) -> Bench:
         conditioner,
         load_judge(HERE / "judge.safetensors"),
         steps,
-        seed,
+        upsampled,
         scenes,
         pictures,
         conditioner.embed_images(pictures),
@@ -144,9 +149,9 @@ def main() -> None:
 @main.command()
 @common_options
 @click.option("--strength", "strengths", type=float, multiple=True, default=(1.0, 0.5, 0.3), show_default=True)
-def vary(count: int, seed: int, steps: int, grids: Path, strengths: tuple[float, ...]) -> None:
+def vary(count: int, seed: int, steps: int, upsampled: bool, grids: Path, strengths: tuple[float, ...]) -> None:
     """Do variations keep the thing and the setting, and at a low strength the layout?"""
-    bench = open_bench(count, seed, steps)
+    bench = open_bench(count, seed, steps, upsampled)
     true = bench.small
     _row("variations", "object", "setting", "nothing", "difference")
     _score_variation("true pictures", bench, true)
@@ -157,7 +162,7 @@ def vary(count: int, seed: int, steps: int, grids: Path, strengths: tuple[float,
         made = bench.decode(bench.embeddings, range(10_000, 10_000 + count), strength)
         _score_variation(f"strength {strength:g}", bench, made)
         rows.append(made[:SHOWN])
-    _save(rows, grids / "vary.png")
+    _save(rows, grids / "vary.jpg")
 
 
 def _score_variation(name: str, bench: Bench, images: np.ndarray) -> None:
@@ -168,9 +173,9 @@ def _score_variation(name: str, bench: Bench, images: np.ndarray) -> None:
 
 @main.command()
 @common_options
-def blend(count: int, seed: int, steps: int, grids: Path) -> None:
+def blend(count: int, seed: int, steps: int, upsampled: bool, grids: Path) -> None:
     """Do blends of each picture and the next lie between both, and change evenly?"""
-    bench = open_bench(count, seed, steps)
+    bench = open_bench(count, seed, steps, upsampled)
     ends = np.roll(bench.embeddings, -1, 0)
     points = way(2, 5)
     made = [
@@ -213,16 +218,16 @@ def blend(count: int, seed: int, steps: int, grids: Path) -> None:
         np.concatenate([bench.small[i : i + 1], *(m[i : i + 1] for m in made), bench.small[i + 1 : i + 2]])
         for i in range(8)
     ]
-    _save(shown, grids / "blend.png")
+    _save(shown, grids / "blend.jpg")
 
 
 @main.command()
 @common_options
 @click.option("--amount", default=text_diffs.AMOUNT, show_default=True)
 @click.option("--strength", default=text_diffs.STRENGTH, show_default=True)
-def restyle(count: int, seed: int, steps: int, grids: Path, amount: float, strength: float) -> None:
+def restyle(count: int, seed: int, steps: int, upsampled: bool, grids: Path, amount: float, strength: float) -> None:
     """Does "from a cat to a dog" make a dog of the cat, in the same place and setting?"""
-    bench = open_bench(count, seed, steps)
+    bench = open_bench(count, seed, steps, upsampled)
     rng = random.Random(f"restyled {seed}")
     before = [scene.placed[0].thing for scene in bench.scenes]
     after = [rng.choice([thing for thing in things() if thing != old]) for old in before]
@@ -250,7 +255,7 @@ def restyle(count: int, seed: int, steps: int, grids: Path, amount: float, stren
         ),
     )
     print("; ".join(f"{a.name} to {b.name}" for a, b in zip(before[:SHOWN], after[:SHOWN], strict=True)))
-    _save([bench.small[:SHOWN], made[:SHOWN]], grids / "restyle.png")
+    _save([bench.small[:SHOWN], made[:SHOWN]], grids / "restyle.jpg")
 
 
 def _shows(verdict: Verdict, expected: Sequence[Thing]) -> np.ndarray:
@@ -267,7 +272,7 @@ def _row(*cells: str) -> None:
 def _save(rows: Sequence[np.ndarray], path: Path) -> None:
     """Write images (n, 64, 64, 3) of each row as a grid."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scoring.image_grid(np.concatenate(rows), len(rows[0])).save(path)
+    scoring.image_grid(np.concatenate(rows), len(rows[0])).save(path, quality=88)
     print(f"grid: {path.name}")
 
 

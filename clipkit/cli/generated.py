@@ -54,7 +54,10 @@ def open_(library_path: Path, numbers: tuple[int, ...]) -> int:
 @json_option
 @click.pass_obj
 def show(library_path: Path, numbers: tuple[int, ...], as_json: bool) -> int:
-    """Show how pictures were generated: query, models, seed, settings, and the command that makes each again."""
+    """Show how pictures were generated, and how to make each again.
+
+    Prints query, models, seed and settings, and the command that makes the same file.
+    """
     with open_library(library_path) as library:
         rows = [picture.to_json() | {"command": library.command_of(picture)} for picture in _pictures(library, numbers)]
     if as_json:

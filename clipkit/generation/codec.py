@@ -19,21 +19,22 @@ class PatchCodec(ModelMixin, ConfigMixin):
 
     `block_out_channels`: only its length matters; the pipelines assume patches of 2 ** (length - 1) pixels.
     `sample_size`: side in pixels of the pictures that the decoder was trained on.
+    `latent_channels`: follows from the patch; the configuration records it, because pipelines look for it there.
     """
 
     @register_to_config
     def __init__(
-        self, block_out_channels: tuple[int, ...] = (0, 0, 0), latent_scale: float = 3.0, sample_size: int = 64
+        self,
+        block_out_channels: tuple[int, ...] = (0, 0, 0),
+        latent_scale: float = 3.0,
+        sample_size: int = 64,
+        latent_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.patch = 2 ** (len(block_out_channels) - 1)
-        self.register_to_config(latent_channels=self.latent_channels)  # pipelines look for it there
+        self.latent_channels = 3 * self.patch**2
+        self.register_to_config(latent_channels=self.latent_channels)
         self.register_buffer("basis", torch.eye(self.latent_channels))
-
-    @property
-    def latent_channels(self) -> int:
-        """Number of latents in a cell."""
-        return 3 * self.patch**2
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> VQEncoderOutput | tuple[torch.Tensor]:
         """Encode pixels in [-1, 1], (n, 3, h, w), as latents (n, latent_channels, h / patch, w / patch)."""

@@ -81,6 +81,11 @@ class DecoderEntry:
         """Whether it can start from a picture instead of noise."""
         return self.family != "stable-unclip"
 
+    @property
+    def weighs_prompt(self) -> bool:
+        """Whether it takes a prompt, and a weight of the prompt against images."""
+        return self.family == "ip-adapter"
+
     def download_size(self, *, with_tower: bool) -> str:
         """Return the size of the download for display, with or without the image tower."""
         return f"{self.download_gb - (0 if with_tower else self.tower_gb):.3g} GB"

@@ -37,7 +37,7 @@ def test_import_and_help_load_nothing_heavy(code):
 SECTIONS = {
     "Library": ["index", "info", "failures", "check", "remove", "export"],
     "Search": ["search", "demo"],
-    "Pictures": ["generate", "generated", "verify"],
+    "Pictures": ["generate", "vary", "blend", "restyle", "generated", "verify"],
     "Models": ["models", "decoders", "bridge"],
 }
 

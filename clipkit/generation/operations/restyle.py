@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from clipkit.catalog.generated import Generated
-from clipkit.errors import BadQuery
+from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation.generate import check_count
-from clipkit.generation.job import JobOptions, prepare
+from clipkit.generation.job import JobOptions, choose_decoder, prepare
 from clipkit.generation.operations.interpolation import turn
 from clipkit.generation.operations.layout import layout_start
 from clipkit.generation.operations.sources import find_source
@@ -42,6 +42,9 @@ def restyle(
     from clipkit.generation.routes import QueryTerm
 
     check_count(count)
+    entry = choose_decoder(options.get("catalog"), options.get("layout"), options.get("decoder"))
+    if entry.takes_prompt and not entry.weighs_prompt and amount is not None:
+        raise DecoderNotAvailable(f"the decoder {entry.id} has no weight of words against pictures: omit --amount")
     amount, strength = AMOUNT if amount is None else amount, STRENGTH if strength is None else strength
     if not 0 < amount <= 1:
         raise BadQuery("the amount must be above 0 and at most 1; 0.25 to 0.5 is usual")
@@ -76,7 +79,7 @@ def restyle(
                 "arguments": [source.name],
                 "from": from_,
                 "to": to,
-                "amount": amount,
+                "amount": None if entry.takes_prompt and not entry.weighs_prompt else amount,
                 "strength": strength,
             },
         )
