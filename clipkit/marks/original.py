@@ -21,8 +21,7 @@ class Edited:
     `name`: the original's file name, without its folder.
     `content`: the hash of its bytes, as in the catalog; empty if it was given as pixels.
     `data`: its bytes, or the file that holds them, to be the ingredient of a C2PA manifest; None if there are none.
-    `marks`: those it carries itself, each as "KIND: VALUE".
-    `photograph`: whether what is kept was not generated itself, as far as those marks tell.
+    `marks`: those it carries itself, in words. `generated`: whether they say that it was generated, all of it.
     """
 
     painted: np.ndarray
@@ -30,8 +29,8 @@ class Edited:
     name: str
     content: str = ""
     data: Path | bytes | None = None
-    marks: tuple[str, ...] = ()
-    photograph: bool = True
+    marks: str = ""
+    generated: bool = False
 
     @property
     def region(self) -> str:

@@ -85,19 +85,14 @@ class Marks:
         return self.provenance is not None and self.provenance.region is not None
 
     @property
-    def shows_a_photograph(self) -> bool:
-        """Whether at least a part of the picture was not generated, as far as its marks tell."""
-        return not self.generated or self.edited
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """Each mark as "KIND: VALUE"."""
-        return tuple(f"{mark.kind}: {mark.value}" for mark in self.found)
-
-    @property
     def evidence(self) -> str | None:
         """Where the marks are that say so, such as "xmp, png text, pixels"; None if none does."""
         return ", ".join(dict.fromkeys(mark.where for mark in self.found if mark.generated)) or None
+
+    @property
+    def in_words(self) -> str:
+        """All of them on one line."""
+        return "; ".join(f"{mark.kind}: {mark.value}" for mark in self.found)
 
     @property
     def digital_source_types(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def save_marked(
     """
     path = Path(path)
     format_name = format_for(path)
-    source_type = COMPOSITE if edited and edited.photograph else TRAINED
+    source_type = COMPOSITE if edited and not edited.generated else TRAINED
     if edited:
         provenance = _naming(edited, provenance)
     marked = embed(image, edited.painted if edited else None)
@@ -70,7 +70,7 @@ def _naming(edited: Edited, provenance: Provenance) -> Provenance:
         provenance,
         parent=edited.content or None,
         parent_name=edited.name,
-        parent_marks="; ".join(edited.marks) or None,
+        parent_marks=edited.marks or None,
         region=edited.region,
     )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clipkit.generation.registry import DecoderEntry
     from clipkit.generation.routes import QueryTerm
 
-SURROUNDINGS = 0.5
+SURROUNDINGS = 0.25
 """Weight of what surrounds the mask, against the text, for decoders that only know whole pictures."""
 
 

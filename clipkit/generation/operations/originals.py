@@ -50,8 +50,8 @@ class Original:
             name=Path(urlsplit(name).path if is_url(name) else name).name,
             content=self.source.content,
             data=self.source.data if isinstance(self.source.data, Path | bytes) else None,
-            marks=self.marks.lines if self.marks else (),
-            photograph=self.marks is None or self.marks.shows_a_photograph,
+            marks=self.marks.in_words if self.marks else "",
+            generated=self.marks is not None and self.marks.generated and not self.marks.edited,
         )
 
 
