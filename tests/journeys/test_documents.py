@@ -6,7 +6,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import click
@@ -55,7 +57,7 @@ def test_the_two_setup_commands_are_what_ci_runs():
     readme = [line for block in blocks(ROOT / "README.md") for line in block.lines]
     setup = [line for line in readme if line in SETUP]
     assert len(setup) == 2
-    assert setup[0].endswith(".venv/bin/pip install . && .venv/bin/clipkit demo")
+    assert setup[0].endswith(".venv/bin/pip install '.[web]' && .venv/bin/clipkit demo")
     assert setup[1].endswith(".venv/bin/pip install '.[dev]' && .venv/bin/pytest")
     ci = (ROOT / ".ci" / "run").read_text()
     assert 'eval "$demo_command"' in ci and 'eval "$test_command"' in ci
@@ -82,11 +84,26 @@ def run(clipkit, line: str) -> None:
     """Run one command line, whose output may go through a pipe, and check its exit code."""
     line, _, expected = line.partition("  # exits with ")
     command, _, rest = line.partition(" | ")
+    if command.startswith("clipkit serve"):
+        answers(shlex.split(command)[1:])
+        return
     output = clipkit(*shlex.split(command)[1:])
     assert output.code == int(expected or 0), (line, output)
     if rest:
         piped = subprocess.run(rest, shell=True, input=output.out.encode(), capture_output=True, check=True)
         assert piped.stdout
+
+
+def answers(arguments: list[str]) -> None:
+    """Start a server as a user does, and open the page that it names."""
+    command = [sys.executable, "-m", "clipkit", *arguments, "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            with urllib.request.urlopen(server.stdout.readline().strip()) as page:
+                assert page.status == 200 and b"clipkit" in page.read()
+        finally:
+            server.terminate()
 
 
 def is_for_contributors(line: str) -> bool:
