@@ -103,10 +103,13 @@ def window_for(inside: np.ndarray, entry: DecoderEntry) -> Window:
 
 
 def surroundings(entry: DecoderEntry, patch: Patch) -> list[QueryTerm]:
-    """Return a term for what is around the mask, for decoders that cannot see it and take embeddings only."""
-    from clipkit.generation.routes import QueryTerm
+    """Return a term for what is around the mask, for decoders that cannot see it and take embeddings only.
 
-    if entry.inpaints_only or entry.takes_prompt:
+    Nothing if there is no image tower on disk to embed it: the text alone does without.
+    """
+    from clipkit.generation.routes import QueryTerm, has_image_tower, local_model
+
+    if entry.inpaints_only or entry.takes_prompt or not (has_image_tower(entry) or local_model(entry)):
         return []
     image = Image.fromarray(patch.pixels)
     return [QueryTerm("the surroundings", True, SURROUNDINGS, open=lambda _: image)]
