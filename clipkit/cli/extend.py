@@ -29,11 +29,12 @@ _pixels = click.IntRange(0, 16_384)
 @steps_option
 @sampling_options
 def extend(picture: str, text: str, count: int, as_json: bool, library_path: Path, **options: Any) -> int:
-    """Continue PICTURE beyond its edges, with what TEXT says or with more of the same.
+    """Continue a picture beyond its edges.
 
-    All pixels of PICTURE are kept as they are. It is a file, which is never overwritten, an http(s) URL, the id of a
-    hit (`clipkit search --json`), or generated:N for a picture that `clipkit generated` lists. The result is marked as
-    edited. --size is the side at which the decoder paints each tile. Without a library, give --decoder and --output.
+    The new parts show what TEXT says, or more of the same. All pixels of PICTURE are kept as they are. It is a file,
+    which is never overwritten, an http(s) URL, the id of a hit (`clipkit search --json`), or generated:N for a picture
+    that `clipkit generated` lists. The result is marked as edited. --size is the side at which the decoder paints each
+    tile. Without a library, give --decoder and --output.
     """
     with library_if_needed(library_path, options) as library:
         if library is None:
