@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @json_option
 def verify(files: tuple[Path, ...], as_json: bool) -> int:
-    """Tell whether pictures are marked as made or edited by AI.
+    """Tell whether pictures are marked as generated or edited by AI.
 
     Reads the marks of clipkit and of other tools: XMP and other metadata, C2PA, the invisible watermark. A picture
     without marks may still be generated, because marks can be removed.

@@ -45,6 +45,7 @@ def test_a_miss_says_why_and_generates_with_progress(open_page, own_server):
     expect(page.locator(".details .badge")).to_be_visible()
     expect(page.locator(".details-facts")).to_contain_text("a violin on the beach")
     page.keyboard.press("Escape")
+    page.wait_for_url(lambda address: "open=" not in address)
     page.get_by_role("link", name="Generated", exact=True).click()
     expect(page.locator(".tile.is-generated")).to_have_count(1)
 

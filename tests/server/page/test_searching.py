@@ -91,6 +91,7 @@ def test_a_dropped_picture_is_searched_for_and_survives_a_reload(open_page, scen
     section(page, "Matches").locator(TILES).first.click()
     assert shown_path(page) == str(picture)
     page.keyboard.press("Escape")
+    page.wait_for_url(lambda address: "open=" not in address)  # or going back would abort the reload
     page.reload()
     expect(page.locator(".term-picture")).to_be_visible()
     expect(section(page, "Matches").locator(TILES)).not_to_have_count(0)

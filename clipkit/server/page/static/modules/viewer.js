@@ -103,26 +103,26 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     details.toggle();
     pswp.updateSize(true);
   };
+  /** @type {Record<string, () => void>} */
+  const commands = { i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath() };
+  const plain = (/** @type {KeyboardEvent} */ key) => !(isTyping(key) || key.ctrlKey || key.metaKey || key.altKey);
   pswp.on("keydown", (/** @type {any} */ event) => {
     const key = event.originalEvent;
-    if (isTyping(key) || key.ctrlKey || key.metaKey || key.altKey) return;
-    /** @type {Record<string, () => void>} */
-    const commands = { i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath() };
-    const command = commands[key.key];
-    if (!command) return;
+    if (!plain(key) || !commands[key.key]) return;
     event.preventDefault();
     key.preventDefault();
-    command();
+    commands[key.key]();
   });
   // PhotoSwipe listens to keys only once it is open; what is pressed before is done then.
+  const moves = { ArrowRight: () => pswp.next(), ArrowLeft: () => pswp.prev(), Escape: () => pswp.close() };
+  /** @type {Record<string, () => void>} */
+  const allKeys = { ...commands, ...moves };
   /** @type {(() => void)[]} */
   const pressed = [];
   const whileOpening = (/** @type {KeyboardEvent} */ event) => {
-    /** @type {Record<string, () => void>} */
-    const commands = { ArrowRight: () => pswp.next(), ArrowLeft: () => pswp.prev(), Escape: () => pswp.close() };
-    if (pswp.opener.isOpen || !commands[event.key]) return;
+    if (pswp.opener.isOpen || !plain(event) || !allKeys[event.key]) return;
     event.preventDefault();
-    pressed.push(commands[event.key]);
+    pressed.push(allKeys[event.key]);
   };
   addEventListener("keydown", whileOpening, { capture: true });
   pswp.on("openingAnimationEnd", () => pressed.splice(0).forEach((command) => command()));
