@@ -76,11 +76,19 @@ export function confidenceWord(/** @type {number} */ exact) {
   return "Very unlikely";
 }
 
+const PLACE = /^(on|in|at|under|by|among|near|inside|outside|over|behind) /;
+
+/** "no dog" for "a dog", "not at night" for "at night". */
+const without = (/** @type {string} */ part) =>
+  PLACE.test(part) ? `not ${part}` : `no ${part.replace(/^(a|an|the) /, "")}`;
+
+const capitalised = (/** @type {string} */ text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** What a tile says of a hit before its confidence. */
 export function word(/** @type {Item} */ item) {
   if (item.away) return "Away";
   if (item.raw.relation === "copy") return "Copy";
-  if (item.raw.lacks?.length) return `Lacks ${item.raw.lacks.join(", ")}`;
+  if (item.raw.lacks?.length) return capitalised(item.raw.lacks.map(without).join(", "));
   return confidenceWord(item.confidence ?? 0);
 }
 
