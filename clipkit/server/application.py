@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.routing import BaseRoute
 from clipkit.errors import ClipkitError
 from clipkit.server import problems
 from clipkit.server.limits import Limits
+from clipkit.server.page.routes import page_routes
 from clipkit.server.routes import about, pictures, searching, working
 from clipkit.server.security import Security
 from clipkit.server.services import Services
@@ -48,7 +48,7 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
             await asyncio.to_thread(services.close)
 
     routes: list[BaseRoute] = [*searching.routes, *pictures.routes, *working.routes, *about.routes]
-    routes += _page_routes()
+    routes += page_routes()
     app = Starlette(
         routes=routes,
         middleware=[
@@ -65,12 +65,3 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
     app.router.redirect_slashes = False
     app.state.services, app.state.library_pool, app.state.settings = services, services.library_pool, settings
     return app
-
-
-def _page_routes() -> list[BaseRoute]:
-    try:
-        return importlib.import_module("clipkit.server.page.routes").page_routes()
-    except ModuleNotFoundError as error:
-        if error.name not in ("clipkit.server.page", "clipkit.server.page.routes"):
-            raise
-        return []
