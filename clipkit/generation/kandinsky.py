@@ -48,6 +48,22 @@ class KandinskyInputs:
     negative: torch.Tensor
 
 
+def pipeline_arguments(
+    inputs: KandinskyInputs, settings: Settings, side: int, generator: torch.Generator
+) -> dict[str, Any]:
+    """Return what every pipeline of the family is called with; side: of the picture, in pixels."""
+    return {
+        "image_embeds": inputs.positive,
+        "negative_image_embeds": inputs.negative,
+        "height": side,
+        "width": side,
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance,
+        "generator": generator,
+        "output_type": "pt",
+    }
+
+
 class KandinskyDecoder:
     """Kandinsky 2.2's decoder, or any model that loads as a `KandinskyV22Pipeline`.
 
@@ -99,17 +115,7 @@ class KandinskyDecoder:
 
         side = self.pipeline_size(settings.size)
         generator = torch.Generator().manual_seed(settings.seed)
-        arguments: dict[str, Any] = {
-            "image_embeds": inputs.positive,
-            "negative_image_embeds": inputs.negative,
-            "height": side,
-            "width": side,
-            "num_inference_steps": settings.steps,
-            "guidance_scale": settings.guidance,
-            "generator": generator,
-            "output_type": "pt",
-            "callback_on_step_end": on_step_end,
-        }
+        arguments = {**pipeline_arguments(inputs, settings, side, generator), "callback_on_step_end": on_step_end}
         if start is None:
             latents = initial_latents(self.pipeline, side, generator, self.entry.temperature)
             images = self.pipeline(latents=latents, **arguments).images

@@ -20,7 +20,7 @@ from PIL import Image
 from clipkit.errors import ClipkitError
 from clipkit.generation.decoder import Decoder, Settings, quiet_diffusers, step_counter, to_image
 from clipkit.generation.ip_adapter import IpAdapterDecoder, IpAdapterInputs
-from clipkit.generation.kandinsky import KandinskyDecoder, KandinskyInputs
+from clipkit.generation.kandinsky import KandinskyDecoder, KandinskyInputs, pipeline_arguments
 from clipkit.generation.latents import initial_latents
 from clipkit.generation.operations.repaint import KeepOutside, RepaintScheduler
 from clipkit.generation.operations.windows import Patch
@@ -62,16 +62,7 @@ def _by_kandinsky(
 ) -> Image.Image:
     side = decoder.pipeline_size(settings.size)
     generator = torch.Generator().manual_seed(settings.seed)
-    arguments: dict[str, Any] = {
-        "image_embeds": inputs.positive,
-        "negative_image_embeds": inputs.negative,
-        "height": side,
-        "width": side,
-        "num_inference_steps": settings.steps,
-        "guidance_scale": settings.guidance,
-        "generator": generator,
-        "output_type": "pt",
-    }
+    arguments = pipeline_arguments(inputs, settings, side, generator)
     if decoder.entry.inpaints_only:
         pipeline = decoder.pipeline
         end = _counting(step_counter(on_step, settings.steps, pipeline.scheduler))
