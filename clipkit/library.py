@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.coverage import ModelCoverage, coverage
 from clipkit.catalog.filters import Filters
-from clipkit.catalog.info import LibraryInfo, library_info
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import Failure
 from clipkit.errors import ClipkitError
-from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
 from clipkit.searching import library_models
 from clipkit.searching.query import Query, as_query
@@ -24,12 +22,14 @@ from clipkit.searching.result import SearchResult
 if TYPE_CHECKING:
     from clipkit.catalog.exporting import ExportReport
     from clipkit.catalog.generated import Generated
+    from clipkit.catalog.info import LibraryInfo
     from clipkit.generation.bridge import Bridge
     from clipkit.generation.job import OperationOptions
     from clipkit.generation.operations.blend import Blend
     from clipkit.generation.operations.masks import MaskLike
     from clipkit.generation.operations.sources import Reference
     from clipkit.indexing.checking import CheckReport
+    from clipkit.indexing.report import IndexReport
     from clipkit.searching.searcher import Searcher
     from clipkit.searching.searchers import Searchers
 
@@ -528,6 +528,7 @@ class Library:
 
     def info(self) -> LibraryInfo:
         """Return what the library holds, in numbers."""
+        from clipkit.catalog.info import library_info
         from clipkit.searching.library_matcher import calibration_in_use
         from clipkit.vectors.manifest import describe_index
 

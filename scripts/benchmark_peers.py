@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import platform
 import shutil
@@ -19,6 +20,8 @@ from benchmark_pictures import write_photos
 from benchmark_process import Measured, apart, can_evict, evict
 from benchmark_report import print_peers, write_page
 from benchmark_rows import ROWS, Row, chosen, photos_folder
+
+import clipkit
 
 TEXTS = ("a dog on the beach", "two people at a table", "a red car at night", "snow in the mountains", "my old bicycle")
 NEW_PICTURES = 20
@@ -46,6 +49,7 @@ def peers(work: Path, out: Path, docs: Path | None, rows: str, repeats: int | No
     workshop = Workshop(work.absolute(), str(work.absolute() / "model"))
     workshop.folder.mkdir(parents=True, exist_ok=True)
     apart(random_model, Path(workshop.model))
+    compileall.compile_dir(Path(clipkit.__file__).parent, quiet=1)  # as pip does when it installs a package
     rclip.install(workshop)
     run = {"kind": "peers", "quick": quick, "machine": machine(), "rclip": rclip.versions(workshop), "rows": []}
     file = out / f"peers-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"

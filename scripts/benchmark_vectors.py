@@ -7,6 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 CHUNK = 10_000
+PER_SCENE = 200
+OWN = 0.9
+"""Share of a picture's rest that it does not have in common with its scene. With it a text needs as many probes as with
+the statistics of real CLIP vectors (`synthetic_clip`): of 100 thousand pictures in 1024 lists, a recall@10 of 0.99 takes
+36 lists here and 35 there. Without scenes it took 637."""
 GAP, MEANING, REST = 0.7, 0.45, 0.55
 """Lengths of the three parts of a picture's vector before it is scaled: what all pictures share, what texts can say
 about it, and everything else. Two pictures then have a mean cosine of about 0.5, as in published CLIP models."""
@@ -18,10 +23,9 @@ def image_vectors(texts: np.ndarray, count: int, *, first_chunk: int = 0, seed: 
     texts: unit vectors (c, d) of phrases, from the text tower that will encode the queries.
     first_chunk: a large number gives other pictures from the same world.
 
-    Every picture lies on the far side of the modality gap (Liang et al., 2022), shows one to three of the phrases, some
-    phrases far more often than others (Zipf), and has a rest of falling variance in the other directions. So a text is
-    near the pictures that show it, but ranks them with large errors, and lies far from the cells of an index that was
-    trained on pictures: it needs several times the probes that a picture needs.
+    Every picture lies on the far side of the modality gap (Liang et al., 2022) and comes in a scene of two hundred. A
+    scene shows one to three of the phrases, some phrases far more often than others (Zipf), and has a rest of falling
+    variance in the other directions, of which its pictures share a part.
     """
     rng = np.random.default_rng([seed, 1])
     dimension = texts.shape[1]
@@ -40,13 +44,15 @@ def image_vectors(texts: np.ndarray, count: int, *, first_chunk: int = 0, seed: 
     order = rng.permutation(len(phrases))
     for number, start in enumerate(range(0, count, CHUNK), first_chunk):
         rng = np.random.default_rng([seed, 2, number])
-        shown = order[rng.choice(len(phrases), (CHUNK, 3), p=share)]
-        weight = np.array([1.0, 0.6, 0.4]) * (rng.random((CHUNK, 3)) < np.array([1.0, 0.6, 0.3]))
+        in_chunk = CHUNK // PER_SCENE
+        shown = order[rng.choice(len(phrases), (in_chunk, 3), p=share)]
+        weight = np.array([1.0, 0.6, 0.4]) * (rng.random((in_chunk, 3)) < np.array([1.0, 0.6, 0.3]))
         weight *= MEANING / np.linalg.norm(weight, axis=1, keepdims=True)
-        vectors = rng.standard_normal((CHUNK, dimension), np.float32) @ shape
-        vectors += away
+        common = np.sqrt(np.float32(1 - OWN**2)) * (rng.standard_normal((in_chunk, dimension), np.float32) @ shape)
         for place in range(3):
-            vectors += weight[:, place, None].astype(np.float32) * phrases[shown[:, place]]
+            common += weight[:, place, None].astype(np.float32) * phrases[shown[:, place]]
+        vectors = np.float32(OWN) * (rng.standard_normal((CHUNK, dimension), np.float32) @ shape)
+        vectors += away + common[rng.integers(0, in_chunk, CHUNK)]
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         yield vectors[: count - start]
 

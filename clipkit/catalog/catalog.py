@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 _DETAILS = tuple(field.name for field in fields(Details))
-_LEDGER = (("seen", "path PRIMARY KEY"), ("arrived", "hash TEXT"), ("vanished", "path PRIMARY KEY"))
+_LEDGER = (
+    ("seen", "path PRIMARY KEY"),
+    ("recognised", "first INTEGER PRIMARY KEY, last INTEGER NOT NULL"),
+    ("arrived", "hash TEXT"),
+    ("vanished", "path PRIMARY KEY"),
+)
 MAX_PARAMETERS = 500
 """Values bound in one statement; old SQLite builds allow 999."""
 
@@ -32,6 +37,14 @@ HAS_FILE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash)"
 
 IS_SEARCHABLE = "EXISTS (SELECT 1 FROM images WHERE images.hash = embeddings.hash AND images.shown)"
 """SQL condition over `embeddings`: searches may return this content, because a shown file has it."""
+
+
+def is_unseen(images: str = "images") -> str:
+    """Return the SQL condition over `images`, or its alias, that the scan has not come across this file."""
+    return (
+        f"(COALESCE((SELECT last FROM temp.recognised WHERE first <= {images}.id ORDER BY first DESC LIMIT 1), -1)"
+        f" < {images}.id AND {images}.path NOT IN (SELECT path FROM temp.seen))"
+    )
 
 
 class Catalog:
@@ -296,6 +309,14 @@ class Catalog:
         with self.db.atomic():
             self.db.conn.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", [(to_stored(p),) for p in paths])
 
+    def mark_recognised(self, ids: np.ndarray) -> None:
+        """Record that a scan has seen the files of these rows of `images`, int64 (n,), ascending and distinct."""
+        starts = np.flatnonzero(np.diff(ids, prepend=-2) > 1)  # of runs of consecutive ids
+        ends = np.append(starts[1:], len(ids)) - 1
+        with self.db.atomic():
+            rows = zip(ids[starts].tolist(), ids[ends[: len(starts)]].tolist(), strict=True)
+            self.db.conn.executemany("INSERT INTO temp.recognised VALUES (?, ?)", rows)
+
     def mark_seen_below(self, folder: Path) -> int:
         """Record everything known at or below a folder as seen, because the scan could not read the folder.
 
@@ -305,7 +326,7 @@ class Catalog:
         where += " AND path NOT IN (SELECT path FROM temp.vanished)"
         with self.transaction():
             self.db.execute(f"INSERT OR IGNORE INTO temp.seen SELECT path FROM failures WHERE {where}", parameters)
-            sql = f"INSERT OR IGNORE INTO temp.seen SELECT path FROM images WHERE {where}"
+            sql = f"INSERT OR IGNORE INTO temp.seen SELECT path FROM images WHERE {where} AND {is_unseen()}"
             return self.db.execute(sql, parameters).rowcount
 
     def remove_vanished(self, roots: Sequence[Path]) -> tuple[int, int]:
@@ -321,9 +342,10 @@ class Catalog:
         with self.transaction():
             for root in roots:  # one at a time: there may be thousands, and SQLite limits the depth of expressions
                 where, values = where_at_or_below(root)
-                where += " AND path NOT IN (SELECT path FROM temp.seen)"
-                self.db.execute(f"INSERT OR IGNORE INTO temp.vanished SELECT path FROM images WHERE {where}", values)
-                self.db.execute(f"DELETE FROM failures WHERE {where}", values)
+                gone = f"SELECT path FROM images WHERE {where} AND {is_unseen()}"
+                self.db.execute(f"INSERT OR IGNORE INTO temp.vanished {gone}", values)
+                unseen = "path NOT IN (SELECT path FROM temp.seen)"
+                self.db.execute(f"DELETE FROM failures WHERE {where} AND {unseen}", values)
             moved = self.db.execute(moved_sql).fetchone()[0]
             removed = self.db.execute("DELETE FROM images WHERE path IN (SELECT path FROM temp.vanished)").rowcount
             self.db.execute("DELETE FROM temp.vanished")

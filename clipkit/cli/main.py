@@ -107,6 +107,9 @@ def run() -> None:
     # Imports create a hundred thousand objects that stay. At Python's default of 700 new objects between collections,
     # looking through them for garbage takes a tenth of a search's time, and once more at exit unless they are frozen.
     gc.set_threshold(50_000, 20, 20)
+    if sys.argv[1:2] == ["search"]:
+        # A search multiplies small matrices, where BLAS's threads cost more than they save. Set before numpy loads.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = main()
         gc.freeze()

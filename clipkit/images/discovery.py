@@ -9,7 +9,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from clipkit.errors import FailureKind
 from clipkit.images.extensions import EXTENSIONS
@@ -22,13 +24,20 @@ _IGNORED_FOLDERS = frozenset(
 ) | {"system volume information"}
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file with a picture's extension: absolute `path`, `size` in bytes, `mtime_ns` as `modified_ns` returns it."""
+class FoundFile(NamedTuple):
+    """A file with a picture's extension: absolute `name`, `size` in bytes, `mtime_ns` as `modified_ns` returns it.
 
-    path: Path
+    It is a plain tuple with a string, because a library may have millions of files of which none has changed.
+    """
+
+    name: str
     size: int
     mtime_ns: int
+
+    @property
+    def path(self) -> Path:
+        """The name as a path."""
+        return Path(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +60,10 @@ class Mount:
     path: Path
 
 
+_ON_WINDOWS = os.name == "nt"
 _Identity = tuple[int, int] | str
-_Matcher = Callable[[str, str, bool], bool]
+_Matcher = Callable[[str, str, bool], bool] | None
+"""Whether the globs exclude a path, its path below the root, and whether it is a folder; None without globs."""
 
 
 def walk(
@@ -95,13 +106,14 @@ def walk(
             yield _problem(root, error)
             continue
         if stat.S_ISDIR(status.st_mode):
-            for found in _walk_folder(root, excluded, seen_folders, owners):
-                if os.fspath(found.path) not in single_files:
-                    yield found
+            below = _walk_folder(root, excluded, seen_folders, owners)
+            if single_files:
+                below = (found for found in below if os.fspath(found.path) not in single_files)
+            yield from below
         elif not stat.S_ISREG(status.st_mode):
             yield Problem(Path(root), "unreadable", describe_special_file(status.st_mode))
-        elif not excluded(root, os.path.basename(root), False):
-            yield FoundFile(Path(root), status.st_size, modified_ns(status))
+        elif not (excluded and excluded(root, os.path.basename(root), False)):
+            yield FoundFile(root, status.st_size, modified_ns(status))
 
 
 def _walk_folder(
@@ -118,7 +130,7 @@ def _walk_folder(
                 continue
             seen_folders.add(identity)
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:
             yield _problem(folder, error)
             continue
@@ -129,12 +141,18 @@ def _walk_folder(
             if _is_hidden(entry):
                 continue
             relative = f"{below_root}{entry.name}"
+            if entry.is_file(follow_symlinks=False):  # nearly all entries, so they get the shortest way
+                if _has_picture_name(entry.name) and not (excluded and excluded(entry.path, relative, False)):
+                    yield _examine_entry(entry)
+                continue
             try:
                 is_folder = entry.is_dir()
                 broken = None
             except OSError as error:
                 is_folder, broken = False, error
-            if (is_folder and entry.name.lower() in _IGNORED_FOLDERS) or excluded(entry.path, relative, is_folder):
+            if is_folder and entry.name.lower() in _IGNORED_FOLDERS:
+                continue
+            if excluded and excluded(entry.path, relative, is_folder):
                 continue
             if is_folder:
                 folders.append((entry.path, f"{relative}/", status.st_dev))
@@ -160,7 +178,7 @@ def _examine_entry(entry: os.DirEntry[str]) -> FoundFile | Problem:
             return problem
         return _problem(entry.path, error)
     if stat.S_ISREG(status.st_mode):
-        return FoundFile(Path(entry.path), status.st_size, modified_ns(status))
+        return FoundFile(entry.path, status.st_size, modified_ns(status))
     return Problem(Path(entry.path), "unreadable", describe_special_file(status.st_mode))
 
 
@@ -172,7 +190,7 @@ def _is_link(entry: os.DirEntry[str]) -> bool:
 
 
 def _has_picture_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+    return name[name.rfind(".") :].lower() in EXTENSIONS
 
 
 def _problem(path: str, error: OSError | ValueError) -> Problem:
@@ -190,10 +208,8 @@ def _identity(folder: str, status: os.stat_result) -> _Identity:
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith("."):
-        return True
-    if os.name != "nt":
-        return False
+    if entry.name[0] == "." or not _ON_WINDOWS:
+        return entry.name[0] == "."
     try:
         attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
     except OSError:
@@ -210,9 +226,10 @@ def _matcher(globs: Sequence[str]) -> _Matcher:
         glob = glob.rstrip("/") if folders_only else glob.removeprefix("./")
         patterns.append((re.compile(_glob_to_regex(glob), flags).fullmatch, folders_only))
 
+    if not patterns:
+        return None
+
     def excluded(path: str, relative: str, is_folder: bool) -> bool:
-        if not patterns:
-            return False
         name = relative.rpartition("/")[2]
         whole = path.replace("\\", "/") if os.name == "nt" else path
         return any(

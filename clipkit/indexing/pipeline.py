@@ -9,16 +9,18 @@ place. Every batch is committed in one transaction, so a run that is killed lose
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from clipkit.catalog.catalog import Catalog
+from clipkit.catalog.known_files import KnownFiles
 from clipkit.catalog.rows import Embedding, Failure, NewImage
 from clipkit.errors import ModelNotAvailable, UnreadableImage
 from clipkit.images.decode_pool import DecodePool
@@ -32,28 +34,31 @@ from clipkit.indexing.report import IndexReport
 from clipkit.indexing.timings import Timings
 from clipkit.models.encoder import Encoder
 
-LOOKUP_SIZE = 256
+LOOKUP_SIZE = 1024
 """Files looked up in the catalog at once."""
 
 MAX_RETRIES = 2
 """How often a file that changes while being read is retried in one run; after that, the next run retries it."""
 
 
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+T = TypeVar("T")
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield lists of up to `size` items."""
     items = iter(items)
     while chunk := list(islice(items, size)):
         yield chunk
 
 
-def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[Item]:
+def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[FoundFile | Item]:
     """Yield every picture file below `roots`, and failures for what is named like one but cannot be read.
 
     `roots` maps folders to their excluded globs; `mounts` receives the mount points found on the way.
     """
     for found in walk(roots, roots):
         if isinstance(found, FoundFile):
-            yield Item(found.path, found.size, found.mtime_ns)
+            yield found
         elif isinstance(found, Problem):
             failure = UnreadableImage(found.path, found.kind, found.reason, found.cause)
             yield Item(found.path, 0, 0, failure=failure)
@@ -62,47 +67,82 @@ def scan(roots: Mapping[Path, Sequence[str]], mounts: list[Path]) -> Iterator[It
 
 
 def diff(
-    items: Iterable[Item], catalog: Catalog, space: str, limits: Limits, report: IndexReport, tally: Tally
+    scanned: Iterable[FoundFile | Item],
+    catalog: Catalog,
+    space: str,
+    folders: Iterable[Path],
+    limits: Limits,
+    report: IndexReport,
+    tally: Tally,
 ) -> Iterator[Item]:
     """Yield files that are new, changed, not yet embedded in `space`, or worth a retry; mark all files as seen.
 
-    A failed file is worth a retry if its cause may no longer apply.
+    `folders`: what was scanned. A failed file is worth a retry if its cause may no longer apply.
     """
 
     @cache
     def worth_a_retry(cause: str) -> bool:
         return is_worth_retrying(cause, limits.pixels)
 
-    for chunk in chunks(items, LOOKUP_SIZE):
-        catalog.mark_seen(item.path for item in chunk)
-        for item in chunk:
-            if item.failure and item.failure.kind == "unreadable":
-                catalog.mark_seen_below(item.path)  # an unreadable folder keeps its files
-        states = catalog.states([item.path for item in chunk])
-        causes = catalog.causes([item.path for item in chunk])
-        embedded = catalog.known_contents({hash_ for *_, hash_ in states.values() if hash_}, space)
-        readable: list[Path] = []
-        for item in chunk:
-            report.scanned += 1
-            size, mtime_ns, hash_ = states.get(item.path, (None, None, None))
-            same = (size, mtime_ns) == (item.size, item.mtime_ns)
-            if item.failure or (same and hash_ is None and worth_a_retry(causes[item.path])):
-                item.known_hash = hash_
-                yield item
-                continue
-            if same and hash_ is None:
-                report.failed += 1
-            elif same and hash_ in embedded:
-                report.unchanged += 1
-                if causes.get(item.path) == ACCESS:
-                    readable.append(item.path)
-            else:
-                item.known_hash, item.unchanged = hash_, same
-                yield item
-                continue
-            tally.step()
-        if readable:
-            catalog.forget_failures(readable)
+    known = KnownFiles(catalog, space, folders)
+    for found in chunks(scanned, LOOKUP_SIZE):
+        items = _unknown(found, known)
+        unchanged = len(found) - len(items)
+        report.scanned += unchanged
+        report.unchanged += unchanged
+        tally.step(unchanged)
+        yield from _changed(items, catalog, space, worth_a_retry, report, tally)
+    catalog.mark_recognised(known.recognised())
+
+
+def _unknown(found: Sequence[FoundFile | Item], known: KnownFiles) -> list[Item]:
+    """Return items for all files but those that are known and unchanged, and the failures among `found`."""
+    files = [file for file in found if isinstance(file, FoundFile)]
+    unchanged = iter(known.recognise(files).tolist())
+    return [
+        Item(one.path, one.size, one.mtime_ns) if isinstance(one, FoundFile) else one
+        for one in found
+        if isinstance(one, Item) or not next(unchanged)
+    ]
+
+
+def _changed(
+    items: list[Item],
+    catalog: Catalog,
+    space: str,
+    worth_a_retry: Callable[[str], bool],
+    report: IndexReport,
+    tally: Tally,
+) -> Iterator[Item]:
+    catalog.mark_seen(item.path for item in items)
+    for item in items:
+        if item.failure and item.failure.kind == "unreadable":
+            catalog.mark_seen_below(item.path)  # an unreadable folder keeps its files
+    states = catalog.states([item.path for item in items])
+    causes = catalog.causes([item.path for item in items])
+    embedded = catalog.known_contents({hash_ for *_, hash_ in states.values() if hash_}, space)
+    readable: list[Path] = []
+    for item in items:
+        report.scanned += 1
+        size, mtime_ns, hash_ = states.get(item.path, (None, None, None))
+        same = (size, mtime_ns) == (item.size, item.mtime_ns)
+        if item.failure or (same and hash_ is None and worth_a_retry(causes[item.path])):
+            item.known_hash = hash_
+            yield item
+            continue
+        if same and hash_ is None:
+            report.failed += 1
+        elif same and hash_ in embedded:
+            report.unchanged += 1
+            if causes.get(item.path) == ACCESS:
+                readable.append(item.path)
+        else:
+            item.known_hash, item.unchanged = hash_, same
+            yield item
+            continue
+        tally.step()
+    if readable:
+        catalog.forget_failures(readable)
 
 
 def hash_all(items: Iterable[Item], limits: Limits, timings: Timings, threads: int = 2) -> Iterator[Item]:

@@ -137,7 +137,7 @@ def _index_model(
     try:
         with pool:
             scanned = pipeline.scan(present, mounts)
-            changed = pipeline.diff(scanned, catalog, encoder.space, limits, report, tally)
+            changed = pipeline.diff(scanned, catalog, encoder.space, present, limits, report, tally)
             items: Iterable[Item] = timings.each("scan", changed)
             while True:
                 retries: list[Item] = []

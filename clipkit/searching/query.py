@@ -155,11 +155,30 @@ class EmbeddedQuery:
     part_vectors: np.ndarray | None = None
 
 
-def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
-    """Encode every term of a query and combine them.
+@dataclass(frozen=True)
+class EncodedTerms:
+    """The terms of a query with their unit vectors, float32 (d,), before they are combined; see `EmbeddedQuery`."""
 
-    Raises UnreadableImage or FetchRefused for a picture that cannot be loaded, BadQuery if the terms cancel out.
-    """
+    vectors: tuple[tuple[Term, np.ndarray], ...]
+    unknown_words: tuple[str, ...]
+    parts: tuple[str, ...]
+    part_vectors: np.ndarray | None
+
+    def combined(self, means: ModalityMeans) -> EmbeddedQuery:
+        """Combine the terms. Raises BadQuery if they cancel out."""
+        wanted = [(t, vector) for t, vector in self.vectors if t.weight > 0]
+        return EmbeddedQuery(
+            vector=_combine(self.vectors, means),
+            wanted=_combine(wanted, means),
+            kind=_kind([t for t, _ in wanted]),
+            unknown_words=self.unknown_words,
+            parts=self.parts,
+            part_vectors=self.part_vectors,
+        )
+
+
+def encode_terms(query: Query, encoder: Encoder) -> EncodedTerms:
+    """Encode every term of a query. Raises UnreadableImage or FetchRefused for a picture that cannot be loaded."""
     terms = query.terms()
     texts = [str(t.value) for t in terms if not t.is_picture]
     unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
@@ -169,12 +188,8 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
     side = 2 * encoder.preprocessing.size
     pixels = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
     pictures = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
-    vectors = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
-    wanted = [(t, vector) for t, vector in vectors if t.weight > 0]
-    return EmbeddedQuery(
-        vector=_combine(vectors, means),
-        wanted=_combine(wanted, means),
-        kind=_kind([t for t, _ in wanted]),
+    return EncodedTerms(
+        vectors=tuple((t, next(pictures) if t.is_picture else next(words)) for t in terms),
         unknown_words=unknown,
         parts=parts,
         part_vectors=np.asarray(encoded[len(texts) :]) if parts else None,

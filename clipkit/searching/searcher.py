@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from clipkit.models.encoder import Encoder
 from clipkit.searching import notes
 from clipkit.searching.library_matcher import concepts_for, current_matcher
 from clipkit.searching.presence import PresenceChecker
-from clipkit.searching.query import ModalityMeans, Query, embed
+from clipkit.searching.query import ModalityMeans, Query, encode_terms
 from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import confidence_factor
@@ -88,12 +89,18 @@ class Searcher:
         """
         _check_limits(k, offset, min_confidence)
         clock = _Clock()
+        if "matcher" in vars(self):
+            matcher, encoded = self.matcher, encode_terms(query, self.encoder)
+        else:  # the first search loads while it encodes: much of either runs outside the interpreter's lock
+            with ThreadPoolExecutor(1, thread_name_prefix="clipkit-encode") as pool:
+                encoding = pool.submit(encode_terms, query, self.encoder)
+                matcher = self.matcher
+                clock.lap("load")
+                encoded = encoding.result()
+        embedded = encoded.combined(ModalityMeans(matcher.image_mean, matcher.text_mean))
+        clock.lap("encode")
         most = max(1, len(self.vectors))  # memory is allocated for as many results
         k, offset = min(k, most), min(offset, most)
-        matcher = self.matcher
-        clock.lap("load")
-        embedded = embed(query, self.encoder, ModalityMeans(matcher.image_mean, matcher.text_mean))
-        clock.lap("encode")
         allowed, condition = None, ""
         if filters:
             apply_filters(self.catalog, self._resolve_folders(filters))

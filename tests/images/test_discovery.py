@@ -36,7 +36,7 @@ def test_order_and_fields(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.png", "b.JPG", "c/2.nef", "c/d/3.webp", "z/1.tif"]
     first = next(iter(walk([tmp_path])))
     status = os.stat(tmp_path / "a.png")
-    assert first == FoundFile(tmp_path / "a.png", 1, status.st_mtime_ns)
+    assert first == FoundFile(str(tmp_path / "a.png"), 1, status.st_mtime_ns)
     assert {".jpg", ".heic", ".avif", ".cr3", ".pnm", ".jp2"} <= EXTENSIONS
 
 

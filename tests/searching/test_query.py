@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipkit import BadQuery, Query
 from clipkit.images.preprocessing import Preprocessing
-from clipkit.searching.query import AVOID_WEIGHT, ModalityMeans, embed
+from clipkit.searching.query import AVOID_WEIGHT, EmbeddedQuery, ModalityMeans, encode_terms
 from clipkit.searching.unknown_words import known_share
 from clipkit.vectors.unit import unit
 
@@ -36,6 +36,10 @@ class Arithmetic:
 
 MEANS = ModalityMeans(np.full(4, 0.1, np.float32), np.full(4, 0.2, np.float32))
 ZERO = ModalityMeans(np.zeros(4, np.float32), np.zeros(4, np.float32))
+
+
+def embed(query: Query, encoder: Arithmetic, means: ModalityMeans) -> EmbeddedQuery:
+    return encode_terms(query, encoder).combined(means)
 
 
 def vector(query: Query, means: ModalityMeans = MEANS) -> np.ndarray:
