@@ -14,7 +14,7 @@ from clipkit.catalog.generated import list_generated
 from clipkit.errors import BadQuery
 from clipkit.images.extensions import EXTENSIONS
 from clipkit.images.file_access import why_absent
-from clipkit.searching.query import is_url
+from clipkit.searching.query import Words, is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -92,10 +92,12 @@ def names_picture(value: Reference) -> bool:
     """Return whether a value is meant as a picture, where a text is possible too.
 
     These are numbers, URLs, existing files, and whatever has a path's separator and a picture's extension: a file name
-    with a typing error must not pass for words.
+    with a typing error must not pass for words. `Words` never are.
     """
     if not isinstance(value, str):
         return True
+    if isinstance(value, Words):
+        return False
     if value.isascii() and value.isdigit() or value.startswith(GENERATED) or is_url(value):
         return True
     looks_like_file = Path(value).suffix.lower() in EXTENSIONS and (os.sep in value or len(value.split()) == 1)
