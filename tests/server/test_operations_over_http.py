@@ -70,7 +70,9 @@ def test_operations_make_what_the_library_makes_and_say_how(made, clipkit):
         assert there["seed"] == same.seed and there["parents"] == [path] == list(same.parents)
         assert there["operation"] == same.operation and there["edited"] is False
         assert Path(there["path"]).read_bytes() == same.path.read_bytes()
-        assert there["parameters"] == same.parameters and there["width"] and server.get(there["thumbnail"]).status == 200
+        assert (
+            there["parameters"] == same.parameters and there["width"] and server.get(there["thumbnail"]).status == 200
+        )
 
     # The command that an answer names makes the same bytes again.
     again = clipkit(*shlex.split(varied[1]["command"])[1:], "-o", place / "again.png")
