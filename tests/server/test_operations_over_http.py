@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit import Library, verify
+from clipkit import BadQuery, Client, Library, UnreadableImage, verify
+from clipkit.progress import Progress
 from server.conftest import running, wait_until
 from server.test_jobs import start, stream
 
@@ -20,12 +22,10 @@ QUICK = {"seed": 7, "steps": 2}
 
 
 @pytest.fixture(scope="module")
-def made(library_folder: Path, scene_folder: Path, quick, tmp_path_factory):
-    """A server over a library that may change, and the folder of its pictures."""
+def made(library_folder: Path, quick, tmp_path_factory):
+    """A server over a copy of the library, which may change, and the folder that the copy is in."""
     place = tmp_path_factory.mktemp("operations")
-    shutil.copytree(scene_folder, place / "photos")
-    with Library.create(place / "indexes" / "made", "tiny") as library:
-        library.index([place / "photos"], workers=1)
+    shutil.copytree(library_folder, place / "indexes" / "made")
     with running(place / "indexes" / "made", replace(quick, thumbnails=place / "cache")) as server:
         yield server, place
 
@@ -55,41 +55,49 @@ def pixels(picture: dict) -> np.ndarray:
     return np.asarray(Image.open(picture["path"]).convert("RGB"))
 
 
-def test_operations_make_what_the_library_makes_and_say_how(made, clipkit):
+def test_the_client_makes_what_the_library_makes(made, clipkit):
+    server, place = made
+    one, _ = ids(server)
+    with Client(server.url) as client, Library.open(place / "indexes" / "made") as library:
+        seen: list[Progress] = []
+        there = client.vary(one, 2, strength=0.6, progress=seen.append, **QUICK)
+        here = library.vary(one, 2, strength=0.6, **QUICK)
+        assert seen
+        for a, b in zip(there, here, strict=True):
+            assert a.path.read_bytes() == b.path.read_bytes()
+            assert replace(a, path=b.path, created_at=b.created_at, id=b.id) == b
+            assert client.generated()[[g.id for g in client.generated()].index(a.id)] == a
+        record = server.get(f"/api/generated/{there[1].id}").json
+        assert record["command"] == library.command_of(there[1])
+        again = clipkit(*shlex.split(record["command"])[1:], "-o", place / "again.png")
+        assert again.code == 0, again.err
+        client.download(there[1], place / "downloaded.png")
+        assert (place / "again.png").read_bytes() == (place / "downloaded.png").read_bytes()
+
+        with pytest.raises(BadQuery, match="the same"):
+            client.restyle(one, "a dog", "a dog")
+        with pytest.raises(BadQuery, match="at most 1"):
+            client.vary(one, strength=2)
+        with pytest.raises(UnreadableImage):
+            client.vary(b"no picture")
+
+
+def test_blends_and_a_picture_that_was_made_as_the_next_start(made):
     server, place = made
     one, two = ids(server)
-    path = server.get(f"/api/images/{one}").json["path"]
-    varied, _ = finished(server, "/api/vary", picture=one, n=2, strength=0.6, **QUICK)
-    restyled, _ = finished(server, "/api/restyle", picture=str(one), to="a cat", **QUICK, **{"from": "a dog"})
-    with Library.open(place / "indexes" / "made") as library:
-        here = [
-            *library.vary(one, 2, strength=0.6, output=place / "v.png", **QUICK),
-            *library.restyle(one, "a dog", "a cat", output=place / "r.png", **QUICK),
-        ]
-    for there, same in zip([*varied, *restyled], here, strict=True):
-        assert there["seed"] == same.seed and there["parents"] == [path] == list(same.parents)
-        assert there["operation"] == same.operation and there["edited"] is False
-        assert Path(there["path"]).read_bytes() == same.path.read_bytes()
-        assert (
-            there["parameters"] == same.parameters and there["width"] and server.get(there["thumbnail"]).status == 200
-        )
-
-    # The command that an answer names makes the same bytes again.
-    again = clipkit(*shlex.split(varied[1]["command"])[1:], "-o", place / "again.png")
-    assert again.code == 0, again.err
-    assert (place / "again.png").read_bytes() == Path(varied[1]["path"]).read_bytes()
-
-    # A picture that was made is the start of the next one.
-    further, _ = finished(server, "/api/vary", picture=f"generated:{varied[0]['id']}", n=1, label=True, **QUICK)
-    assert further[0]["parents"] == [varied[0]["path"]] and further[0]["parameters"]["label"] is True
-    listed = {one["id"]: one for one in server.get("/api/generated").json["generated"]}
-    assert listed[further[0]["id"]] == further[0] == server.get(f"/api/generated/{further[0]['id']}").json
-
     blended, done = finished(server, "/api/blend", items=[one, {"text": "12"}, two], steps=3, denoising_steps=2, seed=1)
     assert len(blended) == 3 and blended[0]["query"]["text"] == "12"
     assert done["strip"]["width"] == 3 * blended[0]["width"] and server.get(done["strip"]["original"]).status == 200
-    [single], done = finished(server, "/api/blend", items=[one, two], weights=[1, 3], denoising_steps=2)
-    assert done["strip"] is None and single["parameters"]["weights"] == "0.25,0.75"
+    further, _ = finished(server, "/api/vary", picture=f"generated:{blended[0]['id']}", n=1, label=True, **QUICK)
+    assert further[0]["parents"] == [blended[0]["path"]] and further[0]["parameters"]["label"] is True
+    assert server.get(f"/api/generated/{further[0]['id']}").json == further[0]
+    with Client(server.url) as client:
+        file = Path(server.get(f"/api/images/{one}").json["path"])
+        blend = client.blend([file, "a violin"], weights=[1, 3], denoising_steps=2)
+        [restyled] = client.restyle(str(one), "a dog", "a cat", amount=0.4, **QUICK)
+    [single] = blend.pictures
+    assert restyled.parents == (str(file),) and restyled.parameters["amount"] == 0.4
+    assert blend.strip is None and single.parameters["weights"] == "0.25,0.75" and single.parents == ("(image)",)
 
 
 def test_edits_keep_the_other_pixels_and_are_marked(made, tmp_path):
@@ -98,26 +106,39 @@ def test_edits_keep_the_other_pixels_and_are_marked(made, tmp_path):
     before = np.asarray(Image.open(server.get(f"/api/images/{one}").json["path"]).convert("RGB"))
     height, width = before.shape[:2]
     box = [width // 4, height // 4, width // 2, height // 2]
-    mask = Image.new("L", (width, height))
-    mask.paste(255, (box[0], box[1], box[0] + box[2], box[1] + box[3]))
+    mask = np.zeros((height, width), bool)
+    mask[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = True
     [boxed], _ = finished(server, "/api/edit", picture=one, text="a cat", box=box, **QUICK)
-    [masked], _ = finished(server, "/api/edit", picture=one, text="a cat", mask=upload(server, mask), **QUICK)
-    assert np.array_equal(pixels(boxed), pixels(masked))
-    outside = np.asarray(mask) == 0
-    assert np.array_equal(pixels(boxed)[outside], before[outside])
-    assert not np.array_equal(pixels(boxed), before)
+    with Client(server.url) as client:
+        [masked] = client.edit(one, "a cat", mask=mask, **QUICK)
+        [wider] = client.extend(Image.fromarray(before), "a tree", right=16, **QUICK)
+    assert np.array_equal(pixels(boxed), np.asarray(Image.open(masked.path)))
+    assert np.array_equal(pixels(boxed)[~mask], before[~mask]) and not np.array_equal(pixels(boxed), before)
     assert boxed["edited"] and "--box" in boxed["command"]
-    assert masked["command"] is None  # nobody else has that mask
-
-    own = upload(server, Image.fromarray(before))
-    [wider], _ = finished(server, "/api/extend", picture=own, right=16, text="a tree", **QUICK)
-    assert (wider["width"], wider["height"]) == (width + 16, height)
-    assert np.array_equal(pixels(wider)[:, :width], before)
-    assert wider["edited"] and wider["command"] is None
+    assert server.get(f"/api/generated/{masked.id}").json["command"] is None  # nobody else has that mask
+    assert Image.open(wider.path).size == (width + 16, height)
+    assert np.array_equal(np.asarray(Image.open(wider.path))[:, :width], before)
+    assert wider.edited
 
     thumbnail = tmp_path / "t.webp"
     thumbnail.write_bytes(server.get(boxed["thumbnail"]).body)
     assert verify(thumbnail).edited and verify(thumbnail).provenance.operation == "edit"
+
+
+def test_a_search_that_generates_is_the_same_on_both_sides(made, clipkit):
+    server, place = made
+    here = ("--indexes", place / "indexes", "--name", "made")
+    for text, first, then in (
+        ("a zebra riding a bicycle on the moon", here, ("--server", server.url)),
+        ("an octopus playing the violin in space", ("--server", server.url), here),
+    ):
+        made_now = clipkit("search", text, *first)
+        assert made_now.code == 0 and "just now" in made_now.err
+        found = [clipkit("search", text, *where) for where in (first, then)]
+        assert found[0] == found[1] and "generated, not found" in found[0].err
+    [one, other] = [json.loads(clipkit("search", text, "--json", *where).out) for where in (first, then)]
+    one.pop("timings_ms"), other.pop("timings_ms")
+    assert one == other and len(one["generated"]) == 1
 
 
 def test_a_part_of_a_picture_and_words_make_one(made):
