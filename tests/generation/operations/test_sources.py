@@ -10,6 +10,7 @@ from PIL import Image
 from clipkit import Library
 from clipkit.errors import BadQuery, ClipkitError, FetchRefused, UnreadableImage
 from clipkit.generation.operations.sources import find_source, names_picture
+from clipkit.searching.query import Words
 
 
 @pytest.fixture
@@ -43,8 +44,22 @@ def test_the_same_bytes_have_the_same_hash_however_they_are_given(library: Libra
     hit = library.search("a red car", k=1).hits[0]
     by_id = find_source(hit.id, library.catalog)
     assert by_id.content == find_source(hit.path).content == find_source(hit.path.read_bytes()).content
-    row = library.catalog.db.execute("SELECT hash FROM embeddings WHERE id = ?", [hit.id]).fetchone()
+    row = library.catalog.db.execute("SELECT hash FROM images WHERE id = ?", [hit.id]).fetchone()
     assert by_id.content == row[0]
+    assert find_source(by_id) is by_id
+
+
+def test_an_id_is_that_of_the_file_and_a_copy_stands_in_for_it(library: Library, tmp_path: Path):
+    folder = tmp_path / "photos"
+    for name in ("copy 1.png", "copy 2.png"):  # files without embeddings of their own
+        (folder / name).write_bytes((folder / "1.png").read_bytes())
+    Image.new("RGB", (64, 48), "yellow").save(folder / "last.png")
+    library.index()
+    ids = {Path(path).name: number for number, path in library.catalog.db.execute("SELECT id, path FROM images")}
+    for name, number in ids.items():
+        assert find_source(number, library.catalog).name == str(folder / name)
+    (folder / "copy 1.png").unlink()
+    assert find_source(ids["copy 1.png"], library.catalog).name == str(folder / "1.png")
 
 
 def test_a_relative_name_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -83,5 +98,7 @@ def test_a_picture_is_told_from_words(tmp_path: Path):
     (tmp_path / "odd name").touch()
     for picture in ("12", "generated:3", "http://example.org/a", "dog.jpg", f"{tmp_path}/odd name", "my dogs/a b.HEIC"):
         assert names_picture(picture), picture
+    for words in (Words("12"), Words("dog.jpg"), Words(str(tmp_path / "odd name"))):
+        assert not names_picture(words), words
     for words in ("a dog", "twelve", "a dog in a .png", "dog", "x" * 5000, "a\0b"):
         assert not names_picture(words), words
