@@ -29,31 +29,35 @@ if TYPE_CHECKING:
     from clipkit.marks.original import Edited
 
 
-class OperationOptions(TypedDict, total=False):
-    """What every operation can be told; see `Library.generate`."""
+class SamplingOptions(TypedDict, total=False):
+    """What decides on the pictures themselves, wherever they are made; see `Library.generate`."""
 
     decoder: str | None
     seed: int | None
     guidance: float | None
     size: int | None
+    label: bool
+    progress: ProgressCallback | None
+
+
+class OperationOptions(SamplingOptions, total=False):
+    """What every operation can be told; see `Library.generate`."""
+
     output: str | Path | None
     route: RoutePreference
-    label: bool
     device: str
     say: Callable[[str], None] | None
-    progress: ProgressCallback | None
+    may_fetch: bool
 
 
 class JobOptions(OperationOptions, total=False):
     """The same, and where it happens.
 
     `catalog`, `layout`: the library; without one, `decoder` and `output` are needed.
-    `may_fetch`: download what a decoder lacks, if `decoder` names it.
     """
 
     catalog: Catalog | None
     layout: Layout | None
-    may_fetch: bool
 
 
 @dataclass(frozen=True)
