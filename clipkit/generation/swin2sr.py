@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import Swin2SRForImageSuperResolution
 
 from clipkit.errors import DecoderNotAvailable
@@ -41,11 +40,8 @@ class Swin2SR:
         if config.num_channels != 3 or self.factor < 2:
             raise DecoderNotAvailable(f"the upscaler {entry.id} does not enlarge pictures in colour")
 
-    def look(self, image: Image.Image) -> None:
-        """Return None: the network sees tiles only."""
-
     @torch.inference_mode()
-    def enlarge(self, pixels: np.ndarray, seen: None = None) -> np.ndarray:
+    def enlarge(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels, uint8 (h, w, 3), enlarged to uint8 (factor * h, factor * w, 3)."""
         height, width = pixels.shape[:2]
         padding = [(0, -side % self.multiple) for side in (height, width)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -30,11 +30,7 @@ class Upscaler(Protocol):
     margin: int
     feather: int
 
-    def look(self, image: Image.Image) -> Any:
-        """Return what the network needs to know of the whole picture, for `enlarge`."""
-        ...
-
-    def enlarge(self, pixels: np.ndarray, seen: Any) -> np.ndarray:
+    def enlarge(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels, uint8 (h, w, 3), enlarged to uint8 (factor * h, factor * w, 3)."""
         ...
 
@@ -76,11 +72,11 @@ def tile_count(size: tuple[int, int], upscaler: Upscaler) -> int:
 
 
 def enlarge_in_tiles(
-    pixels: np.ndarray, size: tuple[int, int], upscaler: Upscaler, seen: Any, on_tile: Callable[[], None]
+    pixels: np.ndarray, size: tuple[int, int], upscaler: Upscaler, on_tile: Callable[[], None]
 ) -> np.ndarray:
     """Return a picture, uint8 (h, w, 3), enlarged to `size` (width, height), at most by the network's factor.
 
-    `seen`: of `Upscaler.look`. `on_tile`: called after every tile.
+    `on_tile`: called after every tile.
     """
     height, width = pixels.shape[:2]
     exact = size == (width * upscaler.factor, height * upscaler.factor)
@@ -89,7 +85,7 @@ def enlarge_in_tiles(
         down = _part(row, height, size[1], upscaler.factor)
         for column in spans(width, upscaler):
             across = _part(column, width, size[0], upscaler.factor)
-            large = upscaler.enlarge(pixels[row.start : row.stop, column.start : column.stop], seen)
+            large = upscaler.enlarge(pixels[row.start : row.stop, column.start : column.stop])
             there = result[down.first : down.last, across.first : across.last]
             _fade_in(there, _cut(large, across, down, exact), np.outer(down.opacity, across.opacity))
             on_tile()

@@ -78,10 +78,9 @@ def enlarge(
             if progress:
                 progress(Progress("upscaling, tiles", done, total))
 
-        seen = upscaler.look(image)
         pixels = np.asarray(image)
         for _, after in pairwise(steps):
-            pixels = enlarge_in_tiles(pixels, after, upscaler, seen, on_tile)
+            pixels = enlarge_in_tiles(pixels, after, upscaler, on_tile)
     except Exception as error:
         if isinstance(error, ClipkitError) or not is_out_of_memory(error):
             raise
