@@ -9,9 +9,11 @@ import numpy as np
 CHUNK = 10_000
 PER_SCENE = 200
 OWN = 0.9
-"""Share of a picture's rest that it does not have in common with its scene. With it a text needs as many probes as with
-the statistics of real CLIP vectors (`synthetic_clip`): of 100 thousand pictures in 1024 lists, a recall@10 of 0.99 takes
-36 lists here and 35 there. Without scenes it took 637."""
+"""Share of a picture's rest that it does not have in common with its scene.
+
+With it a text needs as many probes as with the statistics of real CLIP vectors (`synthetic_clip`): of 100 thousand
+pictures in 1024 lists, a recall@10 of 0.99 takes 36 lists here and 35 there. Without scenes it took 637.
+"""
 GAP, MEANING, REST = 0.7, 0.45, 0.55
 """Lengths of the three parts of a picture's vector before it is scaled: what all pictures share, what texts can say
 about it, and everything else. Two pictures then have a mean cosine of about 0.5, as in published CLIP models."""
