@@ -252,12 +252,22 @@ class Matcher:
 
         vector: (d,) float32 unit. kind: what it was built from, see `confidence_from_hits`.
 
-        These are cosine similarities of centred vectors in the metric of `ConceptBank.whitening`, which weights down
-        what many concepts share; so those of texts and of pictures can be compared.
+        These are cosine similarities in the metric of `ConceptBank.whitening`, which weights down what many concepts
+        share, so that those of texts and of pictures can be compared. Pictures are centred half-way: of a library of
+        beaches, every picture still shows a beach.
         """
-        direction = self._direction(*self._vector(vector, kind))
+        query, pictured = self._vector(vector, kind)
+        direction = unit(query - (1 - pictured) * self._bank.mean - pictured * self._statistics.mean / 2)
         bank = self._bank
         return np.asarray(bank.directions @ (bank.whitening @ direction) / (bank.lengths * bank.length(direction)))
+
+    def spread(self, direction: ArrayLike) -> float:
+        """Return the standard deviation of the library's pictures along a direction, (d,); 0 for fewer than two."""
+        if self.count < 2:
+            return 0.0
+        along = np.asarray(direction, np.float64)
+        average = float(self._statistics.total @ along) / self.count
+        return float(np.sqrt(max(along @ self._statistics.outer @ along / self.count - average**2, 0.0)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write statistics and bank to an .npz file, atomically; its size is O(c d + d^2), independent of n."""

@@ -75,7 +75,8 @@ def explain(
     frame = encoder.preprocessing.frame(opened.whole)
 
     def heat(own: np.ndarray, kind: Kind) -> np.ndarray:
-        return hidden.heat(matcher.search_vector(own, kind), frame, _cells(opened.whole))
+        direction = matcher.search_vector(own, kind)
+        return hidden.heat(direction, frame, _cells(opened.whole), matcher.spread(direction))
 
     asked, shown = matcher.describe(embedded.wanted, embedded.kind), matcher.describe(vector, "image")
     names = concepts_for(encoder)
@@ -89,7 +90,7 @@ def explain(
         matched=verdict.matched,
         query_concepts=_nearest(names, asked),
         picture_concepts=_nearest(names, shown),
-        shared_concepts=_nearest(names, np.minimum(asked, shown)),
+        shared_concepts=_nearest(names, np.sqrt(np.maximum(asked, 0) * np.maximum(shown, 0))),
         parts=tuple(_parts(searcher, embedded, verdict, vector, embedding, heat)),
         heat=heat(embedded.wanted, embedded.kind),
         seen=_clipped(frame),

@@ -61,10 +61,11 @@ class Explanation:
     `picture`: its path or URL; "(image)" if it was given in memory.
     `score`, `confidence`, `matched`: those of the picture as a hit of a search for the query, see `Hit`.
     `query_concepts`, `picture_concepts`: the nearest concepts of the model's bank, each with its similarity.
-    `shared_concepts`: those near to both, each with the smaller of its two similarities.
+    `shared_concepts`: those near to both, each with the geometric mean of its two similarities.
     `parts`: the parts of the query, with their own scores and heat; none if it has only one.
     `heat`: (rows, columns) float32 in [0, 1] over the upright picture. The hotter a cell, the more the picture loses of
-    what was asked for when that place is hidden, and shows of it when all but that place is hidden.
+    what was asked for when that place is hidden, and keeps of it when all but that place is hidden. 1 is the hottest
+    cell, and at least one standard deviation of the library's pictures: a picture that shows nothing of it stays cold.
     `seen`: (left, top, right, bottom) in fractions of the picture's sides: the part that the model sees. The heat is 0
     elsewhere.
     `notes`: sentences for people.

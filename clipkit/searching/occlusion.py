@@ -41,10 +41,18 @@ class Occlusion:
     hidden: Floats
     alone: Floats
 
-    def heat(self, direction: Floats, frame: tuple[float, float, float, float], shape: tuple[int, int]) -> Floats:
+    def heat(
+        self,
+        direction: Floats,
+        frame: tuple[float, float, float, float],
+        shape: tuple[int, int],
+        least: float = 0.0,
+    ) -> Floats:
         """Return where a picture shows what a direction, (d,), stands for: `shape` (rows, columns) in [0, 1].
 
         frame: the part of the picture that the square shows, see `Preprocessing.frame`; the heat is 0 outside it.
+        least: the change of a score that counts as 1, unless the largest one is larger; otherwise the hottest place of a
+            picture would glow even if it shows nothing of what was asked for.
         """
         left, top, right, bottom = frame
         down, across = _positions(shape[0], top, bottom), _positions(shape[1], left, right)
@@ -56,8 +64,8 @@ class Occlusion:
                 # Most windows show something else; what they score is the level from which heat counts.
                 total += rows.T @ (found - np.median(found)) @ columns / weight
         inside = np.outer((down >= 0) & (down <= 1), (across >= 0) & (across <= 1))
-        heat = np.where(inside, np.maximum(total, 0.0), 0.0)
-        return np.asarray(heat / max(float(heat.max(initial=0.0)), 1e-6), np.float32)
+        heat = np.where(inside, np.maximum(total / (2 * len(SIDES)), 0.0), 0.0)
+        return np.asarray(heat / max(float(heat.max(initial=0.0)), least, 1e-6), np.float32)
 
 
 def occlude(encoder: Encoder, pixels: np.ndarray, report: Callable[[int, int], None] | None = None) -> Occlusion:
