@@ -267,7 +267,8 @@ class Matcher:
             return 0.0
         along = np.asarray(direction, np.float64)
         average = float(self._statistics.total @ along) / self.count
-        return float(np.sqrt(max(along @ self._statistics.outer @ along / self.count - average**2, 0.0)))
+        variance = float(along @ (self._statistics.outer @ along)) / self.count - average**2
+        return float(np.sqrt(max(variance, 0.0)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write statistics and bank to an .npz file, atomically; its size is O(c d + d^2), independent of n."""

@@ -93,7 +93,7 @@ def _with_legend(sheet: Image.Image, *, unseen: bool) -> Image.Image:
     draw.line((half, top, half, top + 16), fill="white", width=2)
     draw.text((margin, top + 20), "least", fill="#1c1c1e", font=font)
     draw.text((margin + bar, top + 20), "most of what is asked for", fill="#1c1c1e", font=font, anchor="ra")
-    words = "white outline: half of the highest heat"
+    words = "white outline: half of full heat"
     words += "; hatched: not seen by the model" if unseen else ""
     draw.text((margin + bar + 16, top), words, fill="#1c1c1e", font=font)
     return result

@@ -51,8 +51,8 @@ class Occlusion:
         """Return where a picture shows what a direction, (d,), stands for: `shape` (rows, columns) in [0, 1].
 
         frame: the part of the picture that the square shows, see `Preprocessing.frame`; the heat is 0 outside it.
-        least: the change of a score that counts as 1, unless the largest one is larger; otherwise the hottest place of a
-            picture would glow even if it shows nothing of what was asked for.
+        least: the change of a score that counts as 1, unless the largest one is larger. Without it, the hottest place
+            of a picture would glow even if it shows nothing of what was asked for.
         """
         left, top, right, bottom = frame
         down, across = _positions(shape[0], top, bottom), _positions(shape[1], left, right)
