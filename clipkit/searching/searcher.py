@@ -25,8 +25,8 @@ from clipkit.models.encoder import Encoder
 from clipkit.searching import notes
 from clipkit.searching.library_matcher import concepts_for, current_matcher
 from clipkit.searching.presence import PresenceChecker
-from clipkit.searching.query import ModalityMeans, Query, encode_terms
-from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
+from clipkit.searching.query import EmbeddedQuery, ModalityMeans, Query, encode_terms
+from clipkit.searching.ranking import Candidate, Skipped, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import confidence_factor
 from clipkit.vectors.current_vectors import CurrentVectors
@@ -88,17 +88,8 @@ class Searcher:
         Raises BadQuery, UnreadableImage, FetchRefused.
         """
         _check_limits(k, offset, min_confidence)
-        clock = _Clock()
-        if "matcher" in vars(self):
-            matcher, encoded = self.matcher, encode_terms(query, self.encoder)
-        else:  # the first search loads while it encodes: much of either runs outside the interpreter's lock
-            with ThreadPoolExecutor(1, thread_name_prefix="clipkit-encode") as pool:
-                encoding = pool.submit(encode_terms, query, self.encoder)
-                matcher = self.matcher
-                clock.lap("load")
-                encoded = encoding.result()
-        embedded = encoded.combined(ModalityMeans(matcher.image_mean, matcher.text_mean))
-        clock.lap("encode")
+        clock = Clock()
+        embedded = self.embed(query, clock)
         most = max(1, len(self.vectors))  # memory is allocated for as many results
         k, offset = min(k, most), min(offset, most)
         allowed, condition = None, ""
@@ -106,40 +97,19 @@ class Searcher:
             apply_filters(self.catalog, self._resolve_folders(filters))
             allowed, condition = allowed_embedding_ids(self.catalog, self.encoder.space), IS_ALLOWED
         clock.lap("filter")
-
-        def nearest(wanted: int) -> tuple[np.ndarray, np.ndarray]:
-            scores, ids = self.vectors.search(embedded.vector[None], wanted, allowed)
-            found = ids[0] >= 0
-            return scores[0][found], ids[0][found]
-
         checker = PresenceChecker(RootDrives(self.catalog))
-        candidates, skipped = nearest_existing(
-            nearest,
-            lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition),
-            checker,
-            max(offset + k, MATCH_CANDIDATES),
-        )
+        most_wanted = max(offset + k, MATCH_CANDIDATES)
+        candidates, skipped = self.nearest(embedded, most_wanted, checker, allowed, condition)
         clock.lap("search")
         # The decision about the library is made on the first page, so that it is the same on every page.
         nearest_ones, page = candidates[: max(k, MATCH_CANDIDATES)], candidates[offset : offset + k]
-        found = self._vectors_of(nearest_ones)
-
-        def judge(vectors: np.ndarray) -> Judgement:
-            return matcher.judge(
-                embedded.wanted,
-                vectors,
-                embedded.kind,
-                parts=embedded.part_vectors,
-                known=confidence_factor(embedded.unknown_words),
-                least=min_confidence,
-                first=k,
-            )
-
-        judged = judge(found)
+        found = self.vectors_of(nearest_ones)
+        judged = self.judge(embedded, found, k, min_confidence)
         if not offset:
             hits = to_hits(page, judged, embedded.parts)
         else:
-            with_page = judge(np.concatenate([found, self._vectors_of(page)]))
+            both = np.concatenate([found, self.vectors_of(page)])
+            with_page = self.judge(embedded, both, k, min_confidence)
             with_page = replace(with_page, shows=with_page.shows & judged.matched)
             hits = to_hits(page, with_page, embedded.parts, row=len(found), rank=offset + 1)
         lines = [
@@ -149,7 +119,7 @@ class Searcher:
         ]
         if not judged.matched:
             rival = self._rival(embedded.wanted, found[judged.hits.argmax()]) if len(found) else None
-            needed = matcher.threshold if min_confidence is None else min_confidence
+            needed = self.matcher.threshold if min_confidence is None else min_confidence
             lines.append(notes.no_match_note(bool(candidates), rival, judged.confidence, needed))
         clock.lap("match")
         return SearchResult(
@@ -164,7 +134,56 @@ class Searcher:
             timings_ms=clock.laps,
         )
 
-    def _vectors_of(self, candidates: Sequence[Candidate]) -> np.ndarray:
+    def embed(self, query: Query, clock: Clock | None = None) -> EmbeddedQuery:
+        """Encode a query. Raises BadQuery, UnreadableImage, FetchRefused."""
+        clock = clock or Clock()
+        if "matcher" in vars(self):
+            encoded = encode_terms(query, self.encoder)
+        else:  # the first search loads while it encodes: much of either runs outside the interpreter's lock
+            with ThreadPoolExecutor(1, thread_name_prefix="clipkit-encode") as pool:
+                encoding = pool.submit(encode_terms, query, self.encoder)
+                _ = self.matcher
+                clock.lap("load")
+                encoded = encoding.result()
+        means = ModalityMeans(self.matcher.image_mean, self.matcher.text_mean)
+        clock.lap("encode")
+        return encoded.combined(means)
+
+    def nearest(
+        self,
+        embedded: EmbeddedQuery,
+        most: int,
+        checker: PresenceChecker,
+        allowed: np.ndarray | None = None,
+        condition: str = "",
+    ) -> tuple[list[Candidate], Skipped]:
+        """Return the `most` nearest pictures whose files exist or are away, best first, and what was skipped.
+
+        allowed: ids of the embeddings that pass the filters. condition: that files pass them, in SQL.
+        """
+
+        def search(wanted: int) -> tuple[np.ndarray, np.ndarray]:
+            scores, ids = self.vectors.search(embedded.vector[None], wanted, allowed)
+            found = ids[0] >= 0
+            return scores[0][found], ids[0][found]
+
+        return nearest_existing(
+            search, lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition), checker, most
+        )
+
+    def judge(self, embedded: EmbeddedQuery, vectors: np.ndarray, first: int, least: float | None = None) -> Judgement:
+        """Decide which of the pictures with these vectors, float32 (n, d), match; see `Matcher.judge`."""
+        return self.matcher.judge(
+            embedded.wanted,
+            vectors,
+            embedded.kind,
+            parts=embedded.part_vectors,
+            known=confidence_factor(embedded.unknown_words),
+            least=least,
+            first=first,
+        )
+
+    def vectors_of(self, candidates: Sequence[Candidate]) -> np.ndarray:
         """Return the candidates' unit vectors, float32 (n, d)."""
         if not candidates:
             return np.zeros((0, self.encoder.dimension), np.float32)
@@ -195,7 +214,7 @@ def _check_limits(k: int, offset: int, min_confidence: float | None) -> None:
         raise BadQuery(f"the minimum confidence must be a number from 0 to 1, not {min_confidence}")
 
 
-class _Clock:
+class Clock:
     """Time per stage, in milliseconds."""
 
     def __init__(self) -> None:
