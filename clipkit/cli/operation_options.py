@@ -38,8 +38,17 @@ def count_option(default: int) -> Callable[[Command], Command]:
 steps_option = click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. [default: the decoder's]")
 
 
+safety_option = click.option(
+    "--safety/--no-safety",
+    default=None,
+    help="Whether to check query and pictures against the list of refused concepts, see `clipkit decoders safety`. "
+    "[default: on, but off for tiny]",
+)
+
+
 def sampling_options(command: Command) -> Command:
-    """Add --seed, --guidance, --size, --decoder, --output, --route, --label, --device, --json, and the library's."""
+    """Add --seed, --guidance, --size, --decoder, --output, --route, --label, --safety, --device, --json, --name and
+    --indexes."""
 
     @click.option(
         "--seed",
@@ -79,6 +88,7 @@ def sampling_options(command: Command) -> Command:
     @click.option(
         "--label", is_flag=True, help="Write a visible mark too: a small line of text in a corner of what is new."
     )
+    @safety_option
     @device_option
     @json_option
     @library_options

@@ -75,7 +75,7 @@ def blend(
     pictures: list[Generated] = []
     images: list[Image] = []
     for image, settings in synthesis.sample_each(
-        job.entry, _inputs(job, blended), len(path), device=job.device, progress=job.progress
+        job.entry, _inputs(job, blended), len(path), guard=job.guard, device=job.device, progress=job.progress
     ):
         number, shares = len(images), path[len(images)]
         file = job.file(f"blend {titles} {number + 1}", settings.seed, number, len(path))
