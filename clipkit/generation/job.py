@@ -122,8 +122,8 @@ class Job:
             common["label"] = True
         if self.safety is not None:
             common["safety" if self.safety else "no_safety"] = True
-        if self.guard and self.guard.warnings:
-            common["warnings"] = self.guard.warnings
+        if self.guard and (warnings := self.guard.take_warnings()):
+            common["warnings"] = warnings
         picture = Generated(
             path=path.absolute(),
             query=query,

@@ -48,14 +48,16 @@ class Guard:
         """Load no model yet. `spaces`: the library's models, which help out where the decoder has no towers."""
         self.listed, self.entry, self.spaces = listed, entry, spaces
         self.device, self.progress, self._say = device, progress, say
+        self._checked_any = False
         self._warned: set[str] = set()
         self._of_query: list[str] = []
         self._of_picture: list[str] = []
 
-    @property
-    def warnings(self) -> list[str]:
-        """The concepts that the query, or the picture that was made last, was warned about."""
-        return list(dict.fromkeys([*self._of_query, *self._of_picture]))
+    def take_warnings(self) -> list[str]:
+        """Return the concepts that the query, or what was made since the last call, was warned about."""
+        taken = list(dict.fromkeys([*self._of_query, *self._of_picture]))
+        self._of_picture.clear()
+        return taken
 
     def check_words(self, texts: Iterable[str]) -> None:
         """Check texts word by word, before any model is loaded or downloaded."""
@@ -64,11 +66,10 @@ class Guard:
             self._act(named, f"the text {text!r} asks for", self._of_query)
 
     def check_query(self, texts: Sequence[str], pictures: Sequence[Image | np.ndarray]) -> None:
-        """Check by embeddings what a query wants; say what cannot be checked on this machine.
+        """Check by embeddings what a query wants.
 
         pictures: images, or their embeddings by the decoder's model, (d,) float32.
         """
-        self._tell_what_is_left_out()
         for text in texts if self._detectors else ():
             self._act(self._detectors[0].in_text(text), f"the text {text!r} asks for", self._of_query)
         for picture in pictures:
@@ -77,12 +78,14 @@ class Guard:
 
     def check_embedding(self, embedding: np.ndarray | None) -> None:
         """Check the image embedding, (d,) float32, that the decoder gets for its next picture."""
-        self._of_picture.clear()
         if embedding is not None:
             self._act(self._in_embedding(embedding), "the picture would show", self._of_picture)
 
     def check_made(self, picture: Image) -> None:
-        """Check a picture that was made, before it is saved."""
+        """Check a picture that was made, before it is saved; say once what cannot be checked on this machine."""
+        if not self._checked_any:
+            self._checked_any = True
+            self._tell_what_is_left_out()
         self._act(self._in_picture(picture), "the picture that was made shows", self._of_picture)
 
     def _act(self, concepts: Iterable[Concept], what: str, warnings: list[str]) -> None:
