@@ -13,9 +13,9 @@ from clipkit.matching.evidence import mean_of_rivals
 from clipkit.vectors.unit import unit
 
 TEXT_THRESHOLD = 3.8
-"""Score from which a text asks for a concept: about one in 750 unrelated nouns scores higher."""
+"""Score from which a text asks for a concept: about one in 600 unrelated nouns scores higher."""
 PICTURE_THRESHOLD = 0.6
-"""Score from which a picture shows a concept: about one in 160 photos whose captions do not name it scores higher.
+"""Score from which a picture shows a concept: about one in 180 photos whose captions do not name it scores higher.
 
 Both were chosen on public research vectors, by `scripts/evaluate_safety.py`; see docs/safety.md.
 """
