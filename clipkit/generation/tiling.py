@@ -108,8 +108,8 @@ class _Part:
 def _part(span: Span, length: int, target: int, factor: int) -> _Part:
     scale = length / target
     first, last = math.floor(span.begin / scale), min(target, math.ceil(span.end / scale))
-    limit = float((span.stop - span.start) * factor)
-    low, high = (min(max((edge * scale - span.start) * factor, 0.0), limit) for edge in (first, last))
+    limit = (span.stop - span.start) * factor
+    low, high = (min(float(limit), max(0.0, (edge * scale - span.start) * factor)) for edge in (first, last))
     opacity = np.ones(last - first, np.float32)
     if span.fade:
         middles = (np.arange(first, last) + 0.5) * scale
@@ -120,7 +120,7 @@ def _part(span: Span, length: int, target: int, factor: int) -> _Part:
 def _cut(large: np.ndarray, across: _Part, down: _Part, exact: bool) -> np.ndarray:
     """Return the part of a network's output that is used, at the result's size."""
     if exact:
-        columns, rows = (slice(*map(round, part.box)) for part in (across, down))
+        rows, columns = (slice(*map(round, part.box)) for part in (down, across))
         return large[rows, columns]
     # Pillow also weighs pixels outside the box, so that tiles are reduced as the whole picture would be. The width is
     # reduced first in all: left to itself it takes the order that is faster, and rounds differently in between.
