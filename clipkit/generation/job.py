@@ -52,11 +52,13 @@ class JobOptions(OperationOptions, total=False):
 
     `catalog`, `layout`: the library; without one, `decoder` and `output` are needed.
     `may_fetch`: download what a decoder lacks, if `decoder` names it.
+    `guard`: the check to use, if the caller has begun one.
     """
 
     catalog: Catalog | None
     layout: Layout | None
     may_fetch: bool
+    guard: Guard | None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def prepare(
         size=options.get("size"),
     )
     folder, output = _destination(layout, options.get("output"))
-    guard = guard_for(entry, options)
+    guard = options.get("guard") or guard_for(entry, options)
     if guard:
         guard.check_words(wanted_texts(terms))
     source = routes.LibrarySource(catalog, layout.bridges if layout else None)
