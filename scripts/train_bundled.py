@@ -248,7 +248,7 @@ def upsampler(run: Run) -> None:
     from clipkit.training.data_sources import CanonicalScenes
     from clipkit.training.decoder import load_pipeline
 
-    recipe = run.adapt(recipes.UpsamplerRecipe(), steps=10)
+    recipe = run.adapt(recipes.UpsamplerRecipe(), steps=10, batch=4, width=16, middle=32)
     source = run.source if run.data or run.quick else CanonicalScenes(2600, seed=11)
     folder = run.work / "upsampler-data"
     pipeline = load_pipeline(run.output / "decoder").to(run.device)

@@ -23,22 +23,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; no test may wait for a net
 
 SHARED = Path(__file__).parents[2] / "shared"
 LONGEST = (
-    "journeys/test_training.py",
-    "journeys/test_documents.py",
     "models/test_onnx.py",
-    "journeys/test_killing.py",
+    "journeys/test_training.py",
+    "models/test_importing.py",
     "journeys/test_generating.py",
+    "journeys/test_documents.py",
+    "journeys/test_killing.py",
+    "journeys/test_index_and_search.py",
+    "journeys/test_nothing_leaves_the_machine.py",
     "generation/operations/test_operations.py",
     "generation/operations/test_edits.py",
-    "models/test_importing.py",
-    "journeys/test_roots.py",
-    "journeys/test_searching_what_is_away.py",
-    "journeys/test_routes.py",
-    "journeys/test_models_of_a_library.py",
-    "journeys/test_benchmark.py",
-    "journeys/test_nothing_leaves_the_machine.py",
     "server/page/test_searching.py",
-    "models/test_real_architectures.py",
+    "server/page/test_accessibility.py",
+    "server/page/test_missing.py",
+    "server/test_jobs.py",
+    "journeys/test_benchmark.py",
+    "matching/test_on_real_vectors.py",
+    "journeys/test_models_of_a_library.py",
+    "journeys/test_roots.py",
+    "journeys/test_routes.py",
 )
 """Files that take longest, in the order in which they start."""
 
