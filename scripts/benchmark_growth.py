@@ -52,7 +52,7 @@ def growth(work: Path, out: Path, docs: Path | None, model: str | None, largest:
             run["left_out"].append(f"{count:,} pictures: {reason}")
             continue
         click.echo(f"{count:,} pictures", err=True)
-        run["sizes"].append(measure(workshop, count))
+        run["sizes"].append(measure(workshop, count, repeats=1 if quick else 3))
         add_costs(run["sizes"])
         file.write_text(json.dumps(run, indent=1))
     print_growth(run)

@@ -111,7 +111,7 @@ def prepare_library(workshop: Workshop, count: int) -> dict[str, Any] | None:
         raise RuntimeError(f"of {count} pictures clipkit found {report['unchanged']} unchanged: {report}")
     scanned = workshop.clipkit("index", "--name", name, "--json")
     layout = Layout(folder)
-    size = sum(path.stat().st_size for path in layout.vectors(apart(_space, workshop)).rglob("*"))
+    size = sum(path.stat().st_size for path in layout.vectors(_space(workshop)).rglob("*"))
     costs = {
         "count": count,
         "record_s": recorded,

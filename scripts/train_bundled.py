@@ -37,7 +37,10 @@ def clip(run: Run) -> None:
     from clipkit.training.match_calibration import SIZES, calibrate
 
     quick, device = run.quick, run.device
-    recipe = ClipRecipe(parts=(Part(8, 1e-3, 0.15), Part(4, 4e-4, 1.0)), batch=64) if quick else ClipRecipe()
+    recipe = ClipRecipe()
+    if quick:
+        parts = Part(8, 1e-3, 0.15), Part(4, 4e-4, 1.0)
+        recipe = ClipRecipe(parts=parts, batch=32, vision_width=16, text_width=64, text_layers=1)
     with Reporter("clip") as reporter:
         model = train(recipe, run.work, device=device, report=reporter.step, compiled=run.compiled)
     count = 100 if quick else 1000
@@ -76,7 +79,7 @@ def judge(run: Run) -> None:
     from clipkit.training import judge as judging
     from clipkit.training.scoring import evaluation_scenes, paint_scenes, paint_scrambled_scenes, score_images
 
-    recipe = run.adapt(judging.JudgeRecipe(), steps=6)
+    recipe = run.adapt(judging.JudgeRecipe(), steps=6, batch=16)
     sheet = np.asarray(Image.open(UNDERTRAINED).convert("RGB"))
     undertrained = sheet.reshape(-1, SIZE, sheet.shape[1] // SIZE, SIZE, 3).swapaxes(1, 2).reshape(-1, SIZE, SIZE, 3)
     with Reporter("judge") as reporter:
@@ -84,7 +87,7 @@ def judge(run: Run) -> None:
             recipe, run.work, undertrained=undertrained, device=run.device, report=reporter.step
         ).cpu()
     judging.save(model, run.judge)
-    count = 50 if run.quick else 1000
+    count = 20 if run.quick else 1000
     for things in (1, 2):
         scenes = evaluation_scenes(count, things=things, held_out=False, seed=1)
         print(f"{things} thing(s):", score_images(model, paint_scenes(scenes), scenes))
@@ -137,18 +140,19 @@ def decoder(run: Run) -> None:
     sketch_model = SketchRecipe(**sketch_scores["recipe"]).build(embedding_dim, SIZE, run.source.part_groups)
     sketch_model.load_state_dict(load_file(run.work / "sketch.safetensors"))
     linear = run.linear_prior
-    scenes = [s for things in (1, 2) for s in scoring.evaluation_scenes(48, things=things, held_out=False, seed=2)]
+    count = 16 if run.quick else 48
+    scenes = [s for things in (1, 2) for s in scoring.evaluation_scenes(count, things=things, held_out=False, seed=2)]
     texts = torch.from_numpy(run.encoder.encode_texts(scoring.evaluation_captions(scenes)))
     judge_model = load_judge(run.judge) if run.judge.exists() else None
 
     def evaluate(unet: SketchUNet) -> dict:
         """Score images generated from text, and save some of them as a grid."""
         generated = scoring.sample(recipes.build_pipeline(unet, recipe), linear.predict(texts), range(len(scenes)))
-        scoring.image_grid(generated[[*range(16), *range(48, 64)]], 8).save(run.work / "decoder-samples.png")
+        scoring.image_grid(generated[[*range(16), *range(count, count + 16)]], 8).save(run.work / "decoder-samples.png")
         if judge_model is None:
             return {}
-        single = scoring.score_images(judge_model, generated[:48], scenes[:48])
-        pairs = scoring.score_images(judge_model, generated[48:], scenes[48:])
+        single = scoring.score_images(judge_model, generated[:count], scenes[:count])
+        pairs = scoring.score_images(judge_model, generated[count:], scenes[count:])
         return single | {"both": pairs["both"], "placed": pairs["placed"]}
 
     with Reporter("decoder", run.work / "decoder.jsonl") as reporter:
@@ -192,8 +196,8 @@ def prior(run: Run) -> None:
 
     image, text = run.embeddings()
     text = text[:, 0]
-    mlp_recipe = run.adapt(recipes.MlpPriorRecipe(), steps=20)
-    diffusion_recipe = run.adapt(recipes.DiffusionPriorRecipe(), steps=20, layers=1)
+    mlp_recipe = run.adapt(recipes.MlpPriorRecipe(), steps=20, batch=32)
+    diffusion_recipe = run.adapt(recipes.DiffusionPriorRecipe(), steps=20, batch=32, layers=1)
     with Reporter("MLP prior") as mlp_reporter:
         mlp = recipes.train_mlp(mlp_recipe, text, image, run.work, device=run.device, report=mlp_reporter.step).cpu()
     with Reporter("diffusion prior") as transformer_reporter:
@@ -210,7 +214,7 @@ def prior(run: Run) -> None:
         ),
     }
     pipeline = load_pipeline(run.output / "decoder").to(run.device)
-    judge_model, count = load_judge(run.judge), 12 if run.quick else 160
+    judge_model, count = load_judge(run.judge), 4 if run.quick else 160
     encoder = run.encoder
     table: dict[str, dict] = {}
     for name, (candidate, recipe, seconds) in priors.items():
@@ -244,7 +248,7 @@ def upsampler(run: Run) -> None:
     from clipkit.training.data_sources import CanonicalScenes
     from clipkit.training.decoder import load_pipeline
 
-    recipe = run.adapt(recipes.UpsamplerRecipe(), steps=10)
+    recipe = run.adapt(recipes.UpsamplerRecipe(), steps=10, batch=4, width=16, middle=32)
     source = run.source if run.data or run.quick else CanonicalScenes(2600, seed=11)
     folder = run.work / "upsampler-data"
     pipeline = load_pipeline(run.output / "decoder").to(run.device)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BUNDLED = HERE.parent / "clipkit" / "bundled"
 JUDGE = HERE / "judge.safetensors"
-IMAGES, QUICK_IMAGES = 80_000, 1_500
-CAPTIONS, QUICK_CAPTIONS = 460_000, 1_000
+IMAGES, QUICK_IMAGES = 80_000, 300
+CAPTIONS, QUICK_CAPTIONS = 460_000, 300
 """How many captions without images the sketch's classification is trained on."""
 SIZE = 64
 

@@ -47,7 +47,9 @@ def _run(prefix: list[str], indexes: Path, steps: Sequence[Step]) -> list[dict]:
 
 def _main() -> None:
     from clipkit.cli.main import main
+    from clipkit.indexing import run
 
+    run.default_workers = lambda: 1  # as in tests/conftest.py
     answers, results = os.dup(1), []
     for step in json.load(sys.stdin):
         with open(os.devnull, "rb") as nothing, _captured() as (out, err):

@@ -40,9 +40,14 @@ class RealModels:
 
 
 def make_real_models(folder: Path) -> RealModels:
-    """Takes seconds; open_clip runs in a process of its own, which knows nothing of clipkit."""
+    """Fill a folder, or read what another process has filled it with.
+
+    Takes seconds; open_clip runs in a process of its own, which knows nothing of clipkit.
+    """
     home, pictures = folder / "home", []
-    home.mkdir()
+    if (home / "vectors.npz").exists():
+        return read_real_models(folder)
+    home.mkdir(parents=True)
     for i, (scene, size) in enumerate(zip(islice(scenes(8), len(SIZES)), SIZES, strict=True)):
         picture = paint(scene, 320).resize(size)
         pictures.append(folder / f"{i}.{'png' if i == 1 else 'jpg'}")
@@ -55,5 +60,11 @@ def make_real_models(folder: Path) -> RealModels:
         [sys.executable, program, home, *pictures], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    with np.load(home / "vectors.npz") as vectors:
-        return RealModels(home, tuple(pictures), dict(vectors))
+    return read_real_models(folder)
+
+
+def read_real_models(folder: Path) -> RealModels:
+    """Return what `make_real_models` has written."""
+    pictures = sorted(path for path in folder.iterdir() if path.is_file())
+    with np.load(folder / "home" / "vectors.npz") as vectors:
+        return RealModels(folder / "home", tuple(pictures), dict(vectors))

@@ -21,8 +21,8 @@ from clipkit.samples.world import scenes
 
 
 @pytest.fixture
-def library(clipkit, scene_folder: Path) -> Path:
-    assert clipkit("index", "--model", "tiny", scene_folder).code == 0
+def library(scene_library, scene_folder: Path) -> Path:
+    """The pictures of the library that `clipkit` searches."""
     return scene_folder
 
 

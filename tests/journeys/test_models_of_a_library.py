@@ -35,19 +35,25 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def library(clipkit, scene_folder, tmp_path) -> Path:
-    assert clipkit("index", scene_folder, "--model", "tiny").code == 0
-    return tmp_path / "indexes" / "default"
+def library(scene_library) -> Path:
+    return scene_library
+
+
+@pytest.fixture(scope="session")
+def indexed_by_both(indexed_scenes: Path, other: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of libraries with `default`, which has both models; tests must not change it."""
+    folder = tmp_path_factory.mktemp("both") / "indexes"
+    shutil.copytree(indexed_scenes, folder)
+    with Library.open(folder / "default") as library:
+        assert library.index(model=other).embedded == 120
+    return folder
 
 
 @pytest.fixture
-def clipkit(clipkit):
-    """The command line, with one decoding process: the pictures are few and small."""
-
-    def run(command, *arguments):
-        return clipkit(command, *arguments, *(("--workers", "1") if command == "index" else ()))
-
-    return run
+def of_both(indexed_by_both: Path, tmp_path: Path) -> Path:
+    """The test's own library that has both models."""
+    shutil.copytree(indexed_by_both, tmp_path / "indexes")
+    return tmp_path / "indexes" / "default"
 
 
 def rows(library: Path, space: str) -> list[tuple]:
@@ -88,11 +94,10 @@ def test_adding_a_second_model_embeds_all_files_and_loses_nothing(clipkit, libra
     assert clipkit("check").code == 0
 
 
-def test_index_updates_all_models_unless_one_is_named(clipkit, library, other, scene_folder, tmp_path):
+def test_index_updates_all_models_unless_one_is_named(clipkit, of_both, other, scene_folder, tmp_path):
     photos = tmp_path / "more"
     photos.mkdir()
     pictures = sorted(scene_folder.rglob("*.jpg"))
-    clipkit("index", "--model", other)
     (photos / "a.jpg").write_bytes(pictures[0].read_bytes() + b"a")  # same picture, different hash
     report = answer(clipkit("index", photos, "--json"))
     assert (report["added"], report["embedded"], report["models"]) == (1, 2, ["tiny", other])
@@ -112,8 +117,7 @@ def test_index_updates_all_models_unless_one_is_named(clipkit, library, other, s
     assert answer(clipkit("info", "--json"))["models"] == {"tiny": 122, other: 122}
 
 
-def test_choosing_the_default_model(clipkit, library, other):
-    clipkit("index", "--model", other)
+def test_choosing_the_default_model(clipkit, of_both, other):
     assert held(clipkit) == {"tiny": (256, 120, 120, True), other: (256, 120, 120, False)}
     assert clipkit("models", "use", other).code == 0
     assert answer(clipkit("search", "a dog", "--json"))["model"] == other
@@ -123,18 +127,17 @@ def test_choosing_the_default_model(clipkit, library, other):
     assert [line.split()[0] for line in library_lines] == [other, "tiny"]
     assert [line.endswith("120 of 120 pictures") for line in library_lines] == [False, True]
     assert library_lines[0].endswith("120 of 120 pictures  default")
-    assert answer(clipkit("export", library.parent / "out", "--model", "tiny", "--json"))["model"] == "tiny"
+    assert answer(clipkit("export", of_both.parent / "out", "--model", "tiny", "--json"))["model"] == "tiny"
 
 
-def test_removing_a_model(clipkit, library, other):
-    before = rows(library, "tiny")
-    clipkit("index", "--model", other)
-    with Library.open(library) as opened:
+def test_removing_a_model(clipkit, of_both, other):
+    before = rows(of_both, "tiny")
+    with Library.open(of_both) as opened:
         folder = opened.layout.vectors(other)
     assert folder.is_dir()
     output = clipkit("models", "remove", other)
     assert output.code == 0 and output.out.startswith("120 embeddings")
-    assert not folder.exists() and rows(library, other) == [] and rows(library, "tiny") == before
+    assert not folder.exists() and rows(of_both, other) == [] and rows(of_both, "tiny") == before
     assert list(answer(clipkit("info", "--json"))["models"]) == ["tiny"]
     assert clipkit("check").code == 0
     back = answer(clipkit("index", "--model", other, "--json"))
@@ -156,14 +159,13 @@ def test_mistakes_are_one_line(clipkit, library, other):
     assert len(rows(library, "tiny")) == 120
 
 
-def test_leftovers_of_an_interrupted_removal_are_not_used(clipkit, library, other):
+def test_leftovers_of_an_interrupted_removal_are_not_used(clipkit, of_both, other):
     """Its search index refers to deleted embeddings; it must not serve the same model when that is added again."""
-    clipkit("index", "--model", other)
-    with Library.open(library) as opened:
+    with Library.open(of_both) as opened:
         folder = opened.layout.vectors(other)
-    shutil.copytree(folder, library.parent / "kept")
+    shutil.copytree(folder, of_both.parent / "kept")
     clipkit("models", "remove", other)
-    shutil.copytree(library.parent / "kept", folder)
+    shutil.copytree(of_both.parent / "kept", folder)
     clipkit("index", "--model", other)
     found = answer(clipkit("search", "a dog", "--model", other, "--json", "-k", "500"))
     assert len(found["hits"]) == 120 and clipkit("check").code == 0

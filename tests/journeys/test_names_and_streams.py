@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipkit.cli.main import main
 from clipkit.cli.printing import path_line, printable
 
 NAMES = [
@@ -30,16 +32,24 @@ CAPTURED = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 300
 SEARCH = ("search", "a cat", "--generate", "never", "--min-confidence", "0")
 
 
-@pytest.fixture
-def strange(clipkit, scene_folder: Path, tmp_path: Path) -> Path:
-    """A folder of different pictures with such names and one broken file, indexed."""
-    folder = tmp_path / "p"
+@pytest.fixture(scope="module")
+def once(scene_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `p` of different pictures with such names and one broken file, and a library of it."""
+    once = tmp_path_factory.mktemp("strange")
+    folder = once / "p"
     folder.mkdir()
     for name, source in zip(NAMES, sorted(scene_folder.rglob("*.jpg")), strict=False):
         (folder / name).write_bytes(source.read_bytes())
     (folder / "broken\x1b[31m.jpg").write_bytes(b"x")
-    assert clipkit("index", folder, "--model", "tiny").code == 0
-    return folder
+    assert main(["index", str(folder), "--model", "tiny", "--indexes", str(once / "indexes")]) == 0
+    return once
+
+
+@pytest.fixture
+def strange(once: Path, tmp_path: Path) -> Path:
+    """The folder, indexed in the test's own library."""
+    shutil.copytree(once / "indexes", tmp_path / "indexes")
+    return once / "p"
 
 
 def command(indexes: Path, *arguments: str, **options) -> subprocess.CompletedProcess:

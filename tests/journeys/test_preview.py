@@ -20,14 +20,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 SEARCH = ("search", "a cat", "--generate", "never", "-k", "3")
 
 
-@pytest.fixture(scope="module")
-def indexes(scene_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from clipkit.library import Library
-
-    indexes = tmp_path_factory.mktemp("indexes")
-    with Library.open_or_create(indexes / "default", model="tiny") as library:
-        library.index([scene_folder], workers=0)
-    return indexes
+@pytest.fixture
+def indexes(scene_library: Path) -> Path:
+    return scene_library.parent
 
 
 def on_terminal(indexes: Path, answers: dict[bytes, bytes], environment: dict[str, str]) -> bytes:

@@ -24,16 +24,6 @@ print(json.dumps([code, [name for name in WATCHED if name in sys.modules]]), fil
 """
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
-    from clipkit import Library
-
-    path = tmp_path_factory.mktemp("indexes") / "default"
-    with Library.create(path, "tiny") as library:
-        library.index([scene_folder], workers=1)
-    return path
-
-
 def run(*arguments: str | os.PathLike[str], watched: tuple[str, ...] = HEAVY) -> tuple[int, list[str]]:
     """Run the command line in a process of its own; return its exit code and which modules of `watched` it loaded."""
     driver = DRIVER.replace("WATCHED", repr(watched))
@@ -41,18 +31,18 @@ def run(*arguments: str | os.PathLike[str], watched: tuple[str, ...] = HEAVY) ->
     return tuple(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_text(library: Path):
-    assert run("search", "a dog", "--indexes", library.parent, "--json", watched=(*HEAVY, *UNUSED)) == (0, [])
+def test_text(scene_library: Path):
+    assert run("search", "a dog", "--indexes", scene_library.parent, "--json", watched=(*HEAVY, *UNUSED)) == (0, [])
 
 
-def test_text_in_any_script(library: Path):
-    code, loaded = run("search", "a café — 犬", "--indexes", library.parent)
+def test_text_in_any_script(scene_library: Path):
+    code, loaded = run("search", "a café — 犬", "--indexes", scene_library.parent)
     assert code in (0, 1) and loaded == []
 
 
-def test_a_picture_and_text_to_avoid(library: Path, scene_folder: Path):
+def test_a_picture_and_text_to_avoid(scene_library: Path, scene_folder: Path):
     picture = next(scene_folder.rglob("*.jpg"))
-    code, loaded = run("search", "--like", picture, "--not", "at night", "--indexes", library.parent)
+    code, loaded = run("search", "--like", picture, "--not", "at night", "--indexes", scene_library.parent)
     assert code in (0, 1) and loaded == []
 
 

@@ -43,13 +43,13 @@ FAMILIES = {
         "quick_gelu": True,
         "vision_cfg": {
             "image_size": 64,
-            "layers": 2,
+            "layers": 1,
             "width": 64,
             "head_width": 32,
             "patch_size": 16,
             "ls_init_value": 0.1,
         },
-        "text_cfg": TEXT,
+        "text_cfg": {**TEXT, "layers": 1},
     },
     "SigLIP, timm with MAP pooling": {
         "embed_dim": 64,
@@ -62,7 +62,7 @@ FAMILIES = {
             "timm_pool": "map",
             "timm_proj": "none",
         },
-        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+        "text_cfg": {**TEXT, "layers": 1, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
     },
     "ViT with average pooling and attentional pooling": {
         "embed_dim": 32,

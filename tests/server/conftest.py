@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-
-from clipkit import Library
 
 pytest.importorskip("uvicorn")
 
@@ -109,11 +108,10 @@ def running(library: Path, settings: ServerSettings) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def library_folder(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
+def library_folder(tmp_path_factory: pytest.TempPathFactory, indexed_scenes: Path) -> Path:
     """A library of 120 sample scenes; tests must not change it."""
     path = tmp_path_factory.mktemp("served") / "indexes" / "default"
-    with Library.create(path, "tiny") as library:
-        library.index([scene_folder], workers=1)
+    shutil.copytree(indexed_scenes / "default", path)
     return path
 
 

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.errors import LibraryDamaged
-from clipkit.vectors.manifest import Manifest, read_manifest
+from clipkit.vectors.manifest import read_manifest
 from clipkit.vectors.nearest import best_of
 from clipkit.vectors.plan import EXACT
 from clipkit.vectors.publishing import find_damage, publish, publish_changes
 from clipkit.vectors.store import FaissStore
 
-SPACE = "tiny"
+from .stores import SPACE, contents, put, unit
 
 
 def brute_force(vectors, ids, queries, k, allowed=None):
@@ -35,21 +35,9 @@ def brute_force(vectors, ids, queries, k, allowed=None):
     return best_of(scores, ids, k)
 
 
-def unit(rng, n, d):
-    """Return unit vectors float32 (n, d), rounded to half precision like those of a catalog."""
-    vectors = rng.standard_normal((n, d))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
-
-
 def grid(rng, n, d):
     """Return vectors float32 (n, d) with few bits: their products are exact, so that there are many ties."""
     return (rng.integers(-8, 9, (n, d)) / 16).astype(np.float32)
-
-
-def put(folder: Path, ids: np.ndarray, vectors: np.ndarray, *, chunk: int = 700, revision: int = 0) -> Manifest:
-    chunks = [(ids[i : i + chunk], vectors[i : i + chunk]) for i in range(0, len(ids), chunk)]
-    watermark = int(ids[-1]) if len(ids) else 0
-    return publish(folder, chunks, space=SPACE, dimension=vectors.shape[1], watermark=watermark, revision=revision)
 
 
 def rising(rng, n):
@@ -228,20 +216,13 @@ from pathlib import Path
 import faiss  # before it is ready, so that a kill hits a publish and not this import
 import numpy as np
 from clipkit.vectors.publishing import publish
-from vectors.test_store import contents, put
+from vectors.stores import contents, put
 folder = Path(sys.argv[1])
 versions = [contents(revision) for revision in range(4)]
 print("ready", flush=True)
 for revision in range(100_000):
     put(folder, *versions[revision % 4], revision=revision % 4)
 """
-
-
-def contents(revision: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and vectors that the publisher writes with this revision."""
-    rng = np.random.default_rng(revision)
-    n = 1000 + 700 * revision
-    return np.arange(1, n + 1) + 10_000 * revision, unit(rng, n, 24)
 
 
 def holds(folder: Path) -> int:
