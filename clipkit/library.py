@@ -242,6 +242,8 @@ class Library:
         `output`: the file to write, by default one in the library's folder `generated`.
         `route`: "bridge" maps pictures across a bridge even if the decoder's image tower is on this machine. Each
         result's `route` tells how every term reached the decoder.
+        `upscale`: pixels of the longer side to which each picture is enlarged before it is saved, by `upscaler`, an id
+        as in `upscale`.
         `label`: write a visible mark too, a small line of text in a corner.
         `device`: auto, cpu, cuda or mps.
         `say`: called with a line about the cost of a download, before it begins.
@@ -419,6 +421,47 @@ class Library:
             catalog=self.catalog,
             layout=self.layout,
             **options,
+        )
+
+    def upscale(
+        self,
+        picture: Reference,
+        *,
+        to: int | None = None,
+        upscaler: str | None = None,
+        output: str | Path | None = None,
+        label: bool = False,
+        device: str = "auto",
+        say: Callable[[str], None] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Generated:
+        """Enlarge a whole picture, and mark the result for what it is.
+
+        A network invents the detail, so that a photograph is then marked as edited; a generated picture stays one.
+        Lanczos resampling invents nothing, and nothing is then said of AI. The picture's file is never overwritten.
+
+        `picture`: as for `vary`.
+        `to`: pixels of the longer side, by default as many as the upscaler makes at a time, which is up to 4 times as
+        many. Beyond that the network is applied again, up to 16 times in all; what is too large is reduced.
+        `upscaler`: an id from `clipkit decoders list`, "tiny" for drawn scenes, a folder with a Swin2SR network, or
+        "lanczos". By default the one on this machine that suits the picture; nothing is downloaded.
+        `output`, `label`, `device`, `say`, `progress`: as for `generate`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        """
+        from clipkit.generation.operations.upscale import upscale
+
+        return upscale(
+            picture,
+            to=to,
+            upscaler=upscaler,
+            output=output,
+            label=label,
+            device=device,
+            say=say,
+            progress=progress,
+            catalog=self.catalog,
+            layout=self.layout,
         )
 
     def generated(self) -> list[Generated]:

@@ -25,7 +25,8 @@ class Generated:
 
     `query`: plain data, as `Query.to_json` returns it.
     `parents`: the pictures that it was made from or asked to resemble: absolute paths and URLs.
-    `route`: for each term of the query, how it reached the decoder.
+    `route`: for each term of the query, how it reached the decoder; for a picture that was enlarged, what it is now:
+    "edited", "generated" as it was before, or "resampled" if no model made anything of it.
     `operation`: the command that made it: "generate", "vary", "edit" and so on.
     `parameters`: what that command was given, as plain data: "arguments" is the list of its arguments, every other key
     the name of an option; options that have columns of their own, such as the seed, are left out. Pictures of older
@@ -50,8 +51,8 @@ class Generated:
 
     @property
     def edited(self) -> bool:
-        """Whether it keeps pixels of a picture, which the rest was painted into or around."""
-        return self.operation in EDITS
+        """Whether it is a photograph that a model changed: painted into, continued, or enlarged with new detail."""
+        return self.operation in EDITS or any(leg.get("route") == "edited" for leg in self.route)
 
     def to_json(self) -> dict:
         """Return the keys that `clipkit search --json` and `clipkit generate --json` promise."""

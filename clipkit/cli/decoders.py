@@ -1,4 +1,4 @@
-"""`clipkit decoders`: the models that turn embeddings into pictures."""
+"""`clipkit decoders`: the models that turn embeddings into pictures, and those that enlarge pictures."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from clipkit.cli.progress import progress_bar
 
 @click.group()
 def decoders() -> None:
-    """List and download decoders, which generate pictures.
+    """List and download decoders, which generate pictures, and upscalers.
 
-    A decoder turns image embeddings, its own or those of a prior, into pixels.
+    A decoder turns image embeddings, its own or those of a prior, into pixels. An upscaler enlarges a picture.
     """
 
 
 @decoders.command("list")
 @json_option
 def list_(as_json: bool) -> int:
-    """List the decoders that clipkit knows.
+    """List the decoders and upscalers that clipkit knows.
 
     Shows the size of the download, the GPU memory needed in half precision, the model whose embeddings a decoder
     takes, and the licence. Other decoders are named by their FOLDER, as diffusers saves it.
     """
+    from clipkit.generation import upscalers
     from clipkit.generation.decoder_files import on_disk
     from clipkit.generation.registry import entries
 
-    rows = [entry.to_json() | {"on_disk": on_disk(entry)} for entry in entries()]
+    rows = [{"kind": "decoder"} | entry.to_json() | {"on_disk": on_disk(entry)} for entry in entries()]
+    networks = [
+        {"kind": "upscaler"} | entry.to_json() | {"on_disk": upscalers.on_disk(entry)}
+        for entry in upscalers.published()
+    ]
     if as_json:
-        say_json(rows)
+        say_json([*rows, *networks])
         return 0
     longest = max(len(row["id"]) for row in rows)
     say(f"  {'decoder':{longest}} {'download':>8} {'memory':>6}  {'model':30} licence")
@@ -40,6 +45,11 @@ def list_(as_json: bool) -> int:
         mark = "*" if row["on_disk"] else " "
         say(f"{mark} {row['id']:{longest}} {size:>8} {memory:>6}  {row['model']:30} {row['licence']}")
         say(f"    {row['note']}")
+    say(f"  {'upscaler':{longest}} {'download':>8} {'factor':>6}  {'':30} licence")
+    for row in networks:
+        size, mark = f"{row['download_mb']:.0f} MB", "*" if row["on_disk"] else " "
+        say(f"{mark} {row['id']:{longest}} {size:>8} {row['factor']:>6}  {'':30} {row['licence']}")
+        say(f"    {row['note']}")
     say("* is on this machine. Memory: of a GPU, in half precision.")
     return 0
 
@@ -47,7 +57,7 @@ def list_(as_json: bool) -> int:
 @decoders.command()
 @click.argument("decoder", metavar="ID")
 def pull(decoder: str) -> int:
-    """Download a decoder and its image tower.
+    """Download a decoder and its image tower, or an upscaler.
 
     An interrupted download resumes where it stopped; checksums are verified.
     """

@@ -42,6 +42,7 @@ commands.add_section(
     "restyle.restyle",
     "edit.edit",
     "extend.extend",
+    "upscale.upscale",
     "generated.generated",
     "verify.verify",
 )

@@ -38,8 +38,32 @@ def count_option(default: int) -> Callable[[Command], Command]:
 steps_option = click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. [default: the decoder's]")
 
 
+pixels_of_longer_side = click.IntRange(16, 16_384)
+
+upscaler_option = click.option(
+    "--upscaler",
+    metavar="ID|FOLDER",
+    help="Network that enlarges, see `clipkit decoders list`, or lanczos, which invents no detail. [default: the one on "
+    "this machine that suits the picture]",
+)
+
+label_option = click.option(
+    "--label", is_flag=True, help="Write a visible mark too: a small line of text in a corner of what is new."
+)
+
+
+def output_option(files: str) -> Callable[[Command], Command]:
+    """Add -o, the file to write."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"Write to this PNG, JPEG or WebP file{files}. [default: the library's folder of generated pictures]",
+    )
+
+
 def sampling_options(command: Command) -> Command:
-    """Add --seed, --guidance, --size, --decoder, --output, --route, --label, --device, --json, and the library's."""
+    """Add the options of a decoder, --upscale, --upscaler, --output, --label, --device, --json, and the library's."""
 
     @click.option(
         "--seed",
@@ -61,13 +85,7 @@ def sampling_options(command: Command) -> Command:
         help="Decoder to use, see `clipkit decoders list`; downloaded if it is not on this machine. [default: the one "
         "for the library's models]",
     )
-    @click.option(
-        "-o",
-        "--output",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Write to this PNG, JPEG or WebP file; several files are numbered. [default: the library's folder of "
-        "generated pictures]",
-    )
+    @output_option("; several files are numbered")
     @click.option(
         "--route",
         type=click.Choice(["auto", "bridge"]),
@@ -77,8 +95,13 @@ def sampling_options(command: Command) -> Command:
         "tower, else a bridge; bridge takes the bridge even if the image tower is here.",
     )
     @click.option(
-        "--label", is_flag=True, help="Write a visible mark too: a small line of text in a corner of what is new."
+        "--upscale",
+        type=pixels_of_longer_side,
+        metavar="PIXELS",
+        help="Enlarge each picture to this many pixels of its longer side, as `clipkit upscale` does.",
     )
+    @upscaler_option
+    @label_option
     @device_option
     @json_option
     @library_options
@@ -91,7 +114,7 @@ def sampling_options(command: Command) -> Command:
 
 @contextmanager
 def library_if_needed(path: Path, options: dict[str, Any]) -> Iterator[Library | None]:
-    """Open the library; None if there is none and the options name a decoder and a file, which do without.
+    """Open the library; None if there is none and the options name a file, and a decoder if they have one.
 
     Adds progress and notes to the options. Raises LibraryNotFound.
     """
@@ -100,7 +123,7 @@ def library_if_needed(path: Path, options: dict[str, Any]) -> Iterator[Library |
         try:
             library = open_library(path)
         except LibraryNotFound:
-            if not (options["decoder"] and options["output"]):
+            if not (options["output"] and options.get("decoder", True)):
                 raise
             yield None
         else:

@@ -37,7 +37,7 @@ def generate(
     )
     return [
         job.save(
-            image,
+            job.enlarged(image),
             job.file(query.text, settings.seed, number, count),
             settings,
             query=query.to_json(),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
 
 from clipkit.atomic import clear_unfinished
 from clipkit.catalog.catalog import Catalog
@@ -13,14 +15,13 @@ from clipkit.catalog.generated import EDITS, Generated
 from clipkit.catalog.layout import Layout
 from clipkit.catalog.rows import now
 from clipkit.errors import BadQuery, DecoderNotAvailable
-from clipkit.generation import availability, decoder_files, registry
+from clipkit.generation import availability, decoder_files, registry, upscalers
 from clipkit.generation.command_line import decoder_parameters
 from clipkit.generation.saving import check_extension, numbered_file, save_generated, unused_file
 from clipkit.progress import ProgressCallback
 from clipkit.searching.library_models import default_model
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
     from clipkit.generation.decoder import Settings
@@ -36,6 +37,8 @@ class SamplingOptions(TypedDict, total=False):
     seed: int | None
     guidance: float | None
     size: int | None
+    upscale: int | None
+    upscaler: str | None
     label: bool
     progress: ProgressCallback | None
 
@@ -68,6 +71,7 @@ class Job:
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
     `output`: the file that the user named, None for files in the library's folder of generated pictures.
     `label`: whether pictures get a visible mark.
+    `upscaler`: enlarges pictures to `upscale` pixels of the longer side before they are saved; None does not.
     """
 
     operation: str
@@ -84,6 +88,8 @@ class Job:
     route: RoutePreference
     label: bool
     say: Callable[[str], None] | None
+    upscale: int | None = None
+    upscaler: upscalers.UpscalerEntry | None = None
 
     def unconditional_embedding(self) -> np.ndarray | None:
         """Return the unconditional embedding (d,); None if the decoder supplies it itself."""
@@ -96,6 +102,15 @@ class Job:
         if self.output:
             return numbered_file(self.output, number, count)
         return unused_file(self.folder, text, seed)
+
+    def enlarged(self, image: Image) -> Image:
+        """Return a picture as it is to be saved: enlarged, if that was asked for."""
+        from clipkit.generation.upscaling import enlarge, enlarged_size
+
+        if self.upscaler is None:
+            return image
+        size = enlarged_size(image.size, self.upscale, self.upscaler)
+        return enlarge(image, size, self.upscaler, device=self.device, progress=self.progress)
 
     def save(
         self,
@@ -110,13 +125,19 @@ class Job:
     ) -> Generated:
         """Write a picture with its marks and record it; see `Generated` for `query`, `parents` and `parameters`.
 
-        `edited`: what of it is new, if the rest is a picture's.
+        `edited`: what of it is new, if the rest is a picture's. If it was enlarged, all of it is new.
         """
         common = decoder_parameters(self.entry, settings.size)
         if self.route != "auto":
             common["route"] = self.route
         if self.label:
             common["label"] = True
+        if self.upscaler:
+            common |= {"upscale": self.upscale, "upscaler": self.upscaler.name}
+            if edited:
+                edited = replace(edited, painted=np.broadcast_to(np.True_, (image.height, image.width)))
+                if self.say:
+                    self.say(f"the picture was enlarged as a whole: no pixel of {path.name} is the original's any more")
         picture = Generated(
             path=path.absolute(),
             query=query,
@@ -143,12 +164,14 @@ def prepare(
     steps: int | None = None,
     strength: float = 1.0,
     needs_prior: bool = False,
+    picture_size: tuple[int, int] | None = None,
 ) -> Job:
     """Choose the decoder, check everything that can be wrong, and find the condition of every term.
 
     `steps`: denoising steps, None for the decoder's own.
     `strength`: below 1 if the pictures keep a layout.
     `needs_prior`: whether texts must become image embeddings.
+    `picture_size`: width and height of what is made, before it is enlarged; None for the decoder's squares.
     Raises BadQuery, UnreadableImage, DecoderNotAvailable.
     """
     from clipkit.generation import routes, synthesis
@@ -166,7 +189,8 @@ def prepare(
         guidance=options.get("guidance"),
         size=options.get("size"),
     )
-    folder, output = _destination(layout, options.get("output"))
+    upscaler = _chosen_upscaler(entry, picture_size or (settings.size, settings.size), options)
+    folder, output = destination(layout, options.get("output"))
     source = routes.LibrarySource(catalog, layout.bridges if layout else None)
     may_download = bool(named) and options.get("may_fetch", True)
     route = options.get("route", "auto")
@@ -196,7 +220,28 @@ def prepare(
         route=route,
         label=options.get("label", False),
         say=options.get("say"),
+        upscale=options.get("upscale"),
+        upscaler=upscaler,
     )
+
+
+def _chosen_upscaler(
+    entry: registry.DecoderEntry, size: tuple[int, int], options: JobOptions
+) -> upscalers.UpscalerEntry | None:
+    """Return the network that enlarges pictures of `size`, None if they are not to be enlarged.
+
+    Raises BadQuery and DecoderNotAvailable before anything is made.
+    """
+    from clipkit.generation.upscaling import enlarged_size
+
+    wanted, named = options.get("upscale"), options.get("upscaler")
+    if wanted is None:
+        if named:
+            raise BadQuery("--upscaler says how to enlarge: say to how many pixels with --upscale")
+        return None
+    upscaler = upscalers.choose_upscaler(named, drawn=entry.id == "tiny", enlargement=wanted / max(size))
+    enlarged_size(size, wanted, upscaler)
+    return upscaler
 
 
 def shortest_side(entry: registry.DecoderEntry) -> int:
@@ -239,7 +284,7 @@ def check_abilities(
         )
 
 
-def _destination(layout: Layout | None, output: str | Path | None) -> tuple[Path, Path | None]:
+def destination(layout: Layout | None, output: str | Path | None) -> tuple[Path, Path | None]:
     """Return the folder of the pictures, and the file that the user named."""
     if output:
         check_extension(Path(output))

@@ -72,7 +72,8 @@ def save_generated(
     )
 
     if label:
-        image = draw_label(image, EDITED, edited.painted) if edited else draw_label(image, GENERATED)
+        part = edited.painted if edited and not edited.whole else None
+        image = draw_label(image, EDITED if edited and not (edited.whole and edited.generated) else GENERATED, part)
 
     def write() -> None:
         try:
@@ -90,9 +91,9 @@ def save_generated(
 
 
 def _notes(path: Path, edited: Edited | None, has_watermark: bool) -> Iterator[str]:
-    if edited is not None and not has_watermark:
+    if edited is not None and edited.invented and not has_watermark:
         yield f"the invisible watermark has no room in what is new in {path.name}; its metadata says that it is edited"
-    if edited is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+    if edited is not None and not edited.whole and path.suffix.lower() in (".jpg", ".jpeg"):
         yield f"JPEG is lossy: the other pixels of {path.name} are not exactly the original's, as in PNG or WebP"
 
 

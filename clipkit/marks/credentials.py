@@ -32,6 +32,7 @@ _OFFLINE = {
     "builder": {"thumbnail": {"enabled": False}},
 }
 _ORIGINAL = "original"
+_DONE = {"c2pa.created": "generated", "c2pa.edited": "edited", "c2pa.resized": "enlarged"}
 _MAX_MANIFESTS, _MAX_BOXES = 100, 1000
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "HEIF": "image/heic", "AVIF": "image/avif"}
 # The DER object identifiers of the key types that C2PA allows -> C2PA's names for their algorithms.
@@ -203,6 +204,7 @@ def sign(
 ) -> bytes:
     """Return the file's bytes with a signed manifest that says that a model generated the picture, or edited one.
 
+    A picture of which no model made anything was resized.
     `format_name`: "JPEG", "PNG" or "WEBP".
     `edited`: names the original, which becomes the manifest's parent ingredient, with the manifests that it carries.
     Raises ClipkitError if the C2PA library or a file of the certificate is missing, or if C2PA does not allow the
@@ -217,14 +219,14 @@ def sign(
     name, _, version = provenance.software.partition(" ")
     software = {"name": name, "version": version}
     done = {
-        "action": "c2pa.edited" if edited else "c2pa.created",
+        "action": _action(edited),
         "digitalSourceType": source_type,
         "softwareAgent": software,
     }
     opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [_ORIGINAL]}}
     manifest = {
         "claim_generator_info": [software],
-        "title": "edited with clipkit" if edited else "generated with clipkit",
+        "title": f"{_DONE[done['action']]} with clipkit",
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [opened, done] if edited else [done]}}],
     }
     chain, key = _pem(certificate.chain), _pem(certificate.key)
@@ -241,6 +243,12 @@ def sign(
             f"C2PA cannot sign with {certificate.chain} and {certificate.key}: {' '.join(str(error).split())}"
         ) from error
     return signed.getvalue()
+
+
+def _action(edited: Edited | None) -> str:
+    if edited is None:
+        return "c2pa.created"
+    return "c2pa.edited" if edited.invented else "c2pa.resized"
 
 
 def _add_original(builder: Any, edited: Edited) -> None:

@@ -22,6 +22,7 @@ class Edited:
     `content`: the hash of its bytes, as in the catalog; empty if it was given as pixels.
     `data`: its bytes, or the file that holds them, to be the ingredient of a C2PA manifest; None if there are none.
     `marks`: those it carries itself, in words. `generated`: whether they say that it was generated, all of it.
+    `invented`: False if no model made anything of the new picture, as when a photograph is enlarged by interpolation.
     """
 
     painted: np.ndarray
@@ -31,6 +32,12 @@ class Edited:
     data: Path | bytes | None = None
     marks: str = ""
     generated: bool = False
+    invented: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether no pixel is the original's any more."""
+        return bool(self.painted.all())
 
     @property
     def region(self) -> str:

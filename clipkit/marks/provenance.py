@@ -26,7 +26,7 @@ class Provenance:
     """How a picture was generated. Texts are cut to `MAX_TEXT_LENGTH` characters.
 
     `query`: the query in words.
-    `model`: the decoder's id.
+    `model`: the decoder's id, or the upscaler's; empty if no model made anything of it.
     `seed`, `steps`, `guidance`: settings of the sampler.
     `operation`: the command that made it, such as "vary"; None for pictures generated from a query.
     `parent`: the hash of the picture that was edited, as in a library's catalog; `parent_name`: its file name;

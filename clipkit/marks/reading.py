@@ -224,7 +224,7 @@ def _collect(path: Path, blocks: Blocks, exif: _Exif, credentials: Credentials |
             own.append((where, provenance))
         elif generator := generator_of(keyword, text):
             found.append(Mark("generator", where, generator, True))
-    found += [Mark("provenance", where, _summary(provenance), True) for where, provenance in own]
+    found += [Mark("provenance", where, _summary(p), bool(p.model)) for where, p in own]
     if credentials:
         said = ", ".join((*credentials.actions[:5], *map(term, credentials.source_types)))
         claim = f"{credentials.generator or 'unknown'}: {said or 'no actions'} ({credentials.state})"

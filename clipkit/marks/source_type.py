@@ -10,6 +10,9 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """A picture of which a trained model generated a part: what clipkit writes into edited photographs."""
 
+ENHANCED = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
+"""Changed by an algorithm that invents nothing: what clipkit writes into photographs enlarged by interpolation."""
+
 _EDITED = "compositewithtrainedalgorithmicmedia"
 _GENERATED = {"trainedalgorithmicmedia", "compositewithtrainedalgorithmicmedia", "algorithmicmedia"}
 

@@ -46,6 +46,7 @@ _ROUNDS = 3
 # For a picture of which only a part may change: rounds at most, the pace, the largest change of a pixel in grey levels,
 # and the score that is enough, which leaves room for JPEG and resizing.
 _MASKED_ROUNDS, _PACE, _MOST, _CLEARLY = 40, 1.9, 12.0, 24.0
+_STRIP_PIXELS = 4_000_000  # of a large picture at a time: 50 MB as floats
 _MAX_SIDE = 1024  # larger pictures are reduced for detection, each side on its own
 _SEED = 20_010_501
 _GAINS = np.array([0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15], np.float32)
@@ -81,19 +82,54 @@ def embed(image: Image.Image, painted: np.ndarray | None = None) -> Image.Image:
     """
     if painted is not None and not painted.all():
         return _embed_in(image.convert("RGB"), painted)
-    rgb = np.asarray(image.convert("RGB"), np.float32)
-    height, width = rgb.shape[:2]
-    band = _band(height, width)
+    image = image.convert("RGB")
+    band = _band(image.height, image.width)
     if len(band.u) < _MIN_COEFFICIENTS:
-        return image.convert("RGB")
-    scaled = _coefficients(rgb @ _LUMA, band) / STEP - band.phase
+        return image
+    picture = _Strips(np.asarray(image), band)
+    scaled = picture.coefficients() / STEP - band.phase
     target = (np.round(scaled) + band.phase) * STEP
-    marked = rgb
     # Rounding and clipping remove part of the change: correct for it iteratively.
     for _ in range(_ROUNDS):
-        error = target - _coefficients(np.clip(np.rint(marked), 0, 255) @ _LUMA, band)
-        marked = np.clip(marked + _plane(error, height, width, band)[..., None], -8, 263)
-    return Image.fromarray(np.clip(np.rint(marked), 0, 255).astype(np.uint8))
+        picture.changes.append(target - picture.coefficients())
+    return Image.fromarray(picture.pixels())
+
+
+class _Strips:
+    """A picture, uint8 (h, w, 3), and changes of its luma, as coefficients (n,), that are added one after the other.
+
+    It is computed strip by strip, anew every time, because floats of a whole picture take several times its memory.
+    """
+
+    def __init__(self, rgb: np.ndarray, band: _Band) -> None:
+        self.rgb, self.band, self.changes = rgb, band, list[np.ndarray]()
+        height, width = rgb.shape[:2]
+        self.down, self.across = _cosines(height), _cosines(width)
+        self.scale = np.float32(math.sqrt(height * width) / _REFERENCE_SIDE)
+        rows = max(1, _STRIP_PIXELS // width)
+        self.strips = [slice(top, top + rows) for top in range(0, height, rows)]
+
+    def coefficients(self) -> np.ndarray:
+        """Return the DCT coefficients of the changed picture's luma in the band, scaled to 128 x 128 pixels."""
+        grid = sum(self.down[:, rows] @ (self._changed(rows) @ _LUMA) @ self.across.T for rows in self.strips)
+        return np.asarray(grid)[self.band.u, self.band.v] * (1 / self.scale)
+
+    def pixels(self) -> np.ndarray:
+        """Return the changed picture, uint8 (h, w, 3)."""
+        result = np.empty_like(self.rgb)
+        for rows in self.strips:
+            result[rows] = self._changed(rows)
+        return result
+
+    def _changed(self, rows: slice) -> np.ndarray:
+        """Return whole numbers from 0 to 255, float32 (rows, w, 3)."""
+        strip = self.rgb[rows].astype(np.float32)
+        for change in self.changes:
+            grid = np.zeros((HIGHEST + 1, HIGHEST + 1), np.float32)
+            grid[self.band.u, self.band.v] = change
+            plane = self.down[:, rows].T @ grid @ self.across * self.scale
+            strip = np.clip(strip + plane[..., None], -8, 263)
+        return np.clip(np.rint(strip), 0, 255)
 
 
 def _embed_in(image: Image.Image, painted: np.ndarray) -> Image.Image:
@@ -202,8 +238,3 @@ def _coefficients(luma: np.ndarray, band: _Band) -> np.ndarray:
     return grid[band.u, band.v] * np.float32(_REFERENCE_SIDE / math.sqrt(height * width))
 
 
-def _plane(coefficients: np.ndarray, height: int, width: int, band: _Band) -> np.ndarray:
-    """Return the inverse DCT, float32 (h, w), of these coefficients."""
-    grid = np.zeros((HIGHEST + 1, HIGHEST + 1), np.float32)
-    grid[band.u, band.v] = coefficients
-    return _cosines(height).T @ grid @ _cosines(width) * np.float32(math.sqrt(height * width) / _REFERENCE_SIDE)

@@ -14,7 +14,7 @@ from clipkit.errors import ClipkitError
 from clipkit.marks.credentials import Certificate, sign
 from clipkit.marks.original import Edited
 from clipkit.marks.provenance import Provenance
-from clipkit.marks.source_type import COMPOSITE, TRAINED
+from clipkit.marks.source_type import COMPOSITE, ENHANCED, TRAINED
 from clipkit.marks.watermark import detect, embed
 from clipkit.marks.xmp import packet
 
@@ -45,33 +45,43 @@ def save_marked(
 
     `edited`: says what of the picture is new. The marks then say "compositeWithTrainedAlgorithmicMedia" and name the
     original, and PNG and WebP files are lossless: only pixels that are new carry the watermark, and all others are
-    written as they are.
+    written as they are. If no model made anything of it, they say "algorithmicallyEnhanced", and nothing of AI: there
+    is no watermark.
     Returns whether the file carries the watermark; what is new of an edited picture may be too small for one.
     Raises ClipkitError for another extension and for a certificate that cannot sign; OSError if writing fails.
     """
     path = Path(path)
     format_name = format_for(path)
-    source_type = COMPOSITE if edited and not edited.generated else TRAINED
+    source_type = _source_type(edited)
     if edited:
         provenance = _naming(edited, provenance)
-    marked = embed(image, edited.painted if edited else None)
+    invented = edited is None or edited.invented
+    marked = embed(image, edited.painted if edited else None) if invented else image.convert("RGB")
     data = _encode(marked, format_name, provenance, source_type, lossless=edited is not None)
     certificate = certificate or Certificate.from_environment()
     if certificate:
         data = sign(data, format_name, provenance, certificate, source_type=source_type, edited=edited)
     with atomic_write(path) as file:
         file.write(data)
-    return detect(marked).found
+    return invented and detect(marked).found
+
+
+def _source_type(edited: Edited | None) -> str:
+    """Return IPTC's DigitalSourceType: what was generated stays generated."""
+    if edited is None or edited.generated:
+        return TRAINED
+    return COMPOSITE if edited.invented else ENHANCED
 
 
 def _naming(edited: Edited, provenance: Provenance) -> Provenance:
     """Return the provenance with the original's name, hash and marks."""
     return replace(
         provenance,
+        model=provenance.model if edited.invented else "",
         parent=edited.content or None,
         parent_name=edited.name,
         parent_marks=edited.marks or None,
-        region=edited.region,
+        region=edited.region if edited.invented else None,
     )
 
 

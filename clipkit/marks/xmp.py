@@ -35,16 +35,21 @@ class XmpFacts:
 def packet(provenance: Provenance, source_type: str = TRAINED) -> bytes:
     """Return an XMP packet that says that a model generated the picture, or a part of it, and how; deterministic.
 
+    Without a model in the provenance it says nothing of AI.
+
     Properties of the IPTC Photo Metadata Standard 2025.1: DigitalSourceType, AIPromptInformation,
     AISystemUsed, AISystemVersionUsed.
     """
     name, _, version = provenance.software.partition(" ")
     own = {f"clipkit:{key}": str(value) for key, value in provenance.to_json().items()}
-    attributes = {
-        "Iptc4xmpExt:DigitalSourceType": source_type,
+    by_ai = {
         "Iptc4xmpExt:AIPromptInformation": provenance.query,
         "Iptc4xmpExt:AISystemUsed": f"{name}, {provenance.model}",
         "Iptc4xmpExt:AISystemVersionUsed": version,
+    }
+    attributes = {
+        "Iptc4xmpExt:DigitalSourceType": source_type,
+        **({} if not provenance.model else by_ai),
         "xmp:CreatorTool": provenance.software,
         **({"xmp:CreateDate": provenance.created_at} if provenance.created_at else {}),
         "clipkit:provenance": provenance.to_text(),

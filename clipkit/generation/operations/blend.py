@@ -77,6 +77,7 @@ def blend(
     for image, settings in synthesis.sample_each(
         job.entry, _inputs(job, blended), len(path), device=job.device, progress=job.progress
     ):
+        image = job.enlarged(image)
         number, shares = len(images), path[len(images)]
         file = job.file(f"blend {titles} {number + 1}", settings.seed, number, len(path))
         own = parameters | {"weights": ",".join(map(repr, shares))}

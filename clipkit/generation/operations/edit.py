@@ -60,7 +60,7 @@ def edit(
     window = window_for(inside, entry)
     patch = cut_and_fill(original.pixels, inside, window)
     terms = [text_term(text), *surroundings(entry, patch)]
-    job = prepare("edit", terms, options, steps=steps)
+    job = prepare("edit", terms, options, steps=steps, picture_size=size)
     opacity = feathered(inside)
     pairs = synthesis.generate_images(
         job.entry,
@@ -76,7 +76,7 @@ def edit(
     parameters |= {"box": ",".join(str(round(v)) for v in box)} if box is not None else {"mask": named_absolutely(mask)}
     return [
         job.save(
-            Image.fromarray(pasted(original.pixels, painted, window, opacity)),
+            job.enlarged(Image.fromarray(pasted(original.pixels, painted, window, opacity))),
             job.file(f"edit {source.title} {text}", settings.seed, number, count),
             settings,
             query=query.to_json(),

@@ -61,14 +61,14 @@ def extend(
     terms = [source.term()]
     if text.strip():
         terms = [text_term(text), *surroundings(entry, cut(canvas, new, window_for(new, entry)))]
-    job = prepare("extend", terms, options, steps=steps)
+    job = prepare("extend", terms, options, steps=steps, picture_size=(new.shape[1], new.shape[0]))
     results = []
     for number in range(count):
         settings = replace(job.settings, seed=job.settings.seed + number)
         image = Image.fromarray(_painted(canvas, new, job, settings, (left, top, width, height), things=bool(text)))
         results.append(
             job.save(
-                image,
+                job.enlarged(image),
                 job.file(f"extend {source.title} {text}", settings.seed, number, count),
                 settings,
                 query=(Query(text=text) if text.strip() else Query(like=(source.name,))).to_json(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Original:
-    """A picture to be edited: `image` upright, RGB, of full size; `pixels` the same as uint8 (h, w, 3)."""
+    """A picture to be edited: `image` upright, RGB, of full size."""
 
     source: Source
     image: Image
-    pixels: np.ndarray
     marks: Marks | None
 
     @classmethod
@@ -37,10 +37,20 @@ class Original:
 
         image = source.open()
         marks = read_marks(source.data, image) if isinstance(source.data, Path | bytes) else None
-        return cls(source, image, np.array(image), marks)
+        return cls(source, image, marks)
 
-    def edited(self, painted: np.ndarray) -> Edited:
-        """Return the description of a picture in which `painted`, bool (h, w), is new."""
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """The same as uint8 (h, w, 3)."""
+        return np.array(self.image)
+
+    @property
+    def says_generated(self) -> bool:
+        """Whether marks say that a model generated it, or a part of it."""
+        return self.marks is not None and self.marks.generated
+
+    def edited(self, painted: np.ndarray, *, invented: bool = True) -> Edited:
+        """Return the description of a picture in which `painted`, bool (h, w), is new, and `invented` by a model."""
         from clipkit.marks.original import Edited
 
         name = self.source.name
@@ -52,6 +62,7 @@ class Original:
             data=self.source.data if isinstance(self.source.data, Path | bytes) else None,
             marks=self.marks.in_words if self.marks else "",
             generated=self.marks is not None and self.marks.generated and not self.marks.edited,
+            invented=invented or self.says_generated,
         )
 
 

@@ -66,7 +66,7 @@ def restyle(
         pairs = synthesis.sample_each(job.entry, inputs, count, start=start, device=job.device, progress=job.progress)
     return [
         job.save(
-            image,
+            job.enlarged(image),
             job.file(f"{source.title} {from_} to {to}", settings.seed, number, count),
             settings,
             query=query.to_json(),

@@ -41,7 +41,7 @@ def vary(
     )
     return [
         job.save(
-            image,
+            job.enlarged(image),
             job.file(f"vary {source.title}", settings.seed, number, count),
             settings,
             query=Query(like=(source.name,)).to_json(),

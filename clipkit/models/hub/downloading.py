@@ -61,11 +61,11 @@ class HubFile:
         return self.blob.with_name(f"{self.digest}.clipkit-incomplete")
 
 
-def listing(repository: str) -> list[HubFile]:
-    """List the files of a repository's main branch. Raises the errors of huggingface_hub and its HTTP client."""
+def listing(repository: str, revision: str = "main") -> list[HubFile]:
+    """List the files of a repository, of its main branch or a commit. Raises the errors of huggingface_hub and its HTTP client."""
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=endpoint()).model_info(repository, revision="main", files_metadata=True, timeout=20)
+    info = HfApi(endpoint=endpoint()).model_info(repository, revision=revision, files_metadata=True, timeout=20)
     files = []
     for sibling in info.siblings or ():
         lfs = sibling.lfs
@@ -100,15 +100,19 @@ def download(file: HubFile, report: Report = lambda count: None) -> Path:
         ) from None
 
 
-def download_all(files: Sequence[HubFile], what: str, progress: ProgressCallback | None = None) -> None:
+def download_all(
+    files: Sequence[HubFile], what: str, progress: ProgressCallback | None = None, *, set_main: bool = True
+) -> None:
     """Download files, then make their commits the main branch of the cache. Raises the errors of `download`.
+
+    `set_main`: False leaves the main branch alone, for files of a commit that may not be on it.
 
     Progress is reported in megabytes, as the download of `what`.
     """
     meter = _Meter(what, sum(file.size for file in files), progress)
     for file in files:
         download(file, meter.add)
-    for repository, commit in {file.repository: file.commit for file in files}.items():
+    for repository, commit in {file.repository: file.commit for file in files if set_main}.items():
         _set_main(repository, commit)
 
 
