@@ -19,6 +19,7 @@ _MODULE_OF = {
     "ClipkitError": "errors",
     "DecoderNotAvailable": "errors",
     "DownloadFailed": "errors",
+    "Explanation": "searching.explanation",
     "FetchRefused": "errors",
     "Filters": "catalog.filters",
     "Generated": "catalog.generated",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from clipkit.models.hub.importing import import_model as import_model
     from clipkit.models.hub.pulling import pull_model as pull_model
     from clipkit.models.registry import ModelEntry as ModelEntry
+    from clipkit.searching.explanation import Explanation as Explanation
     from clipkit.searching.query import Query as Query
     from clipkit.searching.result import Hit as Hit
     from clipkit.searching.result import SearchResult as SearchResult

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipkit.generation.operations.masks import MaskLike
     from clipkit.generation.operations.sources import Reference
     from clipkit.indexing.checking import CheckReport
+    from clipkit.searching.explanation import Explanation
     from clipkit.searching.searcher import Searcher
     from clipkit.searching.searchers import Searchers
 
@@ -203,6 +204,33 @@ class Library:
         return generate_fallback(
             self.catalog, self.layout, result, when=generate, fresh=fresh, device=device, progress=progress
         )
+
+    def explain(
+        self,
+        query: Query | str,
+        picture: Reference,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> Explanation:
+        """Explain why a picture matched a query, or did not: what both show, and where the picture shows it.
+
+        The result has the picture's score, confidence and match decision as a hit of a search, the nearest concepts of
+        the query and of the picture, the parts of the query with their own scores, and a heat map of the picture.
+
+        `picture`: the id of a hit, "generated:N", a path, a URL, the bytes of a file, or a Pillow image; the library
+        need not have it.
+        `model`: one of the library's models, by default `Library.model`.
+
+        Raises BadQuery, UnreadableImage, FetchRefused, ModelNotAvailable.
+        """
+        from clipkit.generation.operations.sources import find_source
+        from clipkit.searching.explaining import explain
+
+        source = find_source(picture, self.catalog)
+        searcher = self._searcher(library_models.resolve_model(self.catalog, self.layout, model), device)
+        return explain(searcher, as_query(query), source.name, source.data, source.content, progress)
 
     def _searcher(self, model: str, device: str) -> Searcher:
         """Return the searcher for a model, kept until the catalog changes."""

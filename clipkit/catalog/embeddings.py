@@ -28,6 +28,13 @@ def load_embeddings(catalog: Catalog, hashes: Sequence[str], space: str) -> dict
     return found
 
 
+def find_embedding(catalog: Catalog, content_hash: str, space: str) -> int | None:
+    """Return the id of a picture's embedding in a space if searches may return it, else None."""
+    sql = f"SELECT id FROM embeddings WHERE space = ? AND hash = ? AND {IS_SEARCHABLE}"
+    row = catalog.db.execute(sql, [space, content_hash]).fetchone()
+    return row[0] if row else None
+
+
 def sample_contents(catalog: Catalog, space: str, count: int, seed: int = 0) -> list[tuple[str, int]]:
     """Draw at most `count` searchable contents of a space; return (content hash, embedding id), ordered by id.
 

@@ -33,7 +33,7 @@ def commands(debug: bool) -> None:
 commands.add_section(
     "Library", "index.index", "library.info", "library.failures", "library.check", "library.remove", "library.export"
 )
-commands.add_section("Search", "search.search", "serve.serve", "demo.demo")
+commands.add_section("Search", "search.search", "explain.explain", "serve.serve", "demo.demo")
 commands.add_section(
     "Pictures",
     "generate.generate",

@@ -50,20 +50,28 @@ class Preprocessing:
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         whole = whole or image.size
-        if self.resize_mode == "squash":
-            square = self._resize(image, self.size, self.size)
-        elif self.resize_mode == "longest":
-            ratio = max(whole) / self.size
-            width, height = (max(1, round(side / ratio)) for side in whole)
-            square = self._crop_or_pad(self._resize(image, width, height), self.fill_color)
-        else:
+        if self.resize_mode == "shortest":
             image = _middle(image)
-            shortest, longest = sorted(whole)
-            long_side = int(self.size * min(longest, shortest * _MAX_STRIP) / shortest)
-            upright = whole[0] <= whole[1]
-            width, height = (self.size, long_side) if upright else (long_side, self.size)
-            square = self._crop_or_pad(self._resize(image, width, height), 0)
+        fill = self.fill_color if self.resize_mode == "longest" else 0
+        square = self._crop_or_pad(self._resize(image, *self._resized(whole)), fill)
         return np.array(square, dtype=np.uint8)
+
+    def frame(self, whole: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return which part of a picture of this (width, height) the square of `pixels` shows.
+
+        The result is (left, top, right, bottom) in fractions of the picture's sides, so that the whole picture is
+        (0, 0, 1, 1). What lies below 0 or above 1 is padding.
+        """
+        starts: list[float] = []
+        ends: list[float] = []
+        for side, resized in zip(whole, self._resized(whole), strict=True):
+            # Of a very long strip only the middle was resized.
+            strip = _MAX_STRIP * min(whole) / side if self.resize_mode == "shortest" else 1.0
+            padding = max(0, self.size - resized) // 2
+            start = round((max(resized, self.size) - self.size) / 2.0) - padding
+            for edge, found in ((start, starts), (start + self.size, ends)):
+                found.append(0.5 + (edge / resized - 0.5) * min(1.0, strip))
+        return starts[0], starts[1], ends[0], ends[1]
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """Convert uint8 (n, size, size, 3) to the network's input, float32 (n, 3, size, size), contiguous."""
@@ -75,6 +83,17 @@ class Preprocessing:
             np.multiply(batch[..., channel], scale[channel], out=out[:, channel], casting="unsafe", dtype=np.float32)
             out[:, channel] += shift[channel]
         return out
+
+    def _resized(self, whole: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height to which a picture of this width and height is resized, before it is cropped."""
+        if self.resize_mode == "squash":
+            return self.size, self.size
+        if self.resize_mode == "longest":
+            ratio = max(whole) / self.size
+            return max(1, round(whole[0] / ratio)), max(1, round(whole[1] / ratio))
+        shortest, longest = sorted(whole)
+        long_side = int(self.size * min(longest, shortest * _MAX_STRIP) / shortest)
+        return (self.size, long_side) if whole[0] <= whole[1] else (long_side, self.size)
 
     def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
         from PIL.Image import Resampling

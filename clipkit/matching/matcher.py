@@ -226,7 +226,7 @@ class Matcher:
         share; see `ConceptBank`. Inner products with it order pictures, but are not cosine similarities. Queries with
         pictures are their own search vectors.
         """
-        vector, _, pictured = self._checked(query, np.zeros((0, self._bank.dimension)), kind)
+        vector, pictured = self._vector(query, kind)
         return vector if pictured > 0 else unit(self._bank.whitening @ self._direction(vector, 0.0))
 
     def rivals(self, query: ArrayLike, hit_vector: ArrayLike, most: int = 3) -> list[tuple[int, float]]:
@@ -246,6 +246,29 @@ class Matcher:
         leads[self._bank.directions @ direction >= PARAPHRASE] = -np.inf
         order = np.argsort(-leads, kind="stable")[:most]
         return [(int(row), float(leads[row])) for row in order if leads[row] > 0]
+
+    def describe(self, vector: ArrayLike, kind: Kind = "auto") -> Floats:
+        """Return how near each concept of the bank is to a query or a picture: (d,) to (c,) float32 in [-1, 1].
+
+        vector: (d,) float32 unit. kind: what it was built from, see `confidence_from_hits`.
+
+        These are cosine similarities in the metric of `ConceptBank.whitening`, which weights down what many concepts
+        share, so that those of texts and of pictures can be compared. Pictures are centred half-way: of a library of
+        beaches, every picture still shows a beach.
+        """
+        query, pictured = self._vector(vector, kind)
+        direction = unit(query - (1 - pictured) * self._bank.mean - pictured * self._statistics.mean / 2)
+        bank = self._bank
+        return np.asarray(bank.directions @ (bank.whitening @ direction) / (bank.lengths * bank.length(direction)))
+
+    def spread(self, direction: ArrayLike) -> float:
+        """Return the standard deviation of the library's pictures along a direction, (d,); 0 for fewer than two."""
+        if self.count < 2:
+            return 0.0
+        along = np.asarray(direction, np.float64)
+        average = float(self._statistics.total @ along) / self.count
+        variance = float(along @ (self._statistics.outer @ along)) / self.count - average**2
+        return float(np.sqrt(max(variance, 0.0)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write statistics and bank to an .npz file, atomically; its size is O(c d + d^2), independent of n."""
@@ -287,11 +310,15 @@ class Matcher:
 
     def _checked(self, query: ArrayLike, hit_vectors: ArrayLike, kind: Kind) -> tuple[Floats, Floats, float]:
         """Return the query (d,), the hits (k, d), and how much of the query is a picture."""
+        vector, pictured = self._vector(query, kind)
+        return vector, _matrix(hit_vectors, "hit vectors", self._bank.dimension), pictured
+
+    def _vector(self, query: ArrayLike, kind: Kind) -> tuple[Floats, float]:
+        """Return one query (d,), and how much of it is a picture."""
         vector = _matrix(np.atleast_2d(np.asarray(query, np.float32)), "query", self._bank.dimension)
         if len(vector) != 1:
             raise ValueError("one query at a time: use confidence for many")
-        hits = _matrix(hit_vectors, "hit vectors", self._bank.dimension)
-        return vector[0], hits, self._weight(vector[0], kind)
+        return vector[0], self._weight(vector[0], kind)
 
     def _answers(self, query: Floats, hits: Floats, pictured: float) -> Probabilities:
         """Return the probability that the library has what was asked for, if each hit were its best: (k,)."""

@@ -86,14 +86,11 @@ class Query:
     def to_json(self) -> dict:
         """Return plain data: text, also if there is any, like, not, weights; unnamed pictures are "(image)"."""
 
-        def name(value: Picture) -> str:
-            return str(value) if isinstance(value, str | Path) else "(image)"
-
         return {
             "text": self.text,
             **({"also": list(self.also)} if self.also else {}),
-            "like": [name(v) for v in self.like],
-            "not": [name(v) for v in self.not_],
+            "like": [name_of(v) for v in self.like],
+            "not": [name_of(v) for v in self.not_],
             "weights": [abs(term.weight) for term in self.terms()],
         }
 
@@ -105,6 +102,11 @@ class Term:
     value: Picture
     is_picture: bool
     weight: float
+
+
+def name_of(value: Picture) -> str:
+    """Return the text, path or URL of a term; "(image)" for a picture without a name."""
+    return str(value) if isinstance(value, str | Path) else "(image)"
 
 
 def has_words(text: str) -> bool:
@@ -147,6 +149,7 @@ class EmbeddedQuery:
     `kind`: what `wanted` consists of.
     `unknown_words`: words that the model does not know.
     `parts`: the parts of a text that has several, see `parts_of`; `part_vectors`: as unit vectors, float32 (m, d).
+    `terms`: the terms of the query, each with its unit vector, float32 (d,).
     """
 
     vector: np.ndarray
@@ -155,6 +158,7 @@ class EmbeddedQuery:
     unknown_words: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     part_vectors: np.ndarray | None = None
+    terms: tuple[tuple[Term, np.ndarray], ...] = ()
 
 
 def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery:
@@ -186,6 +190,7 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
         unknown_words=unknown,
         parts=parts,
         part_vectors=np.asarray(encoded[len(texts) :]) if parts else None,
+        terms=tuple(vectors),
     )
 
 

@@ -24,8 +24,8 @@ from clipkit.models.encoder import Encoder
 from clipkit.searching import notes
 from clipkit.searching.library_matcher import concepts_for, current_matcher
 from clipkit.searching.presence import PresenceChecker
-from clipkit.searching.query import ModalityMeans, Query, embed
-from clipkit.searching.ranking import Candidate, nearest_existing, to_hits
+from clipkit.searching.query import EmbeddedQuery, ModalityMeans, Query, embed
+from clipkit.searching.ranking import Candidate, Skipped, nearest_existing, to_hits
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import confidence_factor
 from clipkit.vectors.current_vectors import CurrentVectors
@@ -92,47 +92,26 @@ class Searcher:
         k, offset = min(k, most), min(offset, most)
         matcher = self.matcher
         clock.lap("load")
-        embedded = embed(query, self.encoder, ModalityMeans(matcher.image_mean, matcher.text_mean))
+        embedded = self.embed(query)
         clock.lap("encode")
         allowed, condition = None, ""
         if filters:
             apply_filters(self.catalog, self._resolve_folders(filters))
             allowed, condition = allowed_embedding_ids(self.catalog, self.encoder.space), IS_ALLOWED
         clock.lap("filter")
-
-        def nearest(wanted: int) -> tuple[np.ndarray, np.ndarray]:
-            scores, ids = self.vectors.search(embedded.vector[None], wanted, allowed)
-            found = ids[0] >= 0
-            return scores[0][found], ids[0][found]
-
         checker = PresenceChecker(RootDrives(self.catalog))
-        candidates, skipped = nearest_existing(
-            nearest,
-            lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition),
-            checker,
-            max(offset + k, MATCH_CANDIDATES),
-        )
+        most_wanted = max(offset + k, MATCH_CANDIDATES)
+        candidates, skipped = self.nearest(embedded, most_wanted, checker, allowed, condition)
         clock.lap("search")
         # The decision about the library is made on the first page, so that it is the same on every page.
         nearest_ones, page = candidates[: max(k, MATCH_CANDIDATES)], candidates[offset : offset + k]
-        found = self._vectors_of(nearest_ones)
-
-        def judge(vectors: np.ndarray) -> Judgement:
-            return matcher.judge(
-                embedded.wanted,
-                vectors,
-                embedded.kind,
-                parts=embedded.part_vectors,
-                known=confidence_factor(embedded.unknown_words),
-                least=min_confidence,
-                first=k,
-            )
-
-        judged = judge(found)
+        found = self.vectors_of(nearest_ones)
+        judged = self.judge(embedded, found, k, min_confidence)
         if not offset:
             hits = to_hits(page, judged, embedded.parts)
         else:
-            with_page = judge(np.concatenate([found, self._vectors_of(page)]))
+            both = np.concatenate([found, self.vectors_of(page)])
+            with_page = self.judge(embedded, both, k, min_confidence)
             with_page = replace(with_page, shows=with_page.shows & judged.matched)
             hits = to_hits(page, with_page, embedded.parts, row=len(found), rank=offset + 1)
         lines = [
@@ -157,7 +136,45 @@ class Searcher:
             timings_ms=clock.laps,
         )
 
-    def _vectors_of(self, candidates: Sequence[Candidate]) -> np.ndarray:
+    def embed(self, query: Query) -> EmbeddedQuery:
+        """Encode a query. Raises BadQuery, UnreadableImage, FetchRefused."""
+        return embed(query, self.encoder, ModalityMeans(self.matcher.image_mean, self.matcher.text_mean))
+
+    def nearest(
+        self,
+        embedded: EmbeddedQuery,
+        most: int,
+        checker: PresenceChecker,
+        allowed: np.ndarray | None = None,
+        condition: str = "",
+    ) -> tuple[list[Candidate], Skipped]:
+        """Return the `most` nearest pictures whose files exist or are away, best first, and what was skipped.
+
+        allowed: ids of the embeddings that pass the filters. condition: that files pass them, in SQL.
+        """
+
+        def search(wanted: int) -> tuple[np.ndarray, np.ndarray]:
+            scores, ids = self.vectors.search(embedded.vector[None], wanted, allowed)
+            found = ids[0] >= 0
+            return scores[0][found], ids[0][found]
+
+        return nearest_existing(
+            search, lambda ids: self.catalog.files_by_embedding(ids.tolist(), condition), checker, most
+        )
+
+    def judge(self, embedded: EmbeddedQuery, vectors: np.ndarray, first: int, least: float | None = None) -> Judgement:
+        """Decide which of the pictures with these vectors, float32 (n, d), match; see `Matcher.judge`."""
+        return self.matcher.judge(
+            embedded.wanted,
+            vectors,
+            embedded.kind,
+            parts=embedded.part_vectors,
+            known=confidence_factor(embedded.unknown_words),
+            least=least,
+            first=first,
+        )
+
+    def vectors_of(self, candidates: Sequence[Candidate]) -> np.ndarray:
         """Return the candidates' unit vectors, float32 (n, d)."""
         if not candidates:
             return np.zeros((0, self.encoder.dimension), np.float32)

@@ -104,3 +104,22 @@ def test_the_package_imports_nothing_heavy() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(384, 256), (255, 383), (64, 64), (200, 640), (999, 100), (20_000, 20)])
+def test_the_frame_says_which_part_of_the_picture_is_seen(size: tuple[int, int], resize_mode: str) -> None:
+    """Colours that tell the place: red grows from left to right, green from top to bottom, blue is full."""
+    across, down = (np.linspace(0, 255, side) for side in size)
+    values = np.stack([np.tile(across, (size[1], 1)), np.tile(down[:, None], (1, size[0]))], axis=-1)
+    image = Image.fromarray(np.dstack([values, np.full(values.shape[:2], 255)]).astype(np.uint8))
+    model = Preprocessing(64, MEAN, STD, "bilinear", resize_mode)
+    pixels, (left, top, right, bottom) = model.pixels(image), model.frame(size)
+    y, x = np.mgrid[:64, :64]
+    wanted = np.stack([left + (x + 0.5) / 64 * (right - left), top + (y + 0.5) / 64 * (bottom - top)], axis=-1)
+    in_picture = pixels[y, x, 2] == 255
+    # A picture's edge is filtered on one side only, which moves its colour by a fraction of a pixel.
+    margin = 2 / np.array(size) + 3 / 255 + 0.3 * np.array([right - left, bottom - top]) / 64
+    assert in_picture.any() and (in_picture.all() or resize_mode == "longest")
+    assert (abs(pixels[y, x, :2] / 255 - wanted)[in_picture] <= margin).all()
+    assert ((wanted[~in_picture] < 0.02) | (wanted[~in_picture] > 0.98)).any(axis=-1).all()

@@ -56,6 +56,12 @@ def test_a_picture_and_text_to_avoid(library: Path, scene_folder: Path):
     assert code in (0, 1) and loaded == []
 
 
+def test_an_explanation(library: Path, scene_folder: Path, tmp_path: Path):
+    picture, drawing = next(scene_folder.rglob("*.jpg")), tmp_path / "heat.png"
+    code, loaded = run("explain", "a dog on the beach", picture, "-o", drawing, "--indexes", library.parent)
+    assert code in (0, 1) and loaded == [] and drawing.exists()
+
+
 def test_text_with_a_real_architecture(tmp_path: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """A small ViT-B-32 with QuickGELU, as open_clip saves it: even its first use is free of torch."""
     import open_clip
