@@ -62,6 +62,10 @@ class DecoderNotAvailable(ClipkitError):
     """A decoder or prior is unknown, not on this machine, or takes another model's embeddings."""
 
 
+class GenerationRefused(ClipkitError):
+    """A picture was not generated, or not kept, because the list of refused concepts has what it shows."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, at most 200 characters; its class name if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
@@ -179,6 +179,7 @@ class Library:
         min_confidence: float | None = None,
         generate: Literal["auto", "never", "always"] = "never",
         fresh: bool = False,
+        safety: bool | None = None,
         model: str | None = None,
         device: str = "auto",
         progress: ProgressCallback | None = None,
@@ -190,6 +191,8 @@ class Library:
         `generate`: "auto" generates a picture if nothing matches and a decoder on this machine can do so at once, and
         adds a note otherwise; "always" generates one in any case.
         `fresh`: generate a new picture even if there is one for the same query.
+        `safety`: whether what would be generated is checked, as for `generate`; the search itself never is. If it is
+        refused, a note says so.
         `model`: one of the library's models, by default `Library.model`. A note says so if it does not cover all
         pictures.
 
@@ -202,7 +205,14 @@ class Library:
         from clipkit.generation.fallback import generate_fallback
 
         return generate_fallback(
-            self.catalog, self.layout, result, when=generate, fresh=fresh, device=device, progress=progress
+            self.catalog,
+            self.layout,
+            result,
+            when=generate,
+            fresh=fresh,
+            safety=safety,
+            device=device,
+            progress=progress,
         )
 
     def explain(
@@ -273,10 +283,13 @@ class Library:
         `upscale`: pixels of the longer side to which each picture is enlarged before it is saved, by `upscaler`, an id
         as in `upscale`.
         `label`: write a visible mark too, a small line of text in a corner.
+        `safety`: whether the query and every picture are checked against the list of refused concepts; None for every
+        decoder but the bundled one. See `clipkit.generation.safety_list`. A picture that is refused is not saved; those
+        made before it are. What was warned about is in `Generated.parameters["warnings"]`.
         `device`: auto, cpu, cuda or mps.
-        `say`: called with a line about the cost of a download, before it begins.
+        `say`: called with a line about the cost of a download, before it begins, and with warnings.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.generate import generate
 
@@ -297,7 +310,7 @@ class Library:
         `strength`: below 1 they keep the picture's layout too, the more the lower it is.
         `steps`, `options`: as for `generate`.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.operations.vary import vary
 
@@ -323,7 +336,7 @@ class Library:
         `denoising_steps`: as `steps` of `generate`. `options`: as for `generate`; the strip of all pictures is written
         to `output`, and they are numbered.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.operations.blend import blend
 
@@ -360,7 +373,7 @@ class Library:
         `strength`: how little of the layout to keep, up to 1 for nothing.
         `steps`, `options`: as for `generate`.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.operations.restyle import restyle
 
@@ -398,7 +411,7 @@ class Library:
         the shape of the upright picture. `box`: instead, (x, y, width, height) in its pixels.
         `steps`, `options`: as for `generate`; `size` is the side in pixels at which the decoder paints.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.operations.edit import edit
 
@@ -433,7 +446,7 @@ class Library:
 
         `picture`: as for `vary`. `steps`, `options`: as for `edit`.
 
-        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
+        Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.
         """
         from clipkit.generation.operations.extend import extend
 

@@ -275,7 +275,10 @@ def upscale(count: int, large: int, seed: int, grids: Path) -> None:
     scenes = scoring.evaluation_scenes(count, things=1, held_out=False, seed=seed)
     true = [paint(scene, 256) for scene in scenes]
     small = [picture.reduce(4) for picture in true]
-    decoder, conditioner = load_decoder(resolve_decoder("tiny"), "cpu"), load_conditioner(resolve_decoder("tiny"), "cpu")
+    decoder, conditioner = (
+        load_decoder(resolve_decoder("tiny"), "cpu"),
+        load_conditioner(resolve_decoder("tiny"), "cpu"),
+    )
     assert isinstance(decoder, KandinskyDecoder)
     rendered = sdedit(decoder.pipeline, np.stack([np.asarray(p) for p in small]), conditioner.embed_images(true))
     _row("enlarged", "PSNR, dB", "SSIM", "object", "nothing")

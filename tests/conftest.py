@@ -33,7 +33,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep libraries and caches of all tests and fixtures out of the user's home folder."""
     home = tmp_path_factory.getbasetemp() / "home"
     with pytest.MonkeyPatch.context() as patch:
-        for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME"):
+        for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME"):
             patch.setenv(variable, str(home / variable))
         for variable in ("CLIPKIT_INDEXES", "CLIPKIT_MODELS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
             patch.delenv(variable, raising=False)

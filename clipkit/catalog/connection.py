@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from clipkit.catalog import migrations as schema
 from clipkit.catalog.migrations import migrations
@@ -146,13 +147,38 @@ def _connect_to_copy(path: Path) -> OpenDatabase:
     folder = TemporaryDirectory(prefix="clipkit-", ignore_cleanup_errors=True)
     try:
         own = Path(folder.name) / path.name
-        for name in (path.name, f"{path.name}-wal"):
-            if path.with_name(name).exists():
-                shutil.copyfile(path.with_name(name), own.with_name(name))
+        _copy_database(path, own)
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists():
+            shutil.copyfile(log, own.with_name(log.name))
         return OpenDatabase(_connect_to_write(own), _uri(own, "mode=ro"), read_only=True, copy=folder)
     except BaseException:
         folder.cleanup()
         raise
+
+
+_copying = threading.Lock()
+_never_closed: dict[tuple[int, int], BinaryIO] = {}
+"""Files of catalogs that were copied, by device and inode."""
+
+
+def _copy_database(path: Path, target: Path) -> None:
+    """Copy the file of a catalog without dropping the locks that this process's connections hold on it.
+
+    POSIX drops them whenever the process closes any descriptor of the file, as `connect` says; so this one stays open,
+    one for each file, as SQLite keeps its own until the last lock is gone. Windows has locks for each handle.
+    """
+    if os.name != "posix":
+        shutil.copyfile(path, target)
+        return
+    status = path.stat()
+    key = status.st_dev, status.st_ino
+    with _copying, target.open("wb") as copy:
+        source = _never_closed.get(key)
+        if source is None:
+            source = _never_closed[key] = path.open("rb")
+        source.seek(0)
+        shutil.copyfileobj(source, copy)
 
 
 def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:

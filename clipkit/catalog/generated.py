@@ -15,7 +15,8 @@ EDITS = frozenset({"edit", "extend"})
 """Operations that keep pixels of a picture: what they make is edited, not generated."""
 
 _COLUMNS = (
-    "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route, operation, parameters"
+    "id, path, query, space, prior, decoder, seed, steps, guidance, parents, created_at, route, operation, parameters,"
+    " hash"
 )
 
 
@@ -29,8 +30,9 @@ class Generated:
     "edited", "generated" as it was before, or "resampled" if no model made anything of it.
     `operation`: the command that made it: "generate", "vary", "edit" and so on.
     `parameters`: what that command was given, as plain data: "arguments" is the list of its arguments, every other key
-    the name of an option; options that have columns of their own, such as the seed, are left out. Pictures of older
-    versions have none.
+    the name of an option; options that have columns of their own, such as the seed, are left out. "warnings" is no
+    option but the concepts that the safety list warned about. Pictures of older versions have none.
+    `contents`: a hash of the pictures of the query, which names do not tell apart; empty if it has none.
     `id`: its row in the catalog; None without a library.
     """
 
@@ -47,6 +49,7 @@ class Generated:
     route: tuple[dict, ...] = ()
     operation: str = "generate"
     parameters: dict[str, Any] = field(default_factory=dict)
+    contents: str = ""
     id: int | None = None
 
     @property
@@ -96,6 +99,7 @@ def record_generated(catalog: Catalog, picture: Generated, put: Callable[[], Non
         "route": json.dumps(list(picture.route)),
         "operation": picture.operation,
         "parameters": _canonical(picture.parameters),
+        "hash": picture.contents or None,
     }
     updates = ", ".join(f"{name} = excluded.{name}" for name in values if name != "path")
     with catalog.transaction():
@@ -115,12 +119,15 @@ def list_generated(catalog: Catalog) -> Iterator[Generated]:
     return (picture for row in rows if (picture := _from_row(catalog, row)).path.is_file())
 
 
-def find_generated(catalog: Catalog, query: dict, decoder: str) -> Generated | None:
-    """Return the newest picture that the decoder generated for exactly this query, if its file still exists."""
+def find_generated(catalog: Catalog, query: dict, decoder: str, contents: str = "") -> Generated | None:
+    """Return the newest picture that the decoder generated for exactly this query, if its file still exists.
+
+    `contents`: as of `Generated`; the same names may have stood for other pictures.
+    """
     rows = catalog.db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE query = ? AND decoder = ? AND operation = 'generate'"
-        " ORDER BY id DESC",
-        [_canonical(query), decoder],
+        " AND COALESCE(hash, '') = ? ORDER BY id DESC",
+        [_canonical(query), decoder, contents],
     )
     return next((picture for row in rows if (picture := _from_row(catalog, row)).path.is_file()), None)
 
@@ -149,7 +156,7 @@ def _canonical(data: dict) -> str:
 
 def _from_row(catalog: Catalog, row: tuple) -> Generated:
     number, path, query, model, prior, decoder, seed, steps, guidance, parents, created_at, route, *made = row
-    operation, parameters = made
+    operation, parameters, contents = made
     return Generated(
         path=catalog.path.parent / from_stored(path),
         query=json.loads(query),
@@ -164,5 +171,6 @@ def _from_row(catalog: Catalog, row: tuple) -> Generated:
         route=tuple(json.loads(route)),
         operation=operation,
         parameters=json.loads(parameters),
+        contents=contents or "",
         id=number,
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from clipkit.cli.options import json_option
-from clipkit.cli.printing import notify, say, say_json
+from clipkit.cli.options import json_option, library_options
+from clipkit.cli.printing import notify, printable, say, say_json
 from clipkit.cli.progress import progress_bar
 
 
 @click.group()
 def decoders() -> None:
-    """List and download decoders, which generate pictures, and upscalers.
+    """List and download decoders, which generate pictures, and upscalers; show what is refused.
 
     A decoder turns image embeddings, its own or those of a prior, into pixels. An upscaler enlarges a picture.
     """
@@ -66,4 +68,31 @@ def pull(decoder: str) -> int:
     with progress_bar() as progress:
         downloaded = pull_decoder(decoder, say=notify, progress=progress)
     say(f"{decoder} is on this machine{'' if downloaded else '; there is nothing to download'}")
+    return 0
+
+
+@decoders.command()
+@json_option
+@library_options
+def safety(as_json: bool, library_path: Path) -> int:
+    """Show the list of concepts that are not generated, or with a warning.
+
+    A copy of the list in the library's folder, or in your configuration folder, replaces it as a whole. It counts for
+    published decoders, and with --safety for the bundled one; searches find what they find.
+    """
+    from clipkit.catalog.layout import Layout
+    from clipkit.generation.safety_list import list_in_force, places
+
+    layout = Layout(library_path)
+    listed = list_in_force(layout)
+    if as_json:
+        say_json(listed.to_json())
+        return 0
+    say(f"the list in force is {printable(listed.path)}")
+    for concept in listed.concepts:
+        because = f" ({printable(concept.reason)})" if concept.reason else ""
+        say(f"  {concept.action:6}  {printable(concept.name)}{because}")
+        say(f"          {printable(', '.join(concept.phrasings))}")
+    of_library, of_user, _ = places(layout)
+    say(f"To change it, copy it to {printable(of_user)}, or to {printable(of_library)} for this library alone.")
     return 0

@@ -62,8 +62,17 @@ def output_option(files: str) -> Callable[[Command], Command]:
     )
 
 
+safety_option = click.option(
+    "--safety/--no-safety",
+    default=None,
+    help="Whether to check query and pictures against the list of refused concepts, see `clipkit decoders safety`. "
+    "[default: on, but off for tiny]",
+)
+
+
 def sampling_options(command: Command) -> Command:
-    """Add the options of a decoder, --upscale, --upscaler, --output, --label, --device, --json, and the library's."""
+    """Add the options of a decoder, --upscale, --upscaler, --output, --label, --safety, --device, --json, and the
+    library's."""
 
     @click.option(
         "--seed",
@@ -102,6 +111,7 @@ def sampling_options(command: Command) -> Command:
     )
     @upscaler_option
     @label_option
+    @safety_option
     @device_option
     @json_option
     @library_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from clipkit.cli.opening import MOST_FILES, open_files
+from clipkit.cli.operation_options import safety_option
 from clipkit.cli.options import (
     NumberRange,
     device_option,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     "can do it at once, but not with --csv, --paths or -0, which list hits only.",
 )
 @click.option("--fresh", is_flag=True, help="Generate a new picture even if this query already has one.")
+@safety_option
 @library_model_option
 @device_option
 @click.option(
@@ -117,6 +119,7 @@ def search(
     min_confidence: float | None,
     generate: Literal["auto", "never", "always"],
     fresh: bool,
+    safety: bool | None,
     model: str | None,
     device: str,
     contact_sheet: Path | None,
@@ -155,6 +158,8 @@ def search(
     )
     if generate == "auto" and (as_csv or as_paths or as_null):
         generate = "never"  # these list hits only: a generated picture would go unseen
+    if server and safety is not None:
+        raise click.UsageError("--safety and --no-safety are for a library here; a server decides for its own")
     if server and (contact_sheet or preview or open_viewer):
         raise click.UsageError("--contact-sheet, --preview and --open need the pictures here, not behind --server")
     options: dict[str, Any] = {
@@ -173,7 +178,7 @@ def search(
     else:
         with open_library(library_path) as library:
             with progress_bar() as progress:
-                result = library.search(query, device=device, progress=progress, **options)
+                result = library.search(query, safety=safety, device=device, progress=progress, **options)
             if contact_sheet:
                 library.contact_sheet(result, contact_sheet)
     if as_json:

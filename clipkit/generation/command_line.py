@@ -14,6 +14,8 @@ from clipkit.catalog.layout import Layout, library_folder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.searching.query import AVOID_WEIGHT, Query, is_picture, is_url
 
+_NO_OPTIONS = ("arguments", "warnings")
+"""Keys of `Generated.parameters` that are not the names of options."""
 _NAMELESS = "(image)"
 """What `Query.to_json` calls a picture that has no name."""
 
@@ -26,7 +28,7 @@ def command_line(picture: Generated, layout: Layout) -> str | None:
     """
     parameters = picture.parameters or _recorded_parameters(picture)
     own = {"seed": picture.seed, "steps": picture.steps, "guidance": picture.guidance, "decoder": picture.decoder}
-    options = own | {name: value for name, value in parameters.items() if name != "arguments"} | _library(layout)
+    options = own | {name: value for name, value in parameters.items() if name not in _NO_OPTIONS} | _library(layout)
     arguments = [str(argument) for argument in parameters.get("arguments", ())]
     words = ["clipkit", picture.operation, *_option_words(options)]
     words += ["--", *arguments] if any(argument.startswith("-") for argument in arguments) else arguments

@@ -8,7 +8,7 @@ from typing import Literal
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import find_generated
 from clipkit.catalog.layout import Layout
-from clipkit.errors import DecoderNotAvailable
+from clipkit.errors import DecoderNotAvailable, GenerationRefused
 from clipkit.generation import availability, decoder_files
 from clipkit.progress import ProgressCallback
 from clipkit.searching.result import SearchResult
@@ -24,12 +24,14 @@ def generate_fallback(
     fresh: bool,
     device: str,
     progress: ProgressCallback | None,
+    safety: bool | None = None,
 ) -> SearchResult:
     """Return the result with a generated picture, or with a note that says why there is none.
 
     "auto" generates if nothing matches and a decoder can do so at once, without a download and without taking minutes;
     "always" generates whatever matches, and raises DecoderNotAvailable if it cannot.
-    A picture generated earlier for the same query is returned again, unless `fresh`.
+    A picture generated earlier for the same query is returned again, unless `fresh`. If the query, or what was made of
+    it, is refused, a note says so.
     """
     if when == "never" or (when == "auto" and result.matched):
         return result
@@ -42,12 +44,21 @@ def generate_fallback(
         if always:
             raise DecoderNotAvailable(reason)
         return _with_note(result, reason)
-    earlier = None if fresh else find_generated(catalog, result.query.to_json(), entry.id)
-    if catalog.read_only and not earlier and not always:
-        return _with_note(result, "no picture was generated: the library is read-only")
-    from clipkit.generation.generate import generate
+    from clipkit.generation.generate import contents_of, generate
+    from clipkit.generation.job import guard_for, wanted_texts
 
+    told: list[str] = []
     try:
+        guard = guard_for(entry, {"layout": layout, "safety": safety})
+        if guard:
+            guard.check_words(wanted_texts(result.query.terms()))
+        earlier = (
+            None if fresh else find_generated(catalog, result.query.to_json(), entry.id, contents_of(result.query))
+        )
+        if earlier and guard and earlier.parameters.get("no_safety"):
+            earlier = None
+        if catalog.read_only and not earlier and not always:
+            return _with_note(result, "no picture was generated: the library is read-only")
         picture = (
             earlier
             or generate(
@@ -56,10 +67,14 @@ def generate_fallback(
                 layout=layout,
                 decoder=entry.id,
                 may_fetch=False,
+                safety=safety,
+                say=told.append,
                 device=device,
                 progress=progress,
             )[0]
         )
+    except GenerationRefused as error:
+        return _with_note(result, f"no picture was generated: {error}")
     except DecoderNotAvailable as error:
         if always:
             raise
@@ -67,8 +82,8 @@ def generate_fallback(
     date = f"on {picture.created_at[:10]}" if earlier else "just now"
     source = f"{date} by the decoder {picture.decoder}, seed {picture.seed}"
     note = f"this picture was generated, not found ({source}): {picture.path}"
-    return _with_note(replace(result, generated=(picture,)), note)
+    return _with_note(replace(result, generated=(picture,)), *told, note)
 
 
-def _with_note(result: SearchResult, note: str) -> SearchResult:
-    return replace(result, notes=(*result.notes, note))
+def _with_note(result: SearchResult, *notes: str) -> SearchResult:
+    return replace(result, notes=(*result.notes, *notes))

@@ -32,6 +32,7 @@ def generate(
         job.settings,
         count,
         unconditional=job.unconditional,
+        guard=job.guard,
         device=job.device,
         progress=job.progress,
     )
@@ -43,6 +44,7 @@ def generate(
             query=query.to_json(),
             parents=[named_absolutely(picture) for picture in query.like if isinstance(picture, str | Path)],
             parameters=query_parameters(query),
+            contents=contents_of(query),
         )
         for number, (image, settings) in enumerate(pairs)
     ]
@@ -54,16 +56,25 @@ def check_count(count: int) -> None:
         raise BadQuery(f"the number of pictures must be from 1 to {MAX_PICTURES}")
 
 
+def contents_of(query: Query) -> str:
+    """Return a hash of a query's pictures, by content where that is known, else by name; empty if it has none."""
+    from clipkit.images.hashing import hash_of_bytes, hash_of_picture
+
+    pictures = [hash_of_picture(term.value) or str(term.value) for term in query.terms() if term.is_picture]
+    return hash_of_bytes("\n".join(pictures).encode("utf-8", "surrogateescape")) if pictures else ""
+
+
 def query_terms(query: Query) -> list[QueryTerm]:
     """Return the terms of a query for `clipkit.generation.routes`."""
-    from clipkit.generation.routes import QueryTerm, content_hash_of
+    from clipkit.generation.routes import QueryTerm
+    from clipkit.images.hashing import hash_of_picture
 
     return [
         QueryTerm(
             term.value,
             term.is_picture,
             term.weight,
-            content_hash_of(term.value) if term.is_picture else "",
+            hash_of_picture(term.value) if term.is_picture else "",
             partial(picture_of, term.value) if term.is_picture else None,
         )
         for term in query.terms()

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from clipkit.generation.decoder import Settings
     from clipkit.generation.routes import QueryTerm, RoutePlan, RoutePreference
+    from clipkit.generation.safety import Guard
     from clipkit.generation.synthesis import Condition
     from clipkit.marks.original import Edited
+    from clipkit.searching.query import Term
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -39,6 +41,7 @@ class SamplingOptions(TypedDict, total=False):
     size: int | None
     upscale: int | None
     upscaler: str | None
+    safety: bool | None
     label: bool
     progress: ProgressCallback | None
 
@@ -71,6 +74,7 @@ class Job:
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
     `output`: the file that the user named, None for files in the library's folder of generated pictures.
     `label`: whether pictures get a visible mark.
+    `guard`: checks what is made, None if the check is off; `safety`: what the user said about that.
     `upscaler`: enlarges pictures to `upscale` pixels of the longer side before they are saved; None does not.
     """
 
@@ -87,6 +91,8 @@ class Job:
     progress: ProgressCallback | None
     route: RoutePreference
     label: bool
+    guard: Guard | None
+    safety: bool | None
     say: Callable[[str], None] | None
     upscale: int | None = None
     upscaler: upscalers.UpscalerEntry | None = None
@@ -121,9 +127,10 @@ class Job:
         query: dict[str, Any],
         parents: Sequence[str],
         parameters: dict[str, Any],
+        contents: str = "",
         edited: Edited | None = None,
     ) -> Generated:
-        """Write a picture with its marks and record it; see `Generated` for `query`, `parents` and `parameters`.
+        """Write a picture with its marks and record it; see `Generated` for `query` to `contents`.
 
         `edited`: what of it is new, if the rest is a picture's. If it was enlarged, all of it is new.
         """
@@ -132,6 +139,10 @@ class Job:
             common["route"] = self.route
         if self.label:
             common["label"] = True
+        if self.safety is not None:
+            common["safety" if self.safety else "no_safety"] = True
+        if self.guard and (warnings := self.guard.take_warnings()):
+            common["warnings"] = warnings
         if self.upscaler:
             common |= {"upscale": self.upscale, "upscaler": self.upscaler.name}
             if edited:
@@ -152,6 +163,7 @@ class Job:
             route=tuple(self.plan.to_json()),
             operation=self.operation,
             parameters=parameters | common,
+            contents=contents,
         )
         return save_generated(self.catalog, picture, image, edited=edited, label=self.label, say=self.say)
 
@@ -172,7 +184,7 @@ def prepare(
     `strength`: below 1 if the pictures keep a layout.
     `needs_prior`: whether texts must become image embeddings.
     `picture_size`: width and height of what is made, before it is enlarged; None for the decoder's squares.
-    Raises BadQuery, UnreadableImage, DecoderNotAvailable.
+    Raises BadQuery, UnreadableImage, DecoderNotAvailable, GenerationRefused.
     """
     from clipkit.generation import routes, synthesis
 
@@ -191,6 +203,9 @@ def prepare(
     )
     upscaler = _chosen_upscaler(entry, picture_size or (settings.size, settings.size), options)
     folder, output = destination(layout, options.get("output"))
+    guard = guard_for(entry, options)
+    if guard:
+        guard.check_words(wanted_texts(terms))
     source = routes.LibrarySource(catalog, layout.bridges if layout else None)
     may_download = bool(named) and options.get("may_fetch", True)
     route = options.get("route", "auto")
@@ -205,6 +220,9 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
     conditions, unconditional = routes.resolve_conditions(plan, source, pictures, device)
+    if guard:
+        wanted = [condition.value for condition in conditions if condition.weight > 0]
+        guard.check_query(wanted_texts(terms), [value for value in wanted if not isinstance(value, str)])
     return Job(
         operation=operation,
         entry=entry,
@@ -219,10 +237,35 @@ def prepare(
         progress=progress,
         route=route,
         label=options.get("label", False),
+        guard=guard,
+        safety=options.get("safety"),
         say=options.get("say"),
         upscale=options.get("upscale"),
         upscaler=upscaler,
     )
+
+
+def guard_for(entry: registry.DecoderEntry, options: JobOptions) -> Guard | None:
+    """Return the check against the list of refused concepts, None if it is off. Raises GenerationRefused."""
+    from clipkit.generation.safety import Guard, is_on
+    from clipkit.generation.safety_list import list_in_force
+
+    if not is_on(entry, options.get("safety")):
+        return None
+    catalog = options.get("catalog")
+    return Guard(
+        list_in_force(options.get("layout")),
+        entry,
+        tuple(catalog.spaces()) if catalog else (),
+        device=options.get("device", "auto"),
+        say=options.get("say"),
+        progress=options.get("progress"),
+    )
+
+
+def wanted_texts(terms: Sequence[QueryTerm | Term]) -> list[str]:
+    """Return the texts of a query, without those that it avoids."""
+    return [str(term.value) for term in terms if not term.is_picture and term.weight > 0]
 
 
 def _chosen_upscaler(

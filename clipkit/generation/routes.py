@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from clipkit.catalog.embeddings import load_embedding
-from clipkit.errors import DecoderNotAvailable, UnreadableImage
+from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import bridge as bridges
 from clipkit.generation import decoder_files
 from clipkit.generation.loading import has_trained_prior
@@ -44,7 +44,7 @@ _KINDS: dict[RouteMethod, str] = {
 class QueryTerm:
     """One term of a query, on its way to an embedding.
 
-    `value`: text, or a reference to an image. `content`: hash of the image's bytes if it is a file, else empty.
+    `value`: text, or a reference to an image. `content`: hash of the image, see `hash_of_picture`.
     `open`: returns the image, RGB; it may be reduced, but not below the number of pixels given for its shorter side.
     """
 
@@ -249,19 +249,6 @@ def has_image_tower(entry: DecoderEntry) -> bool:
 def local_model(entry: DecoderEntry) -> str:
     """Return the id of a model on disk whose embeddings the decoder takes, or an empty string."""
     return next((space for space in entry.spaces if is_here(ModelRef.of(space))), "")
-
-
-def content_hash_of(value: object) -> str:
-    """Return the hash of an image's bytes if it is a readable file, else an empty string."""
-    from clipkit.images.hashing import content_hash
-    from clipkit.images.limits import Limits
-
-    if not isinstance(value, str | Path):
-        return ""
-    try:
-        return content_hash(Path(value), Limits().bytes)
-    except (UnreadableImage, OSError, ValueError):
-        return ""
 
 
 def _lacks_unconditional_embedding(entry: DecoderEntry) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL.Image import Image
@@ -16,6 +16,9 @@ from clipkit.generation.decoder import Conditioning, Decoder, Settings, Start, e
 from clipkit.generation.loading import load_conditioner, load_decoder
 from clipkit.generation.registry import DecoderEntry
 from clipkit.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from clipkit.generation.safety import Guard
 
 MAX_STEPS, MAX_SIZE = 1000, 4096
 
@@ -67,6 +70,7 @@ def generate_images(
     unconditional: np.ndarray | None = None,
     start: Start | None = None,
     draw: Draw | None = None,
+    guard: Guard | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
@@ -75,7 +79,8 @@ def generate_images(
     `unconditional`: the unconditional embedding (d,), if it must replace the decoder's own.
     `start`: a picture whose layout they keep.
     `draw`: makes each picture in place of `Decoder.generate`.
-    Raises DecoderNotAvailable, BadQuery.
+    `guard`: checks what each picture is conditioned on, and each picture.
+    Raises DecoderNotAvailable, BadQuery, GenerationRefused.
     """
     if progress:
         progress(Progress("loading the decoder", 0, None))
@@ -96,7 +101,7 @@ def generate_images(
                 positive = steer_away(positive, negative)
             yield positive, negative, current
 
-    return sample_each(entry, inputs(), count, start=start, draw=draw, device=device, progress=progress)
+    return sample_each(entry, inputs(), count, start=start, draw=draw, guard=guard, device=device, progress=progress)
 
 
 def sample_each(
@@ -106,13 +111,15 @@ def sample_each(
     *,
     start: Start | None = None,
     draw: Draw | None = None,
+    guard: Guard | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Image, Settings]]:
     """Yield the picture of each of `count` inputs, with its settings; `start` is a picture whose layout they keep.
 
     `draw`: makes each picture in place of `Decoder.generate`.
-    Raises DecoderNotAvailable.
+    `guard`: checks what each picture is conditioned on, and each picture.
+    Raises DecoderNotAvailable, GenerationRefused.
     """
     with explain_out_of_memory(entry.id, device):
         decoder = load_decoder(entry, device)
@@ -120,6 +127,8 @@ def sample_each(
         stage = "generating the picture" if count == 1 else f"generating picture {number + 1} of {count}"
         with explain_out_of_memory(entry.id, device):
             positive, negative, settings = next(inputs)
+            if guard:
+                guard.check_embedding(positive.embedding)
 
             def on_step(step: int, stage: str = stage, steps: int = settings.steps) -> None:
                 if progress:
@@ -130,6 +139,8 @@ def sample_each(
                 image = draw(decoder, prepared, settings, on_step)
             else:
                 image = decoder.generate(prepared, settings, on_step, start)
+            if guard:
+                guard.check_made(image)
         yield image, settings
 
 

@@ -236,5 +236,3 @@ def _coefficients(luma: np.ndarray, band: _Band) -> np.ndarray:
     height, width = luma.shape
     grid = _cosines(height) @ luma @ _cosines(width).T
     return grid[band.u, band.v] * np.float32(_REFERENCE_SIDE / math.sqrt(height * width))
-
-

@@ -17,7 +17,7 @@ from clipkit.matching.bank import PARAPHRASE, ConceptBank, Floats
 from clipkit.matching.calibration import PHOTOGRAPHS, Calibration, Curve, probability
 from clipkit.matching.evidence import Reference, text_evidence
 from clipkit.matching.hits import hit_evidence, with_parts
-from clipkit.matching.pictures import concept_overlap, copy_distance
+from clipkit.matching.pictures import Likeness
 from clipkit.matching.statistics import LibraryStatistics
 from clipkit.vectors.unit import unit
 
@@ -160,7 +160,8 @@ class Matcher:
             picture, which lie far apart (the modality gap), and judge it as text, as a picture, or in proportion.
         Costs O(c (k + 1) d + d^2), independent of n.
         """
-        return float(self._answers(*self._checked(query, hit_vectors, kind)).max(initial=0.0))
+        vector, hits, pictured = self._checked(query, hit_vectors, kind)
+        return float(self._answers(vector, hits, pictured, self._likeness(vector, hits, pictured)).max(initial=0.0))
 
     def hit_probabilities(
         self,
@@ -178,8 +179,9 @@ class Matcher:
         parts: (m, d) float32 unit vectors of the query's parts, as texts, if it is a text of several parts.
         """
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
-        answer = self._answers(vector, hits, pictured).max(initial=0.0)
-        whole = self._hits(vector, hits, pictured, self._texts(parts))[0]
+        likeness = self._likeness(vector, hits, pictured)
+        answer = self._answers(vector, hits, pictured, likeness).max(initial=0.0)
+        whole = self._hits(vector, hits, pictured, self._texts(parts), likeness)[0]
         return whole if answer >= self.threshold else np.minimum(whole, answer)
 
     def judge(
@@ -202,10 +204,11 @@ class Matcher:
         first: number of hits that are shown to a user, all by default; the best of these is a match if any is.
         """
         vector, hits, pictured = self._checked(query, hit_vectors, kind)
-        answer = self._answers(vector, hits, pictured).max(initial=0.0)
-        whole, each = self._hits(vector, hits, pictured, self._texts(parts))
+        likeness = self._likeness(vector, hits, pictured)
+        answer = self._answers(vector, hits, pictured, likeness).max(initial=0.0)
+        whole, each = self._hits(vector, hits, pictured, self._texts(parts), likeness)
         confidence, whole, each = known * float(answer), known * whole, known * each
-        copies = self._copies(vector, hits) if pictured == 1 else None
+        copies = self._copies(likeness, len(hits)) if pictured == 1 else None
         bar, matched = self.calibration.hits.threshold, bool(len(hits)) and confidence >= self.threshold
         if least is not None or not matched:
             whole = np.minimum(whole, confidence)
@@ -320,7 +323,11 @@ class Matcher:
             raise ValueError("one query at a time: use confidence for many")
         return vector[0], self._weight(vector[0], kind)
 
-    def _answers(self, query: Floats, hits: Floats, pictured: float) -> Probabilities:
+    def _likeness(self, query: Floats, hits: Floats, pictured: float) -> Likeness | None:
+        """Return how alike the query's pictures and the hits are; None if there is nothing to compare."""
+        return Likeness.of(self._current(), query, hits) if pictured and len(hits) and self.count else None
+
+    def _answers(self, query: Floats, hits: Floats, pictured: float, likeness: Likeness | None) -> Probabilities:
         """Return the probability that the library has what was asked for, if each hit were its best: (k,)."""
         if not len(hits) or not self.count:
             return np.zeros(len(hits))
@@ -330,9 +337,11 @@ class Matcher:
             own, evidence = text_evidence(reference, query, self._direction(query, pictured), hits)
             best = self.calibration.text_logit(evidence)
             logits += (1 - pictured) * (best + np.minimum(self.calibration.behind(own, evidence), 0.0))
-        return self._with_pictures(logits, self.calibration.pictures.answer, query, hits, pictured)
+        return self._with_pictures(logits, self.calibration.pictures.answer, pictured, likeness)
 
-    def _hits(self, query: Floats, hits: Floats, pictured: float, parts: Floats) -> tuple[Probabilities, Probabilities]:
+    def _hits(
+        self, query: Floats, hits: Floats, pictured: float, parts: Floats, likeness: Likeness | None
+    ) -> tuple[Probabilities, Probabilities]:
         """Return the probability that each hit shows what was asked for, (k,), and each of its parts, (m, k)."""
         if not len(hits) or not self.count:
             return np.zeros(len(hits)), np.zeros((len(parts), len(hits)))
@@ -343,7 +352,7 @@ class Matcher:
             odds = self.calibration.hits.logits(hit_evidence(self._current(), texts, np.stack(directions), hits))
         each = probability(odds[1:])
         of_text, similar = (1 - pictured) * odds[0], self.calibration.pictures.similar
-        whole = self._with_pictures(of_text, similar, query, hits, pictured)
+        whole = self._with_pictures(of_text, similar, pictured, likeness)
         return with_parts(whole, each, self.calibration.hits.parts), each
 
     def _texts(self, parts: ArrayLike | None) -> Floats:
@@ -354,22 +363,20 @@ class Matcher:
         return texts if len(texts) > 1 else texts[:0]
 
     def _with_pictures(
-        self, logits: Probabilities, curve: Curve, query: Floats, hits: Floats, pictured: float
+        self, logits: Probabilities, curve: Curve, pictured: float, likeness: Likeness | None
     ) -> Probabilities:
         """Add what the query's pictures say to the log odds of its text, and return probabilities: (k,).
 
         A copy of the query picture is a match regardless of the rest.
         """
-        if not pictured:
+        if likeness is None:
             return probability(logits)
-        similar = probability(logits + pictured * curve(concept_overlap(self._current(), query, hits)))
-        return np.maximum(similar, self._copies(query, hits))
+        similar = probability(logits + pictured * curve(likeness.overlap))
+        return np.maximum(similar, self._copies(likeness, len(logits)))
 
-    def _copies(self, query: Floats, hits: Floats) -> Probabilities:
+    def _copies(self, likeness: Likeness | None, hits: int) -> Probabilities:
         """Return the probability that each hit is the query picture or an edited copy: (k,)."""
-        if not len(hits) or not self.count:
-            return np.zeros(len(hits))
-        return probability(self.calibration.pictures.copy(copy_distance(self._current(), query, hits)))
+        return np.zeros(hits) if likeness is None else probability(self.calibration.pictures.copy(likeness.distance))
 
     def _current(self) -> Reference:
         if self._reference is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,19 @@ TEMPERATURE = 1.5
 """Sharpness of the distribution over concepts; between 1 and 2 queries by photograph were decided best."""
 NEAREST_COPY = 1e-4
 """Relative distances below this are those of equal pictures; half precision does not resolve smaller ones."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike a query picture and each hit are: `concept_overlap` and `copy_distance`, (k,) float64."""
+
+    overlap: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, reference: Reference, query: Floats, hits: Floats) -> Likeness:
+        """Compare a query, (d,), with hits, (k, d), all float32 of unit length."""
+        return cls(concept_overlap(reference, query, hits), copy_distance(reference, query, hits))
 
 
 def concept_overlap(reference: Reference, query: Floats, hits: Floats) -> NDArray[np.float64]:

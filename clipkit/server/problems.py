@@ -21,6 +21,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.BadQuery: 400,
     errors.UnreadableImage: 422,
     errors.FetchRefused: 422,
+    errors.GenerationRefused: 422,
     errors.LibraryBusy: 409,
     errors.DecoderNotAvailable: 409,
     errors.DownloadFailed: 409,

@@ -314,3 +314,32 @@ def test_connections_of_one_process_keep_their_locks_while_another_process_write
             assert connection.find_damage() == ""
     with Catalog.open(catalog.path) as again:
         assert len(again.searchable_ids(SPACE)) == 151
+
+
+ANOTHER_WRITER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO spaces (id, dimension, created_at) VALUES ('other', 4, '')")
+connection.commit()
+connection.close()
+"""
+
+
+def test_a_private_copy_does_not_drop_the_locks_of_this_process(tmp_path):
+    """Without them another process takes itself for the last one, and deletes the log that is still read here."""
+    import subprocess
+    import sys
+
+    from clipkit.catalog.connection import _connect_to_copy
+
+    path = tmp_path / "catalog.db"
+    with Catalog.open(path, create=True) as catalog:
+        catalog.add_space(SPACE, DIMENSION)
+        for _ in range(2):
+            private = _connect_to_copy(path)
+            assert private.read_only
+            assert private.connection.execute("SELECT id FROM spaces").fetchall() == [(SPACE,)]
+            private.close()
+        subprocess.run([sys.executable, "-c", ANOTHER_WRITER, str(path)], check=True)
+        assert path.with_name("catalog.db-wal").exists()
+        assert set(catalog.spaces()) == {SPACE, "other"}

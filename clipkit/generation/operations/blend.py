@@ -75,7 +75,7 @@ def blend(
     pictures: list[Generated] = []
     images: list[Image] = []
     for image, settings in synthesis.sample_each(
-        job.entry, _inputs(job, blended), len(path), device=job.device, progress=job.progress
+        job.entry, _inputs(job, blended), len(path), guard=job.guard, device=job.device, progress=job.progress
     ):
         image = job.enlarged(image)
         number, shares = len(images), path[len(images)]

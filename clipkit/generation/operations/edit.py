@@ -69,6 +69,7 @@ def edit(
         count,
         unconditional=job.unconditional,
         draw=partial(paint_patch, patch=patch),
+        guard=job.guard,
         device=job.device,
         progress=job.progress,
     )

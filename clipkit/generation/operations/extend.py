@@ -150,6 +150,7 @@ def _painted(
             1,
             unconditional=job.unconditional,
             draw=partial(paint_patch, patch=patch, things=things),
+            guard=job.guard,
             device=job.device,
             progress=job.progress,
         )

@@ -58,12 +58,15 @@ def restyle(
             job.settings,
             count,
             start=start,
+            guard=job.guard,
             device=job.device,
             progress=job.progress,
         )
     else:
         inputs = _turned(job, amount, count)
-        pairs = synthesis.sample_each(job.entry, inputs, count, start=start, device=job.device, progress=job.progress)
+        pairs = synthesis.sample_each(
+            job.entry, inputs, count, start=start, guard=job.guard, device=job.device, progress=job.progress
+        )
     return [
         job.save(
             job.enlarged(image),

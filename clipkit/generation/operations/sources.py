@@ -70,10 +70,12 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
     A whole number, also as text, is the `id` of a hit; a file with such a name is written as `./12`. A number, or
     "generated:N", needs the library's catalog. Raises BadQuery, UnreadableImage, FetchRefused.
     """
+    from clipkit.images.hashing import hash_of_bytes
+
     if isinstance(picture, Source):
         return picture
     if isinstance(picture, bytes):
-        return Source("(image)", picture, _hash_of_bytes(picture))
+        return Source("(image)", picture, hash_of_bytes(picture))
     if isinstance(picture, int) or (isinstance(picture, str) and picture.isascii() and picture.isdigit()):
         return _from_file(_file_of_hit(int(picture), catalog))
     if isinstance(picture, str) and picture.startswith(GENERATED):
@@ -82,7 +84,7 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
         from clipkit.images.fetching import fetch
 
         data = fetch(picture)
-        return Source(picture, data, _hash_of_bytes(data))
+        return Source(picture, data, hash_of_bytes(data))
     if isinstance(picture, str | Path):
         return _from_file(Path(picture))
     return Source("(image)", picture, "")
@@ -145,9 +147,3 @@ def _file_of_generated(reference: str, catalog: Catalog | None) -> Path:
     if found is None:
         raise BadQuery(f"there is no generated picture {number!r}: `clipkit generated` lists them by number")
     return found.path
-
-
-def _hash_of_bytes(data: bytes) -> str:
-    import xxhash
-
-    return xxhash.xxh3_128_hexdigest(data)

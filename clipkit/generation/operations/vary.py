@@ -36,6 +36,7 @@ def vary(
         count,
         unconditional=job.unconditional,
         start=layout_start(source, job.entry, strength),
+        guard=job.guard,
         device=job.device,
         progress=job.progress,
     )
