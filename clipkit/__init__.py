@@ -23,6 +23,7 @@ _MODULE_OF = {
     "FetchRefused": "errors",
     "Filters": "catalog.filters",
     "Generated": "catalog.generated",
+    "GenerationRefused": "errors",
     "Hit": "searching.result",
     "IndexReport": "indexing.report",
     "Library": "library",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from clipkit.errors import DecoderNotAvailable as DecoderNotAvailable
     from clipkit.errors import DownloadFailed as DownloadFailed
     from clipkit.errors import FetchRefused as FetchRefused
+    from clipkit.errors import GenerationRefused as GenerationRefused
     from clipkit.errors import LibraryBusy as LibraryBusy
     from clipkit.errors import LibraryDamaged as LibraryDamaged
     from clipkit.errors import LibraryNotFound as LibraryNotFound

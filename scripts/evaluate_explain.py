@@ -89,10 +89,10 @@ def ways(matcher: Matcher) -> dict[str, Callable[[Occlusion, np.ndarray], np.nda
         return occlusion.heat(direction, WHOLE, (CELLS, CELLS), matcher.spread(direction))
 
     def hiding(occlusion: Occlusion, text: np.ndarray) -> np.ndarray:
-        return explained(replace(occlusion, alone=np.zeros_like(occlusion.alone)), text)
+        return explained(replace(occlusion, alone=tuple(map(np.zeros_like, occlusion.alone))), text)
 
     def alone(occlusion: Occlusion, text: np.ndarray) -> np.ndarray:
-        return explained(replace(occlusion, hidden=np.zeros_like(occlusion.hidden)), text)
+        return explained(replace(occlusion, hidden=tuple(map(np.zeros_like, occlusion.hidden))), text)
 
     def cosine(occlusion: Occlusion, text: np.ndarray) -> np.ndarray:
         return occlusion.heat(text, WHOLE, (CELLS, CELLS))
@@ -155,9 +155,10 @@ def main(count: int, out: Path) -> None:
         one, two = numbers[: count // 2].mean(0), numbers[count // 2 :].mean(0)
         cells = [f"{one[0]:20.3f}  {one[1]:6.3f}  {one[2]:7.3f}", f"{two[0]:21.3f}  {two[1]:6.3f}  {two[2]:7.3f}"]
         click.echo(f"{name:24}  {'   '.join(cells)}")
-    sheet: Image.Image = contact_sheet(
-        tiles, title="clipkit explain, tiny, scenes not selected", columns=8, tile_size=TILE
-    )
+    there, missing = np.median(hottest, axis=0)
+    click.echo(f"hottest place, median: {there:.2f} for the named thing, {missing:.2f} for one that is not there")
+    title = "The heat for one thing in each scene; scenes not selected"
+    sheet: Image.Image = contact_sheet(tiles, title=title, columns=8, tile_size=TILE)
     sheet.save(out, quality=88)
 
 

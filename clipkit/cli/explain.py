@@ -50,7 +50,7 @@ def explain(
     as_json: bool,
     library_path: Path,
 ) -> int:
-    """Explain why PICTURE matched a TEXT or another PICTURE, or did not.
+    """Explain why a picture matched a query, or did not.
 
     A PICTURE is a file, an http(s) URL, the id of a hit (`clipkit search --json`), or generated:N for a picture that
     `clipkit generated` lists; anything else is a TEXT. Prints the score and the confidence that a search gives it, the

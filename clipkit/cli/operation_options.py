@@ -43,8 +43,8 @@ pixels_of_longer_side = click.IntRange(16, 16_384)
 upscaler_option = click.option(
     "--upscaler",
     metavar="ID|FOLDER",
-    help="Network that enlarges, see `clipkit decoders list`, or lanczos, which invents no detail. [default: the one on "
-    "this machine that suits the picture]",
+    help="Network that enlarges, see `clipkit decoders list`, or lanczos, which invents no detail. [default: the one "
+    "on this machine that suits the picture]",
 )
 
 label_option = click.option(

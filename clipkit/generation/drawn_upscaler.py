@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from clipkit.generation.decoder import explain_load_failure, quiet_diffusers
-from clipkit.generation.upscalers import UpscalerEntry
 from clipkit.generation.upsampler import Upsampler
+from clipkit.generation.upscalers import UpscalerEntry
 from clipkit.models.devices import choose_device
 
 

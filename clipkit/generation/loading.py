@@ -16,7 +16,9 @@ from clipkit.generation.decoder import Decoder, explain_load_failure
 from clipkit.generation.image_tower import ImageTower
 from clipkit.generation.registry import DecoderEntry
 from clipkit.models.devices import choose_device
+from clipkit.models.hub.locating import is_here
 from clipkit.models.loading import load_encoder
+from clipkit.models.reference import ModelRef
 
 
 @lru_cache(maxsize=1)
@@ -81,3 +83,8 @@ def has_trained_prior(entry: DecoderEntry) -> bool:
         and not entry.takes_prompt
         and not (entry.folder / "prior" / "model_index.json").is_file()
     )
+
+
+def local_model(entry: DecoderEntry) -> str:
+    """Return the id of a model on disk whose embeddings the decoder takes, or an empty string."""
+    return next((space for space in entry.spaces if is_here(ModelRef.of(space))), "")

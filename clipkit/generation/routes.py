@@ -17,7 +17,7 @@ from clipkit.catalog.embeddings import load_embedding
 from clipkit.errors import DecoderNotAvailable
 from clipkit.generation import bridge as bridges
 from clipkit.generation import decoder_files
-from clipkit.generation.loading import has_trained_prior
+from clipkit.generation.loading import has_trained_prior, local_model
 from clipkit.generation.registry import DecoderEntry
 from clipkit.models.hub.cache import is_offline
 from clipkit.models.hub.locating import is_here
@@ -244,11 +244,6 @@ def has_image_tower(entry: DecoderEntry) -> bool:
     if has_trained_prior(entry):
         return bool(entry.space) and is_here(ModelRef.of(entry.space))
     return decoder_files.image_tower_folder(entry) is not None
-
-
-def local_model(entry: DecoderEntry) -> str:
-    """Return the id of a model on disk whose embeddings the decoder takes, or an empty string."""
-    return next((space for space in entry.spaces if is_here(ModelRef.of(space))), "")
 
 
 def _lacks_unconditional_embedding(entry: DecoderEntry) -> bool:

@@ -11,9 +11,8 @@ import torch
 from PIL.Image import Image
 
 from clipkit.generation import decoder_files
-from clipkit.generation.loading import has_trained_prior, load_conditioner
+from clipkit.generation.loading import has_trained_prior, load_conditioner, local_model
 from clipkit.generation.registry import DecoderEntry
-from clipkit.generation.routes import local_model
 from clipkit.models.encoder import Encoder
 from clipkit.models.hub.locating import is_here
 from clipkit.models.loading import load_encoder

@@ -1,4 +1,4 @@
-"""Swin2SR, a transformer for super-resolution (Conde et al., AIM workshop at ECCV 2022), as transformers implements it."""
+"""Swin2SR, a transformer for super-resolution (Conde et al., AIM workshop at ECCV 2022), in transformers' classes."""
 
 from __future__ import annotations
 

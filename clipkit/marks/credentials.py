@@ -204,9 +204,9 @@ def sign(
 ) -> bytes:
     """Return the file's bytes with a signed manifest that says that a model generated the picture, or edited one.
 
-    A picture of which no model made anything was resized.
     `format_name`: "JPEG", "PNG" or "WEBP".
-    `edited`: names the original, which becomes the manifest's parent ingredient, with the manifests that it carries.
+    `edited`: names the original, which becomes the manifest's parent ingredient, with the manifests that it carries. If
+    no model made anything of the picture, the manifest says that it was resized.
     Raises ClipkitError if the C2PA library or a file of the certificate is missing, or if C2PA does not allow the
     certificate.
     """
@@ -218,15 +218,16 @@ def sign(
         ) from None
     name, _, version = provenance.software.partition(" ")
     software = {"name": name, "version": version}
+    action = _action(edited)
     done = {
-        "action": _action(edited),
+        "action": action,
         "digitalSourceType": source_type,
         "softwareAgent": software,
     }
     opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [_ORIGINAL]}}
     manifest = {
         "claim_generator_info": [software],
-        "title": f"{_DONE[done['action']]} with clipkit",
+        "title": f"{_DONE[action]} with clipkit",
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [opened, done] if edited else [done]}}],
     }
     chain, key = _pem(certificate.chain), _pem(certificate.key)

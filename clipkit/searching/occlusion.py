@@ -18,10 +18,9 @@ from clipkit.models.encoder import Encoder
 from clipkit.vectors.unit import unit
 
 Floats = NDArray[np.float32]
-PLACES = 7
-"""Windows along each side of the square that the model sees."""
-SIDES = (0.28, 0.45)
-"""Sides of the windows, as fractions of the square's."""
+WINDOWS = ((0.28, 7, 1.0), (0.45, 4, 0.5))
+"""For each size of window: its side, as a fraction of that of the square which the model sees; how many windows there
+are along a side; and the weight of what they find. Small windows tell things apart, large ones find large things."""
 BATCH = 8
 """Pictures encoded at once, where the encoder has no batch of its own."""
 BLUR = 0.25
@@ -33,13 +32,13 @@ class Occlusion:
     """What is left of a picture's vector when parts of it are hidden.
 
     whole: (d,) float32 unit, the vector of the picture.
-    hidden: (sides, places, places, d) float32 unit, with one window hidden; rows before columns.
+    hidden: for each size of `WINDOWS`, (places, places, d) float32 unit, with one window hidden; rows before columns.
     alone: the same, with all but the window hidden.
     """
 
     whole: Floats
-    hidden: Floats
-    alone: Floats
+    hidden: tuple[Floats, ...]
+    alone: tuple[Floats, ...]
 
     def heat(
         self,
@@ -57,14 +56,14 @@ class Occlusion:
         left, top, right, bottom = frame
         down, across = _positions(shape[0], top, bottom), _positions(shape[1], left, right)
         total = np.zeros(shape, np.float32)
-        for side, hidden, alone in zip(SIDES, self.hidden, self.alone, strict=True):
-            rows, columns = _windows(down, side), _windows(across, side)
-            weight = np.maximum(np.outer(rows.sum(0), columns.sum(0)), 1e-6)
+        for (side, places, weight), hidden, alone in zip(WINDOWS, self.hidden, self.alone, strict=True):
+            rows, columns = _windows(down, side, places), _windows(across, side, places)
+            covered = np.maximum(np.outer(rows.sum(0), columns.sum(0)), 1e-6)
             for found in ((self.whole - hidden) @ direction, alone @ direction):
                 # Most windows show something else; what they score is the level from which heat counts.
-                total += rows.T @ (found - np.median(found)) @ columns / weight
+                total += weight * (rows.T @ (found - np.median(found)) @ columns) / covered
         inside = np.outer((down >= 0) & (down <= 1), (across >= 0) & (across <= 1))
-        heat = np.where(inside, np.maximum(total / (2 * len(SIDES)), 0.0), 0.0)
+        heat = np.where(inside, np.maximum(total / (2 * sum(weight for *_, weight in WINDOWS)), 0.0), 0.0)
         return np.asarray(heat / max(float(heat.max(initial=0.0)), least, 1e-6), np.float32)
 
 
@@ -76,7 +75,8 @@ def occlude(encoder: Encoder, pixels: np.ndarray, report: Callable[[int, int], N
 
     A few pictures are in memory at a time.
     """
-    count = 1 + 2 * len(SIDES) * PLACES**2
+    counts = [2 * places**2 for _, places, _ in WINDOWS]
+    count = 1 + sum(counts)
     batch = encoder.image_batch or BATCH
     vectors = np.zeros((count, encoder.dimension), np.float32)
     pictures = _pictures(pixels)
@@ -86,8 +86,11 @@ def occlude(encoder: Encoder, pixels: np.ndarray, report: Callable[[int, int], N
         if report:
             report(start + len(part), count)
     vectors = unit(vectors)
-    hidden, alone = vectors[1:].reshape(len(SIDES), PLACES, PLACES, 2, -1).transpose(3, 0, 1, 2, 4)
-    return Occlusion(vectors[0], hidden, alone)
+    pairs = [
+        part.reshape(places, places, 2, -1)
+        for (_, places, _), part in zip(WINDOWS, np.split(vectors[1:], np.cumsum(counts)[:-1]), strict=True)
+    ]
+    return Occlusion(vectors[0], tuple(pair[:, :, 0] for pair in pairs), tuple(pair[:, :, 1] for pair in pairs))
 
 
 def _pictures(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -95,8 +98,8 @@ def _pictures(pixels: np.ndarray) -> Iterator[np.ndarray]:
     yield pixels
     size = len(pixels)
     clear, blurred = pixels.astype(np.float32), _blurred(pixels)
-    for side in SIDES:
-        windows = _windows((np.arange(size) + 0.5) / size, side)
+    for side, places, _ in WINDOWS:
+        windows = _windows((np.arange(size) + 0.5) / size, side, places)
         for down in windows:
             for across in windows:
                 window = np.outer(down, across)[..., None]
@@ -112,12 +115,12 @@ def _blurred(pixels: np.ndarray) -> Floats:
     return np.asarray(Image.fromarray(pixels).filter(blur), np.float32)
 
 
-def _windows(positions: NDArray[np.float64], side: float) -> Floats:
+def _windows(positions: NDArray[np.float64], side: float, places: int) -> Floats:
     """Return how much of each position along one side every window covers, (places, positions) in [0, 1].
 
     The edges of a window are soft, because a tower sees hard ones as things of their own.
     """
-    centres = (np.arange(PLACES) + 0.5) / PLACES
+    centres = (np.arange(places) + 0.5) / places
     away = (positions[None] - centres[:, None]) / (side / 2.6)
     return np.minimum(1.0, 1.3 * np.exp(-0.5 * away**2)).astype(np.float32)
 

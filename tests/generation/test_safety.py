@@ -239,11 +239,10 @@ def test_what_cannot_be_checked_is_said(clipkit, tmp_path, kandinsky, adapter_15
     assert half.code == 0 and half.err.count("\n") == 1 and "image tower" in half.err, half.err
 
 
-@pytest.mark.parametrize("stage", ["the picture would show", "the picture that was made shows"])
 def test_the_embedding_after_the_prior_and_the_picture_are_checked_by_the_decoders_own_towers(
-    tmp_path, own_list, kandinsky, stage
+    tmp_path, own_list, kandinsky
 ):
-    """With random weights any word may be what a picture shows: one that is, is found by trying many."""
+    """With random weights any word may be what a picture shows: ones that are, are found by trying many."""
     from clipkit.generation.generate import generate
     from clipkit.generation.loading import load_conditioner
     from clipkit.generation.safety_towers import find_towers
@@ -258,38 +257,54 @@ def test_the_embedding_after_the_prior_and_the_picture_are_checked_by_the_decode
     picture = towers.pictures([Image.open(made).convert("RGB")])[0]
     before = load_conditioner(entry, "cpu").embed_texts(["a dog"], 3)[0]
     rng, bank = random.Random(0), towers.bank(None)
-    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(1, 30))) for _ in range(1500)]
-    prototypes = Prototypes.fit(list(unit(towers.texts(words))[:, None]), bank)
-    would, shows = prototypes.in_pictures(np.stack([before, picture]))
-    wanted, other = (would, shows) if stage == "the picture would show" else (shows, would)
-    asks = prototypes.in_texts(unit(towers.texts(["a dog"])))[0]
-    fits = np.where((asks < 3) & ((other < 0) | (stage == "the picture would show")), wanted, -np.inf)
-    assert fits.max() >= PICTURE_THRESHOLD + 0.05
-    write_list(own_list, f'name = "found"\naction = "refuse"\nphrasings = ["{words[int(fits.argmax())]}"]')
-    made.unlink()
-    with pytest.raises(GenerationRefused, match=f"{stage} 'found'"):
-        generate(query, **options)
-    assert not made.exists()
-    own_list.write_text(own_list.read_text().replace("refuse", "warn"))
-    told: list[str] = []
-    (kept,) = generate(query, say=told.append, **options)
-    assert made.exists() and kept.parameters["warnings"] == ["found"] and len(told) == 1 and stage in told[0]
+    found: dict[str, str] = {}
+    for _ in range(12):
+        words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(1, 30))) for _ in range(500)]
+        prototypes = Prototypes.fit(list(unit(towers.texts(words))[:, None]), bank)
+        would, shows = prototypes.in_pictures(np.stack([before, picture]))
+        unasked = prototypes.in_texts(unit(towers.texts(["a dog"])))[0] < 3
+        for stage, fits in (
+            ("the picture would show", np.where(unasked, would, -np.inf)),
+            ("the picture that was made shows", np.where(unasked & (would < 0), shows, -np.inf)),
+        ):
+            if fits.max() >= PICTURE_THRESHOLD + 0.05:
+                found[stage] = words[int(fits.argmax())]
+        if len(found) == 2:
+            break
+    assert len(found) == 2
+    for stage, word in found.items():
+        write_list(own_list, f'name = "found"\naction = "refuse"\nphrasings = ["{word}"]')
+        made.unlink()
+        with pytest.raises(GenerationRefused, match=f"{stage} 'found'"):
+            generate(query, **options)
+        assert not made.exists()
+        own_list.write_text(own_list.read_text().replace("refuse", "warn"))
+        told: list[str] = []
+        (kept,) = generate(query, say=told.append, **options)
+        assert made.exists() and kept.parameters["warnings"] == ["found"] and len(told) == 1 and stage in told[0]
 
 
 def test_pictures_without_names_do_not_get_each_others_generated_picture(library_of_scenes, pictures):
+    from clipkit.catalog.generated import find_generated
+    from clipkit.generation.generate import contents_of
+
     cat, dog = (Image.open(pictures / f"{name}.png").convert("RGB") for name in ("cat", "dog"))
+    cat_bytes, dog_bytes = ((pictures / f"{name}.png").read_bytes() for name in ("cat", "dog"))
+    file = library_of_scenes / "same-name.png"
     with Library.open(library_of_scenes) as library:
 
-        def made(query: Query) -> int | None:
-            return library.search(query, generate="always").generated[0].id
+        def found(picture: object) -> int | None:
+            query = Query(like=(picture,))
+            earlier = find_generated(library.catalog, query.to_json(), "tiny", contents_of(query))
+            return earlier.id if earlier else None
 
-        first = made(Query(like=(cat,)))
-        assert made(Query(like=(dog,))) != first and made(Query(like=(cat.copy(),))) == first
-        data = [(pictures / f"{name}.png").read_bytes() for name in ("cat", "dog")]
-        assert made(Query(like=(data[0],))) == made(Query(like=(data[0],))) != made(Query(like=(data[1],)))
-        renamed = library_of_scenes / "same-name.png"
-        shutil.copy(pictures / "cat.png", renamed)
-        named = made(Query(like=(renamed,)))
-        assert made(Query(like=(renamed,))) == named
-        shutil.copy(pictures / "dog.png", renamed)
-        assert made(Query(like=(renamed,))) != named
+        for one, again, other in ((cat, cat.copy(), dog), (dog_bytes, dog_bytes, cat_bytes)):
+            (made,) = library.generate(Query(like=(one,)), steps=1)
+            assert found(again) == made.id and found(other) is None
+        file.write_bytes(cat_bytes)
+        (made,) = library.generate(Query(like=(file,)), steps=1)
+        assert found(file) == made.id
+        file.write_bytes(dog_bytes)
+        assert found(file) is None, "the name is the same, the picture is not"
+        result = library.search(Query(like=(dog_bytes,)), generate="always")
+        assert result.generated[0].id == found(dog_bytes) and "just now" not in result.notes[-1]

@@ -147,7 +147,7 @@ def test_the_drawing_of_a_generated_picture_says_so(library: Library, tmp_path: 
 
 
 def test_torch_and_onnx_runtime_agree(monkeypatch):
-    monkeypatch.setattr("clipkit.searching.occlusion.PLACES", 3)
+    monkeypatch.setattr("clipkit.searching.occlusion.WINDOWS", ((0.4, 4, 1.0),))
     in_onnx, in_torch = load_encoder("tiny", "cpu", search=True), load_torch_encoder("tiny", "cpu")
     assert isinstance(in_onnx, OnnxEncoder) and not isinstance(in_torch, OnnxEncoder)
     direction = in_onnx.encode_texts(["a dog"])[0]

@@ -108,7 +108,8 @@ def surroundings(entry: DecoderEntry, patch: Patch) -> list[QueryTerm]:
 
     Nothing if there is no image tower on disk to embed it: the text alone does without.
     """
-    from clipkit.generation.routes import QueryTerm, has_image_tower, local_model
+    from clipkit.generation.loading import local_model
+    from clipkit.generation.routes import QueryTerm, has_image_tower
 
     if entry.inpaints_only or entry.takes_prompt or not (has_image_tower(entry) or local_model(entry)):
         return []

@@ -62,7 +62,10 @@ class HubFile:
 
 
 def listing(repository: str, revision: str = "main") -> list[HubFile]:
-    """List the files of a repository, of its main branch or a commit. Raises the errors of huggingface_hub and its HTTP client."""
+    """List the files of a repository, of its main branch or a commit.
+
+    Raises the errors of huggingface_hub and its HTTP client.
+    """
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint()).model_info(repository, revision=revision, files_metadata=True, timeout=20)
