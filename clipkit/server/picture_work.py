@@ -104,6 +104,23 @@ def extend(library: Library, job: dict[str, Any], say: Say, progress: ProgressCa
     )
 
 
+def upscale(library: Library, job: dict[str, Any], say: Say, progress: ProgressCallback) -> dict[str, Any]:
+    """Enlarge a picture."""
+    notes: list[str] = []
+    picture = library.upscale(
+        as_source(job["picture"]),
+        to=job["to"],
+        upscaler=job["upscaler"],
+        label=job["label"],
+        device=job["device"],
+        say=notes.append,
+        progress=progress,
+    )
+    made = made_json(picture, library.layout)
+    say("picture", made)
+    return {"generated": [made], "notes": notes}
+
+
 WORK: dict[str, Work] = {
     "generate": generate,
     "fallback": fall_back,
@@ -112,6 +129,7 @@ WORK: dict[str, Work] = {
     "restyle": restyle,
     "edit": edit,
     "extend": extend,
+    "upscale": upscale,
 }
 """The kinds of jobs that make pictures."""
 
