@@ -56,7 +56,7 @@ def to_result(answer: dict[str, Any], query: Query | None, hits: Sequence[Hit]) 
 
 def to_generated(data: dict[str, Any]) -> Generated:
     """Return the record of a generated picture."""
-    values = {field.name: data[field.name] for field in fields(Generated)}
+    values = {field.name: data[field.name] for field in fields(Generated) if field.name in data}
     return Generated(
         **values | {"path": Path(data["path"]), "parents": tuple(data["parents"]), "route": tuple(data["route"])}
     )

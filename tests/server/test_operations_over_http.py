@@ -284,12 +284,12 @@ def test_enlarging_is_a_job_and_an_option(made):
     assert server.post("/api/vary", {"picture": one, "upscale": 17}).status == 400
 
 
-def test_what_is_refused_is_refused_before_a_job_starts(made, library_folder, quick):
+def test_what_is_refused_is_refused_before_a_job_starts(made):
     server, _ = made
     place = {"picture": ids(server, 1)[0]}
-    answer = server.post("/api/generate", {"text": "a nude", "safety": True})
+    answer = server.post("/api/generate", {"text": "a naked child", "safety": True})
     assert (answer.status, answer.json["type"]) == (422, "urn:clipkit:problem:generation-refused"), answer.body
-    answer = server.post("/api/edit", {**place, "text": "a nude", "box": [0, 0, 20, 20], "safety": True})
+    answer = server.post("/api/edit", {**place, "text": "a naked child", "box": [0, 0, 20, 20], "safety": True})
     assert answer.status == 422, answer.body
 
 
