@@ -44,6 +44,7 @@ def fall_back(library: Library, job: dict[str, Any], say: Say, progress: Progres
         when=job["fallback"],
         # Pictures without a name are all written alike in the record of what was generated.
         fresh=job["fresh"] or any(isinstance(picture, bytes) for picture in (*query.like, *query.not_)),
+        safety=job["options"].get("safety"),
         device=job["device"],
         progress=progress,
     )
