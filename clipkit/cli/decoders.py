@@ -49,7 +49,7 @@ def list_(as_json: bool) -> int:
         say(f"    {row['note']}")
     say(f"  {'upscaler':{longest}} {'download':>8} {'factor':>6}  {'':30} licence")
     for row in networks:
-        size, mark = f"{row['download_mb']:.0f} MB", "*" if row["on_disk"] else " "
+        size, mark = f"{row['download_mb']:g} MB", "*" if row["on_disk"] else " "
         say(f"{mark} {row['id']:{longest}} {size:>8} {row['factor']:>6}  {'':30} {row['licence']}")
         say(f"    {row['note']}")
     say("* is on this machine. Memory: of a GPU, in half precision.")

@@ -49,12 +49,21 @@ def generate_fallback(
 
     told: list[str] = []
     try:
-        guard = guard_for(entry, {"layout": layout, "safety": safety})
+        guard = guard_for(
+            entry,
+            {
+                "catalog": catalog,
+                "layout": layout,
+                "safety": safety,
+                "device": device,
+                "say": told.append,
+                "progress": progress,
+            },
+        )
         if guard:
             guard.check_words(wanted_texts(result.query.terms()))
-        earlier = (
-            None if fresh else find_generated(catalog, result.query.to_json(), entry.id, contents_of(result.query))
-        )
+        contents = contents_of(result.query)
+        earlier = None if fresh else find_generated(catalog, result.query.to_json(), entry.id, contents)
         if earlier and guard and earlier.parameters.get("no_safety"):
             earlier = None
         if catalog.read_only and not earlier and not always:
@@ -68,7 +77,7 @@ def generate_fallback(
                 decoder=entry.id,
                 may_fetch=False,
                 safety=safety,
-                say=told.append,
+                guard=guard,
                 device=device,
                 progress=progress,
             )[0]

@@ -60,10 +60,12 @@ class JobOptions(OperationOptions, total=False):
     """The same, and where it happens.
 
     `catalog`, `layout`: the library; without one, `decoder` and `output` are needed.
+    `guard`: the check to use, if the caller has begun one.
     """
 
     catalog: Catalog | None
     layout: Layout | None
+    guard: Guard | None
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def prepare(
     )
     upscaler = _chosen_upscaler(entry, picture_size or (settings.size, settings.size), options)
     folder, output = destination(layout, options.get("output"))
-    guard = guard_for(entry, options)
+    guard = options.get("guard") or guard_for(entry, options)
     if guard:
         guard.check_words(wanted_texts(terms))
     source = routes.LibrarySource(catalog, layout.bridges if layout else None)

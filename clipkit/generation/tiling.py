@@ -120,8 +120,8 @@ def _part(span: Span, length: int, target: int, factor: int) -> _Part:
 def _cut(large: np.ndarray, across: _Part, down: _Part, exact: bool) -> np.ndarray:
     """Return the part of a network's output that is used, at the result's size."""
     if exact:
-        (left, right), (top, bottom) = (tuple(map(round, part.box)) for part in (across, down))
-        return large[top:bottom, left:right]
+        rows, columns = (slice(*map(round, part.box)) for part in (down, across))
+        return large[rows, columns]
     # Pillow also weighs pixels outside the box, so that tiles are reduced as the whole picture would be. The width is
     # reduced first in all: left to itself it takes the order that is faster, and rounds differently in between.
     image, width = Image.fromarray(large), across.last - across.first

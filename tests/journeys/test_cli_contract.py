@@ -55,7 +55,7 @@ def test_an_unknown_command_gets_the_nearest_names(clipkit):
 
 SECTIONS = {
     "Library": ["index", "info", "failures", "check", "remove", "export"],
-    "Search": ["search", "serve", "demo"],
+    "Search": ["search", "explain", "serve", "demo"],
     "Pictures": ["generate", "vary", "blend", "restyle", "edit", "extend", "generated", "verify"],
     "Models": ["models", "decoders", "bridge"],
 }
