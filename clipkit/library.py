@@ -283,10 +283,10 @@ class Library:
         `upscale`: pixels of the longer side to which each picture is enlarged before it is saved, by `upscaler`, an id
         as in `upscale`.
         `label`: write a visible mark too, a small line of text in a corner.
-        `device`: auto, cpu, cuda or mps.
         `safety`: whether the query and every picture are checked against the list of refused concepts; None for every
         decoder but the bundled one. See `clipkit.generation.safety_list`. A picture that is refused is not saved; those
         made before it are. What was warned about is in `Generated.parameters["warnings"]`.
+        `device`: auto, cpu, cuda or mps.
         `say`: called with a line about the cost of a download, before it begins, and with warnings.
 
         Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable, GenerationRefused.

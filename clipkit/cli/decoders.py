@@ -13,7 +13,7 @@ from clipkit.cli.progress import progress_bar
 
 @click.group()
 def decoders() -> None:
-    """List and download decoders, which generate pictures, and upscalers; show what decoders refuse.
+    """List and download decoders, which generate pictures, and upscalers; show what is refused.
 
     A decoder turns image embeddings, its own or those of a prior, into pixels. An upscaler enlarges a picture.
     """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clipkit.catalog.generated import Generated
+from clipkit.searching.explanation import Explanation, Part
 from clipkit.searching.query import Query
 from clipkit.searching.result import Hit, SearchResult
 
@@ -52,7 +56,32 @@ def to_result(answer: dict[str, Any], query: Query | None, hits: Sequence[Hit]) 
 
 def to_generated(data: dict[str, Any]) -> Generated:
     """Return the record of a generated picture."""
-    values = {field.name: data[field.name] for field in fields(Generated)}
+    values = {field.name: data[field.name] for field in fields(Generated) if field.name in data}
     return Generated(
         **values | {"path": Path(data["path"]), "parents": tuple(data["parents"]), "route": tuple(data["route"])}
+    )
+
+
+def to_explanation(data: dict[str, Any], query: Query, picture: bytes) -> Explanation:
+    """Return an explanation; `picture`: the file of its picture, reduced."""
+    from PIL import Image
+
+    from clipkit.marks.reading import read_marks
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    values: dict[str, Any] = {
+        name: data[name] for name in ("picture", "library", "model", "score", "confidence", "matched")
+    }
+    for name in ("query_concepts", "picture_concepts", "shared_concepts"):
+        values[name] = tuple((one["concept"], one["score"]) for one in data[name])
+    return Explanation(
+        query=query,
+        parts=tuple(Part(**part | {"heat": np.array(part["heat"], np.float32)}) for part in data["parts"]),
+        heat=np.array(data["heat"], np.float32),
+        seen=tuple(data["seen"]),
+        unknown_words=tuple(data["query"]["unknown_words"]),
+        notes=tuple(data["notes"]),
+        image=image,
+        marks=read_marks(picture, image),
+        **values,
     )

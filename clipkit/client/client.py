@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from clipkit import errors
 from clipkit.catalog.generated import Generated
 from clipkit.catalog.info import LibraryInfo
-from clipkit.client.answered import to_generated, to_hit, to_result
+from clipkit.client.answered import to_explanation, to_generated, to_hit, to_result
 from clipkit.client.picture_maker import PictureMaker
 from clipkit.client.sent_query import filter_parameters
 from clipkit.client.transport import Transport
+from clipkit.generation.operations.sources import GENERATED, is_number_of_picture
 from clipkit.indexing.report import IndexReport
 from clipkit.progress import ProgressCallback
 from clipkit.searching.query import Query, as_query
@@ -22,6 +23,7 @@ from clipkit.searching.result import Hit, SearchResult
 
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters
+    from clipkit.searching.explanation import Explanation
 
 Generate = Literal["auto", "never", "always"]
 
@@ -100,6 +102,21 @@ class Client(PictureMaker):
         )
         made = tuple(to_generated(one) for one in done["generated"])
         return replace(result, generated=made, notes=(*result.notes, *done["notes"]))
+
+    def explain(self, query: Query | str, picture: int | str, *, model: str | None = None) -> Explanation:
+        """Explain why a picture matched a query, or did not, as `Library.explain` does.
+
+        `picture`: the id of a hit, or "generated:N".
+        """
+        query, name = as_query(query), str(picture)
+        place = f"generated/{name.removeprefix(GENERATED)}" if name.startswith(GENERATED) else f"images/{name}"
+        if not is_number_of_picture(name) or not place.rpartition("/")[2].isdigit():
+            raise errors.BadQuery(
+                f'{name!r} is not in the library of the server: give the id of a hit, or "generated:N"'
+            )
+        asked = [("q", query.text), *self._sent(query).parameters(), ("model", model or "")]
+        answer = self._server.get(f"/api/{place}/explain", asked)
+        return to_explanation(answer, query, self._server.request("GET", f"/api/{place}/thumbnail?size=1280"))
 
     def similar(self, id: int, k: int = 10, *, offset: int = 0) -> SearchResult:
         """Return the k pictures nearest to picture `id` of the library, itself left out."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clipkit.generation.operations.blend import Blend
     from clipkit.generation.operations.masks import MaskLike
     from clipkit.generation.operations.sources import Reference
+    from clipkit.progress import ProgressCallback
 
 
 class PictureMaker:
@@ -122,6 +123,20 @@ class PictureMaker:
         """Continue a picture beyond its edges, as `Library.extend` does."""
         own = {"text": text, "left": left, "right": right, "top": top, "bottom": bottom}
         return self._made("extend", self._start(picture, n, steps) | own, options)
+
+    def upscale(
+        self,
+        picture: Reference,
+        *,
+        to: int | None = None,
+        upscaler: str | None = None,
+        label: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Generated:
+        """Enlarge a picture in the server's library, as `Library.upscale` does."""
+        body = {"picture": self._reference(picture), "to": to, "upscaler": upscaler, "label": label}
+        [made] = self._made("upscale", body, {"progress": progress})
+        return made
 
     def download(self, picture: Generated, path: str | Path) -> None:
         """Write the file of a generated picture to `path` on this machine, with all its marks."""

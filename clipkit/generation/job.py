@@ -41,6 +41,7 @@ class SamplingOptions(TypedDict, total=False):
     size: int | None
     upscale: int | None
     upscaler: str | None
+    safety: bool | None
     label: bool
     progress: ProgressCallback | None
 
@@ -50,7 +51,6 @@ class OperationOptions(SamplingOptions, total=False):
 
     output: str | Path | None
     route: RoutePreference
-    safety: bool | None
     device: str
     say: Callable[[str], None] | None
     may_fetch: bool
@@ -141,16 +141,16 @@ class Job:
             common["route"] = self.route
         if self.label:
             common["label"] = True
+        if self.safety is not None:
+            common["safety" if self.safety else "no_safety"] = True
+        if self.guard and (warnings := self.guard.take_warnings()):
+            common["warnings"] = warnings
         if self.upscaler:
             common |= {"upscale": self.upscale, "upscaler": self.upscaler.name}
             if edited:
                 edited = replace(edited, painted=np.broadcast_to(np.True_, (image.height, image.width)))
                 if self.say:
                     self.say(f"the picture was enlarged as a whole: no pixel of {path.name} is the original's any more")
-        if self.safety is not None:
-            common["safety" if self.safety else "no_safety"] = True
-        if self.guard and (warnings := self.guard.take_warnings()):
-            common["warnings"] = warnings
         picture = Generated(
             path=path.absolute(),
             query=query,
@@ -247,25 +247,6 @@ def prepare(
     )
 
 
-def _chosen_upscaler(
-    entry: registry.DecoderEntry, size: tuple[int, int], options: JobOptions
-) -> upscalers.UpscalerEntry | None:
-    """Return the network that enlarges pictures of `size`, None if they are not to be enlarged.
-
-    Raises BadQuery and DecoderNotAvailable before anything is made.
-    """
-    from clipkit.generation.upscaling import enlarged_size
-
-    wanted, named = options.get("upscale"), options.get("upscaler")
-    if wanted is None:
-        if named:
-            raise BadQuery("--upscaler says how to enlarge: say to how many pixels with --upscale")
-        return None
-    upscaler = upscalers.choose_upscaler(named, drawn=entry.id == "tiny", enlargement=wanted / max(size))
-    enlarged_size(size, wanted, upscaler)
-    return upscaler
-
-
 def guard_for(entry: registry.DecoderEntry, options: JobOptions) -> Guard | None:
     """Return the check against the list of refused concepts, None if it is off. Raises GenerationRefused."""
     from clipkit.generation.safety import Guard, is_on
@@ -287,6 +268,25 @@ def guard_for(entry: registry.DecoderEntry, options: JobOptions) -> Guard | None
 def wanted_texts(terms: Sequence[QueryTerm | Term]) -> list[str]:
     """Return the texts of a query, without those that it avoids."""
     return [str(term.value) for term in terms if not term.is_picture and term.weight > 0]
+
+
+def _chosen_upscaler(
+    entry: registry.DecoderEntry, size: tuple[int, int], options: JobOptions
+) -> upscalers.UpscalerEntry | None:
+    """Return the network that enlarges pictures of `size`, None if they are not to be enlarged.
+
+    Raises BadQuery and DecoderNotAvailable before anything is made.
+    """
+    from clipkit.generation.upscaling import enlarged_size
+
+    wanted, named = options.get("upscale"), options.get("upscaler")
+    if wanted is None:
+        if named:
+            raise BadQuery("--upscaler says how to enlarge: say to how many pixels with --upscale")
+        return None
+    upscaler = upscalers.choose_upscaler(named, drawn=entry.id == "tiny", enlargement=wanted / max(size))
+    enlarged_size(size, wanted, upscaler)
+    return upscaler
 
 
 def shortest_side(entry: registry.DecoderEntry) -> int:

@@ -69,6 +69,16 @@ class Brightest:
         return int(np.asarray(open_picture(path, limits=limits).image.convert("L")).max())
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """The whole picture, upright: uint8 (h, w, 3), RGB; it may be reduced, but not below `shortest_side` pixels."""
+
+    shortest_side: int
+
+    def __call__(self, path: Path, limits: Limits) -> np.ndarray:
+        return np.asarray(open_picture(path, shortest_side=self.shortest_side, limits=limits).image)
+
+
 def cropped(picture: Picture, region: Region, path: Path) -> Image.Image:
     """Return a region of a picture, cut to its edges. Raises `UnreadableImage` if nothing is left."""
     width, height = picture.image.size

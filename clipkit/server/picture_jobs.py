@@ -2,43 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from clipkit.catalog.generated import EDITS
+from clipkit.catalog.layout import Layout
 from clipkit.errors import BadQuery, DecoderNotAvailable
+from clipkit.generation import upscalers
 from clipkit.generation.decoder_files import on_disk
-from clipkit.generation.job import choose_decoder
+from clipkit.generation.job import choose_decoder, guard_for
 from clipkit.generation.painter import choose_painter
 from clipkit.generation.registry import DecoderEntry, entries
+from clipkit.generation.upscaling import enlarged_size
 from clipkit.library import Library
 from clipkit.server.body import Body
 from clipkit.server.job_pictures import JobPictures
 from clipkit.server.jobs import Job
 from clipkit.server.problems import JsonResponse, Problem
 from clipkit.server.services import services_of
+from clipkit.server.settings import ServerSettings
 
 MAX_PICTURES = 64
 """Pictures of one job."""
+MAX_SIDE = 16_384
+"""Pixels of the longer side of an enlarged picture."""
 LANE = "generate"
 
 Prepare = Callable[[Library, JobPictures], dict[str, Any]]
 """Finds and checks the pictures of a job, and returns what the child needs to know of them."""
 
 
-def read_sampling(body: Body) -> dict[str, Any]:
-    """Return the options of `SamplingOptions` that a client gave."""
+def read_sampling(body: Body, settings: ServerSettings) -> dict[str, Any]:
+    """Return the options of `SamplingOptions` that a client gave.
+
+    Raises Problem 403 if a client of another machine would switch the check of what is made off.
+    """
+    safety = body.flag("safety", None)
+    if safety is False and not settings.is_loopback:
+        raise Problem(403, "safety-required", "only clients of the server's own machine can switch the check off")
     options = {
         "seed": body.integer("seed", None, 0, 2**32 - MAX_PICTURES - 1),
         "guidance": body.number("guidance", None, 0, 100),
         "size": body.integer("size", None, 16, 4096),
         "decoder": body.text("decoder") or None,
         "label": body.flag("label"),
+        "upscale": body.integer("upscale", None, 16, MAX_SIDE),
+        "upscaler": read_upscaler(body),
+        "safety": safety,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def read_upscaler(body: Body) -> str | None:
+    """Return the id of an upscaler: clients name no folders."""
+    name = body.text("upscaler") or None
+    if name is not None and name not in [entry.id for entry in (*upscalers.entries(), upscalers.LANCZOS)]:
+        raise BadQuery(f"there is no upscaler {name[:80]!r}; `clipkit decoders list` lists them")
+    return name
 
 
 def read_steps(body: Body, name: str = "steps") -> int | None:
@@ -77,6 +100,23 @@ async def start(request: Request, body: Body, kind: str, job: dict[str, Any], pr
     except Problem:
         pictures.release()
         raise
+
+
+def check_upscaling(options: dict[str, Any], size: tuple[int, int], *, drawn: bool) -> None:
+    """Raise BadQuery or DecoderNotAvailable if pictures of a size cannot be enlarged as the options say."""
+    wanted, named = options.get("upscale"), options.get("upscaler")
+    if wanted is None:
+        if named:
+            raise BadQuery("upscaler says how to enlarge: say to how many pixels as upscale")
+        return
+    enlarged_size(size, wanted, upscalers.choose_upscaler(named, drawn=drawn, enlargement=wanted / max(size)))
+
+
+def check_words(entry: DecoderEntry, options: dict[str, Any], texts: Sequence[str], layout: Layout) -> None:
+    """Raise GenerationRefused if the list of refused concepts has words of a text."""
+    guard = guard_for(entry, {"layout": layout, "safety": options.get("safety")})
+    if guard:
+        guard.check_words(texts)
 
 
 def started(job: Job) -> Response:

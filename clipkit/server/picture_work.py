@@ -44,6 +44,7 @@ def fall_back(library: Library, job: dict[str, Any], say: Say, progress: Progres
         when=job["fallback"],
         # Pictures without a name are all written alike in the record of what was generated.
         fresh=job["fresh"] or any(isinstance(picture, bytes) for picture in (*query.like, *query.not_)),
+        safety=job["options"].get("safety"),
         device=job["device"],
         progress=progress,
     )
@@ -104,6 +105,23 @@ def extend(library: Library, job: dict[str, Any], say: Say, progress: ProgressCa
     )
 
 
+def upscale(library: Library, job: dict[str, Any], say: Say, progress: ProgressCallback) -> dict[str, Any]:
+    """Enlarge a picture."""
+    notes: list[str] = []
+    picture = library.upscale(
+        as_source(job["picture"]),
+        to=job["to"],
+        upscaler=job["upscaler"],
+        label=job["label"],
+        device=job["device"],
+        say=notes.append,
+        progress=progress,
+    )
+    made = made_json(picture, library.layout)
+    say("picture", made)
+    return {"generated": [made], "notes": notes}
+
+
 WORK: dict[str, Work] = {
     "generate": generate,
     "fallback": fall_back,
@@ -112,6 +130,7 @@ WORK: dict[str, Work] = {
     "restyle": restyle,
     "edit": edit,
     "extend": extend,
+    "upscale": upscale,
 }
 """The kinds of jobs that make pictures."""
 

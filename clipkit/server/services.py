@@ -35,7 +35,8 @@ class Services:
     """The parts of a running server.
 
     `search`, `catalog`, `pictures`, `thumbnailing`: the queues for searches, for what only reads the catalog, for query
-    pictures that are fetched and decoded, and for thumbnails. None of them waits for another.
+    pictures that are fetched and decoded, and for thumbnails. `explaining`: for explanations, which keep a core busy
+    for a while. None of them waits for another.
     """
 
     def __init__(self, library: Path, settings: ServerSettings) -> None:
@@ -54,7 +55,7 @@ class Services:
             return Gate(running, settings.queue, settings.queue_seconds)
 
         self.search, self.catalog, self.pictures = gate(settings.searches), gate(4), gate(8)
-        self.thumbnailing = gate(2 * decoders)
+        self.thumbnailing, self.explaining = gate(2 * decoders), gate(1)
         # One child generates and stays warm; the other indexes and is gone when it is done.
         lanes = {
             "generate": Lane(library, keep=True, prepare=_with_links),

@@ -267,3 +267,40 @@ def test_metrics_count_the_jobs_by_kind(made):
     assert 'clipkit_jobs_total{kind="vary",result="done"}' in text
     assert 'clipkit_requests_total{endpoint="vary",method="POST",status="202"}' in text
     assert 'clipkit_pictures_made_total{kind="vary"}' in text
+
+
+def test_enlarging_is_a_job_and_an_option(made):
+    server, _ = made
+    one = ids(server, 1)[0]
+    longer = max(Image.open(server.get(f"/api/images/{one}").json["path"]).size)
+    with Client(server.url) as client:
+        resampled = client.upscale(one, to=longer + 40, upscaler="lanczos")
+        varied = client.vary(one, 1, upscale=320, **QUICK)[0]
+    assert max(Image.open(resampled.path).size) == longer + 40 and not resampled.edited
+    assert Image.open(varied.path).size == (320, 320) and varied.parameters["upscaler"] == "tiny"
+    for body in ({"to": 16}, {"upscaler": "/etc"}, {"to": 400, "upscaler": "swin2sr-x4"}, {"n": 2}):
+        assert server.post("/api/upscale", {"picture": one, **body}).status in (400, 409), body
+    assert server.post("/api/vary", {"picture": one, "upscaler": "tiny"}).status == 400
+    assert server.post("/api/vary", {"picture": one, "upscale": 17}).status == 400
+
+
+def test_what_is_refused_is_refused_before_a_job_starts(made):
+    server, _ = made
+    place = {"picture": ids(server, 1)[0]}
+    answer = server.post("/api/generate", {"text": "a naked child", "safety": True})
+    assert (answer.status, answer.json["type"]) == (422, "urn:clipkit:problem:generation-refused"), answer.body
+    answer = server.post("/api/edit", {**place, "text": "a naked child", "box": [0, 0, 20, 20], "safety": True})
+    assert answer.status == 422, answer.body
+
+
+def test_an_explanation_is_that_of_the_library(server, library_folder, tmp_path):
+    hit = server.get("/api/search", {"q": "a dog on the beach", "limit": 1}).json["hits"][0]
+    with Client(server.url) as client, Library.open(library_folder) as library:
+        there, here = client.explain("a dog on the beach", hit["id"]), library.explain("a dog on the beach", hit["id"])
+        with pytest.raises(BadQuery, match="id of a hit"):
+            client.explain("a dog", "beach.jpg")
+    assert there.heat.shape == here.heat.shape and np.abs(there.heat - here.heat).max() < 0.01
+    assert [concept for concept, _ in there.shared_concepts] == [concept for concept, _ in here.shared_concepts]
+    assert (there.score, there.matched, len(there.parts)) == (pytest.approx(here.score, abs=1e-3), here.matched, 2)
+    there.save(tmp_path / "heat.png")
+    assert Image.open(tmp_path / "heat.png").width > 0

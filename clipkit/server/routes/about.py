@@ -59,6 +59,7 @@ async def metrics(request: Request) -> Response:
         "catalog": services.catalog,
         "pictures": services.pictures,
         "thumbnails": services.thumbnailing,
+        "explanations": services.explaining,
     }
     jobs = services.jobs
     series: dict[str, tuple[str, list[tuple[Labels, float]]]] = {

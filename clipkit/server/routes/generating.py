@@ -16,14 +16,23 @@ from clipkit.searching.query import Query, Words
 from clipkit.server.body import Body, read_body
 from clipkit.server.job_pictures import JobPictures
 from clipkit.server.parameters import PictureRef, Terms
-from clipkit.server.picture_jobs import decoder_for, read_count, read_sampling, read_steps, start
+from clipkit.server.picture_jobs import (
+    check_upscaling,
+    check_words,
+    decoder_for,
+    read_count,
+    read_sampling,
+    read_steps,
+    start,
+)
 from clipkit.server.query_pictures import weights_of
+from clipkit.server.services import services_of
 
 
 async def generate(request: Request) -> Response:
     """Start generating pictures of a query."""
     body = await read_body(request)
-    terms, options = body.terms(), read_sampling(body)
+    terms, options = body.terms(), read_sampling(body, services_of(request).settings)
     job: dict[str, Any] = {
         "n": read_count(body),
         "options": options | _given("steps", read_steps(body)),
@@ -34,7 +43,11 @@ async def generate(request: Request) -> Response:
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
         if not job["fallback"]:  # which says in a note what it cannot do
-            check_abilities(decoder_for("generate", options.get("decoder"), library), "generate")
+            entry = decoder_for("generate", options.get("decoder"), library)
+            check_abilities(entry, "generate")
+            side = options.get("size") or entry.size
+            check_upscaling(options, (side, side), drawn=entry.id == "tiny")
+            check_words(entry, options, [text for text, _ in terms.texts], library.layout)
         return {"query": _sent(terms, pictures)} | ({"kind": "fallback"} if job["fallback"] else {})
 
     return await start(request, body, "generate", job, prepare)

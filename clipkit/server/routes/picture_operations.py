@@ -1,4 +1,4 @@
-"""Operations on pictures: variations, blends, text diffs, edits and extensions, as jobs."""
+"""Operations on pictures: variations, blends, text diffs, edits, extensions and enlargements, as jobs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from clipkit.catalog.generated import EDITS
 from clipkit.errors import BadQuery
+from clipkit.generation import upscalers
 from clipkit.generation.job import check_abilities
 from clipkit.generation.operations.blend import shares_of, way
 from clipkit.generation.operations.extend import check_sides, extended_size
 from clipkit.generation.operations.masks import check_shape, clipped
 from clipkit.generation.operations.restyle import STRENGTH, check_change
 from clipkit.generation.registry import DecoderEntry
+from clipkit.generation.upscaling import enlarged_size
 from clipkit.library import Library
 from clipkit.searching.query import has_words
 from clipkit.server.body import Body, read_body
 from clipkit.server.job_pictures import JobPictures
 from clipkit.server.parameters import PictureRef
-from clipkit.server.picture_jobs import MAX_PICTURES, decoder_for, read_count, read_sampling, read_steps, start
+from clipkit.server.picture_jobs import (
+    MAX_PICTURES,
+    MAX_SIDE,
+    check_upscaling,
+    check_words,
+    decoder_for,
+    read_count,
+    read_sampling,
+    read_steps,
+    read_upscaler,
+    start,
+)
 from clipkit.server.services import services_of
 
 MAX_ADDED = 4096
@@ -31,7 +45,7 @@ async def vary(request: Request) -> Response:
     """Start making variations of a picture."""
     body = await read_body(request)
     picture, strength = _picture(body), body.share("strength", 1.0) or 1.0
-    job = _job(body, count=4) | {"strength": strength}
+    job = _job(request, body, count=4) | {"strength": strength}
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
         check_abilities(_decoder("vary", job, library), "vary", strength=strength)
@@ -52,7 +66,7 @@ async def blend(request: Request) -> Response:
     else:
         way(len(items), steps)
     job = {
-        "options": read_sampling(body),
+        "options": read_sampling(body, services_of(request).settings),
         "steps": steps,
         "weights": weights,
         "denoising_steps": read_steps(body, "denoising_steps"),
@@ -60,7 +74,7 @@ async def blend(request: Request) -> Response:
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
         texts = [item for item in items if isinstance(item, str)]
-        check_abilities(_decoder("blend", job, library), "blend", needs_prior=bool(texts))
+        check_abilities(_decoder("blend", job, library, *texts), "blend", needs_prior=bool(texts))
         sent = [{"text": item} if isinstance(item, str) else _checked(item, pictures)[0] for item in items]
         return {"items": sent}
 
@@ -72,10 +86,10 @@ async def restyle(request: Request) -> Response:
     body = await read_body(request)
     picture, amount, strength = _picture(body), body.share("amount"), body.share("strength")
     before, after = body.text("from").strip(), body.text("to").strip()
-    job = _job(body) | {"from": before, "to": after, "amount": amount, "strength": strength}
+    job = _job(request, body) | {"from": before, "to": after, "amount": amount, "strength": strength}
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
-        entry = _decoder("restyle", job, library)
+        entry = _decoder("restyle", job, library, after)
         check_change(entry, before, after, amount)
         check_abilities(entry, "restyle", strength=strength or STRENGTH)
         return {"picture": _checked(picture, pictures)[0]}
@@ -92,11 +106,12 @@ async def edit(request: Request) -> Response:
         raise BadQuery("say in words what to paint, as text")
     if (box is None) == (mask is None):
         raise BadQuery("say what to repaint: either a box, as [x, y, width, height], or a mask")
-    job = _job(body) | {"text": text, "box": box}
+    job = _job(request, body) | {"text": text, "box": box}
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
-        check_abilities(_decoder("edit", job, library), "edit")
+        entry = _decoder("edit", job, library, text)
         sent, size = _checked(picture, pictures)
+        check_upscaling(job["options"], size, drawn=entry.id == "tiny")
         if box:
             clipped(box, size)
         sent_mask = None
@@ -118,18 +133,38 @@ async def extend(request: Request) -> Response:
     check_sides(**sides)
     if text and not has_words(text):
         raise BadQuery(f"there are no words in {text[:80]!r}: say what to paint, or leave the text out")
-    job = _job(body) | {"text": text, "sides": sides}
+    job = _job(request, body) | {"text": text, "sides": sides}
     most = services_of(request).settings.max_upload_pixels
 
     def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
-        check_abilities(_decoder("extend", job, library), "extend")
+        entry = _decoder("extend", job, library, *filter(None, [text]))
         sent, size = _checked(picture, pictures)
         width, height = extended_size(size, **sides)
         if width * height > most:
             raise BadQuery(f"the result would have {width:,} x {height:,} pixels; at most {most:,} are allowed")
+        check_upscaling(job["options"], (width, height), drawn=entry.id == "tiny")
         return {"picture": sent}
 
     return await start(request, body, "extend", job, prepare)
+
+
+async def upscale(request: Request) -> Response:
+    """Start enlarging a picture."""
+    body = await read_body(request)
+    picture, to = _picture(body), body.integer("to", None, 16, MAX_SIDE)
+    upscaler = read_upscaler(body)
+    job = {"to": to, "upscaler": upscaler, "label": body.flag("label")}
+
+    def prepare(library: Library, pictures: JobPictures) -> dict[str, Any]:
+        sent, size = _checked(picture, pictures)
+        named = upscalers.resolve_upscaler(upscaler) if upscaler else None
+        if named and named.invents:
+            named.files()  # which raises if they are not on this machine
+        if named or to is not None and to <= max(size):
+            enlarged_size(size, to, named or upscalers.LANCZOS)
+        return {"picture": sent}
+
+    return await start(request, body, "upscale", job, prepare)
 
 
 def _picture(body: Body) -> PictureRef:
@@ -140,14 +175,24 @@ def _picture(body: Body) -> PictureRef:
     return picture
 
 
-def _job(body: Body, count: int = 1) -> dict[str, Any]:
+def _job(request: Request, body: Body, count: int = 1) -> dict[str, Any]:
     """Return what most operations can be told."""
-    steps = read_steps(body)
-    return {"n": read_count(body, count), "options": read_sampling(body) | ({"steps": steps} if steps else {})}
+    steps, settings = read_steps(body), services_of(request).settings
+    return {
+        "n": read_count(body, count),
+        "options": read_sampling(body, settings) | ({"steps": steps} if steps else {}),
+    }
 
 
-def _decoder(operation: str, job: dict[str, Any], library: Library) -> DecoderEntry:
-    return decoder_for(operation, job["options"].get("decoder"), library)
+def _decoder(operation: str, job: dict[str, Any], library: Library, *texts: str) -> DecoderEntry:
+    """Return the decoder, which may be asked for these texts and makes squares that can be enlarged as is wanted."""
+    options = job["options"]
+    entry = decoder_for(operation, options.get("decoder"), library)
+    check_words(entry, options, texts, library.layout)
+    if operation not in EDITS:
+        side = options.get("size") or entry.size
+        check_upscaling(options, (side, side), drawn=entry.id == "tiny")
+    return entry
 
 
 def _checked(ref: PictureRef, pictures: JobPictures) -> tuple[dict[str, Any], tuple[int, int]]:
@@ -157,6 +202,7 @@ def _checked(ref: PictureRef, pictures: JobPictures) -> tuple[dict[str, Any], tu
 
 
 routes = [
+    Route("/api/upscale", upscale, methods=["POST"]),
     Route("/api/vary", vary, methods=["POST"]),
     Route("/api/blend", blend, methods=["POST"]),
     Route("/api/restyle", restyle, methods=["POST"]),
