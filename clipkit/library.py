@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
@@ -227,22 +227,14 @@ class Library:
         query: Query | str,
         n: int = 1,
         *,
-        decoder: str | None = None,
-        seed: int | None = None,
         steps: int | None = None,
-        guidance: float | None = None,
-        size: int | None = None,
-        output: str | Path | None = None,
-        route: Literal["auto", "bridge"] = "auto",
-        label: bool = False,
-        device: str = "auto",
-        say: Callable[[str], None] | None = None,
-        progress: ProgressCallback | None = None,
+        **options: Unpack[OperationOptions],
     ) -> list[Generated]:
         """Generate n pictures of the query, mark them as generated, and record them.
 
         `decoder`: an id from `clipkit decoders list`, or a folder; it is downloaded if necessary. By default, the
         decoder for the library's model, which must be on this machine.
+        `may_fetch`: False to download nothing, even if `decoder` is named.
         `seed`: of the first picture; picture i has `seed + i`. The same seed generates the same bytes on the same
         machine.
         `steps`, `guidance`, `size`: denoising steps, scale of classifier-free guidance, and side in pixels; the
@@ -251,29 +243,14 @@ class Library:
         `route`: "bridge" maps pictures across a bridge even if the decoder's image tower is on this machine. Each
         result's `route` tells how every term reached the decoder.
         `label`: write a visible mark too, a small line of text in a corner.
+        `device`: auto, cpu, cuda or mps.
         `say`: called with a line about the cost of a download, before it begins.
 
         Raises BadQuery, UnreadableImage, FetchRefused, DecoderNotAvailable.
         """
         from clipkit.generation.generate import generate
 
-        return generate(
-            as_query(query),
-            n,
-            catalog=self.catalog,
-            layout=self.layout,
-            decoder=decoder,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            size=size,
-            output=Path(output) if output else None,
-            route=route,
-            label=label,
-            device=device,
-            say=say,
-            progress=progress,
-        )
+        return generate(as_query(query), n, steps=steps, catalog=self.catalog, layout=self.layout, **options)
 
     def vary(
         self,

@@ -98,6 +98,15 @@ def find_images(catalog: Catalog, ids: Sequence[int]) -> dict[int, ImageRecord]:
     return found
 
 
+def find_files(catalog: Catalog, number: int) -> list[Path]:
+    """Return the shown file of this id and then its copies, which have the same bytes; none if there is no such id."""
+    sql = (
+        "SELECT images.path FROM images JOIN images AS named USING (hash) WHERE named.id = ? AND named.shown"
+        " AND images.shown ORDER BY images.id != named.id, images.id"
+    )
+    return [from_stored(path) for (path,) in catalog.db.execute(sql, [number])]
+
+
 def facets(catalog: Catalog, filters: Filters) -> Facets:
     """Count the shown files that pass the filters by month, camera and folder. Raises BadQuery."""
     condition, parameters = _condition(catalog, filters)

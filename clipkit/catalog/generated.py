@@ -124,6 +124,13 @@ def find_generated(catalog: Catalog, query: dict, decoder: str) -> Generated | N
     return next((picture for row in rows if (picture := _from_row(catalog, row)).path.is_file()), None)
 
 
+def find_generated_by_id(catalog: Catalog, number: int) -> Generated | None:
+    """Return the generated picture with this id, if its file still exists."""
+    row = catalog.db.execute(f"SELECT {_COLUMNS} FROM generations WHERE id = ?", [number]).fetchone()
+    picture = _from_row(catalog, row) if row else None
+    return picture if picture and picture.path.is_file() else None
+
+
 def delete_generated(catalog: Catalog, ids: Sequence[int] | None = None) -> list[Generated]:
     """Delete generated pictures by id, or all of them: rows and files. Return those that existed."""
     chosen = [picture for picture in list_generated(catalog) if ids is None or picture.id in ids]

@@ -29,31 +29,35 @@ if TYPE_CHECKING:
     from clipkit.marks.original import Edited
 
 
-class OperationOptions(TypedDict, total=False):
-    """What every operation can be told; see `Library.generate`."""
+class SamplingOptions(TypedDict, total=False):
+    """What decides on the pictures themselves, wherever they are made; see `Library.generate`."""
 
     decoder: str | None
     seed: int | None
     guidance: float | None
     size: int | None
+    label: bool
+    progress: ProgressCallback | None
+
+
+class OperationOptions(SamplingOptions, total=False):
+    """What every operation can be told; see `Library.generate`."""
+
     output: str | Path | None
     route: RoutePreference
-    label: bool
     device: str
     say: Callable[[str], None] | None
-    progress: ProgressCallback | None
+    may_fetch: bool
 
 
 class JobOptions(OperationOptions, total=False):
     """The same, and where it happens.
 
     `catalog`, `layout`: the library; without one, `decoder` and `output` are needed.
-    `may_fetch`: download what a decoder lacks, if `decoder` names it.
     """
 
     catalog: Catalog | None
     layout: Layout | None
-    may_fetch: bool
 
 
 @dataclass(frozen=True)
@@ -150,13 +154,11 @@ def prepare(
     from clipkit.generation import routes, synthesis
 
     catalog, layout, named = options.get("catalog"), options.get("layout"), options.get("decoder")
-    if named and operation not in EDITS and registry.resolve_decoder(named).inpaints_only:
-        raise DecoderNotAvailable(f"the decoder {named} only paints into pictures: use `clipkit edit` or `extend`")
     device, progress = options.get("device", "auto"), options.get("progress")
     if catalog is not None:
         catalog.require_writable()
     entry = choose_decoder(catalog, layout, named)
-    _check_abilities(entry, strength=strength, needs_prior=needs_prior)
+    check_abilities(entry, operation, strength=strength, needs_prior=needs_prior)
     settings = synthesis.resolve_settings(
         entry,
         seed=options.get("seed"),
@@ -217,7 +219,12 @@ def choose_decoder(catalog: Catalog | None, layout: Layout | None, decoder: str 
     return entry
 
 
-def _check_abilities(entry: registry.DecoderEntry, *, strength: float, needs_prior: bool) -> None:
+def check_abilities(
+    entry: registry.DecoderEntry, operation: str, *, strength: float = 1.0, needs_prior: bool = False
+) -> None:
+    """Raise BadQuery or DecoderNotAvailable if a decoder cannot do an operation; see `prepare`."""
+    if entry.inpaints_only and operation not in EDITS:
+        raise DecoderNotAvailable(f"the decoder {entry.name} only paints into pictures: use `clipkit edit` or `extend`")
     if not 0 < strength <= 1:
         raise BadQuery("the strength must be above 0 and at most 1; 1 keeps nothing of the layout")
     if strength < 1 and not entry.keeps_layout:

@@ -61,6 +61,14 @@ class Checked:
         return picture.width, picture.height, picture.format
 
 
+@dataclass(frozen=True)
+class Brightest:
+    """The largest luminance of the picture's pixels, 0 to 255."""
+
+    def __call__(self, path: Path, limits: Limits) -> int:
+        return int(np.asarray(open_picture(path, limits=limits).image.convert("L")).max())
+
+
 def cropped(picture: Picture, region: Region, path: Path) -> Image.Image:
     """Return a region of a picture, cut to its edges. Raises `UnreadableImage` if nothing is left."""
     width, height = picture.image.size

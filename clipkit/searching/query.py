@@ -18,8 +18,8 @@ from clipkit.vectors.unit import unit
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Picture = str | Path | bytes | Image
-    """A picture as a path, a URL, the bytes of a file, or a Pillow image."""
+    Picture = str | Path | bytes | Image | np.ndarray
+    """A picture as a path, a URL, the bytes of a file, a Pillow image, or its embedding, float32 (d,)."""
 
 Kind = Literal["text", "image", "mixed"]
 AVOID_WEIGHT = 0.5
@@ -36,6 +36,8 @@ class Words(str):
 class Query:
     """A query of words and pictures; needs `text` or at least one `like`.
 
+    `like`: pictures, each as a path, a URL, the bytes of a file, a Pillow image, or its embedding by the model that is
+    searched, float32 (d,).
     `not_`: texts or pictures to avoid; a string that is a URL or an existing file is a picture, unless it is `Words`.
     `weights`: for the terms in the order text, every `also`, every `like`, every `not_`; the default is 1, or 0.5 for
     `not_`.
@@ -167,8 +169,14 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
     encoded = unit(encoder.encode_texts([*texts, *map(standalone, parts)])) if texts else ()
     words = iter(encoded)
     side = 2 * encoder.preprocessing.size
-    pixels = [encoder.preprocessing.pixels(*picture_and_size(t.value, side)) for t in terms if t.is_picture]
-    pictures = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
+    images = [t.value for t in terms if t.is_picture and not isinstance(t.value, np.ndarray)]
+    pixels = [encoder.preprocessing.pixels(*picture_and_size(image, side)) for image in images]
+    encoded_images = iter(unit(encoder.encode_images(np.stack(pixels))) if pixels else ())
+    pictures = (
+        _checked(t.value, encoder) if isinstance(t.value, np.ndarray) else next(encoded_images)
+        for t in terms
+        if t.is_picture
+    )
     vectors = [(t, next(pictures) if t.is_picture else next(words)) for t in terms]
     wanted = [(t, vector) for t, vector in vectors if t.weight > 0]
     return EmbeddedQuery(
@@ -179,6 +187,13 @@ def embed(query: Query, encoder: Encoder, means: ModalityMeans) -> EmbeddedQuery
         parts=parts,
         part_vectors=np.asarray(encoded[len(texts) :]) if parts else None,
     )
+
+
+def _checked(embedding: np.ndarray, encoder: Encoder) -> np.ndarray:
+    """Return a given embedding as a unit vector, float32 (d,). Raises BadQuery."""
+    if embedding.shape != (encoder.dimension,) or not np.isfinite(embedding).all() or not embedding.any():
+        raise BadQuery(f"an embedding of {encoder.space} is {encoder.dimension} numbers, not all of them 0")
+    return unit(embedding)
 
 
 def _parts(query: Query) -> tuple[str, ...]:
@@ -228,6 +243,8 @@ def picture_and_size(picture: Picture, shortest_side: int) -> tuple[Image, tuple
     from clipkit.images.decoding import open_picture
     from clipkit.images.fetching import fetch
 
+    if isinstance(picture, np.ndarray):
+        raise BadQuery("an embedding has no pixels: give the picture itself")
     if not isinstance(picture, str | Path | bytes):
         return picture.convert("RGB"), picture.size
     source = fetch(picture) if is_url(picture) else picture  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ from typing import Any
 
 from clipkit.catalog.browsing import ImageRecord, find_images
 from clipkit.catalog.generated import Generated, find_generated
+from clipkit.catalog.layout import Layout
+from clipkit.generation.command_line import command_line
 from clipkit.images.opening import open_header
 from clipkit.library import Library
 from clipkit.searching.result import SearchResult
@@ -47,7 +49,7 @@ def search_answer(
             "uploads": list(uploads),
         },
         "hits": hits,
-        "generated": [generated_json(picture) for picture in result.generated],
+        "generated": [generated_json(picture, library.layout) for picture in result.generated],
         "offset": offset,
         "limit": limit,
         "next_offset": offset + limit if whole else None,
@@ -113,9 +115,14 @@ def image_urls(number: int, content_hash: str) -> dict[str, str]:
     }
 
 
-def generated_json(picture: Generated) -> dict[str, Any]:
-    """Return what is known about a generated picture."""
-    return generated_links(picture.to_json())
+def generated_json(picture: Generated, layout: Layout) -> dict[str, Any]:
+    """Return what is known about a generated picture of the library in `layout`."""
+    return generated_links(made_json(picture, layout))
+
+
+def made_json(picture: Generated, layout: Layout) -> dict[str, Any]:
+    """Return the record of a generated picture, and the command that makes it again, null if there is none."""
+    return {**picture.to_json(), "edited": picture.edited, "command": command_line(picture, layout)}
 
 
 def generated_links(picture: dict[str, Any]) -> dict[str, Any]:

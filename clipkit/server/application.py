@@ -17,7 +17,7 @@ from clipkit.errors import ClipkitError
 from clipkit.server import problems
 from clipkit.server.limits import Limits
 from clipkit.server.page.routes import page_routes
-from clipkit.server.routes import about, pictures, searching, working
+from clipkit.server.routes import about, generating, picture_operations, pictures, searching, working
 from clipkit.server.security import Security
 from clipkit.server.services import Services
 from clipkit.server.settings import ServerSettings
@@ -47,8 +47,8 @@ def create_app(library: Path, *, settings: ServerSettings | None = None) -> Star
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(services.close)
 
-    routes: list[BaseRoute] = [*searching.routes, *pictures.routes, *working.routes, *about.routes]
-    routes += page_routes()
+    routes: list[BaseRoute] = [*searching.routes, *pictures.routes]
+    routes += [*generating.routes, *picture_operations.routes, *working.routes, *about.routes, *page_routes()]
     app = Starlette(
         routes=routes,
         middleware=[

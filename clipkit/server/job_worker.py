@@ -6,24 +6,19 @@ stay loaded between jobs; what they held is free as soon as the process ends. It
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from clipkit.library import Library
 from clipkit.progress import Progress
-from clipkit.searching.query import Query, Words
-from clipkit.searching.result import SearchResult
+from clipkit.server.picture_work import WORK, Say
 from clipkit.server.problems import as_problem, to_json
-
-Say = Callable[[str, dict[str, Any]], None]
 
 _REPORT_EVERY_S = 0.1
 
@@ -61,71 +56,6 @@ def index(library: Library, job: dict[str, Any], say: Say, report: Reporter) -> 
     return done.to_json()
 
 
-def generate(library: Library, job: dict[str, Any], say: Say, report: Reporter) -> dict[str, Any]:
-    """Generate pictures one by one, each reported when it is there; return how many."""
-    query = _query(job)
-    settings = {key: job[key] for key in ("decoder", "steps", "guidance", "size") if job.get(key) is not None}
-    seed, made = job.get("seed"), []
-    for number in range(job["n"]):
-        [picture] = library.generate(
-            query,
-            1,
-            seed=None if seed is None else seed + number,
-            device=job["device"],
-            progress=report,
-            **settings,
-        )
-        seed = picture.seed - number if seed is None else seed
-        made.append(picture)
-        say("picture", picture.to_json())
-    return {"generated": [picture.to_json() for picture in made], "notes": []}
-
-
-def fall_back(library: Library, job: dict[str, Any], say: Say, report: Reporter) -> dict[str, Any]:
-    """Generate what a search would generate for a query that nothing matches; return it with the notes."""
-    from clipkit.generation.fallback import generate_fallback
-    from clipkit.models.loading import load_encoder
-    from clipkit.searching.library_models import resolve_model
-
-    query = _query(job)
-    model = resolve_model(library.catalog, library.layout, job.get("model"))
-    encoder = load_encoder(model, job["device"], search=True)
-    texts = [str(term.value) for term in query.terms() if not term.is_picture]
-    unknown = tuple(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
-    nothing = SearchResult(query, library.name, model, False, 0.0, (), unknown_words=unknown)
-    result = generate_fallback(
-        library.catalog,
-        library.layout,
-        nothing,
-        when=job["fallback"],
-        # Pictures without a name are all written alike in the record of what was generated.
-        fresh=job["fresh"] or any(isinstance(picture, bytes) for picture in (*query.like, *query.not_)),
-        device=job["device"],
-        progress=report,
-    )
-    for picture in result.generated:
-        say("picture", picture.to_json())
-    return {"generated": [picture.to_json() for picture in result.generated], "notes": list(result.notes)}
-
-
-def _query(job: dict[str, Any]) -> Query:
-    def term(value: dict[str, str]) -> Any:
-        if "words" in value:
-            return Words(value["words"])
-        if "bytes" in value:
-            return base64.b64decode(value["bytes"])
-        return value["url"] if "url" in value else Path(value["path"])
-
-    query = job["query"]
-    return Query(
-        text=query["text"],
-        also=tuple(query["also"]),
-        like=tuple(term(value) for value in query["like"]),
-        not_=tuple(term(value) for value in query["not"]),
-        weights=tuple(query["weights"]),
-    )
-
-
 def run(library_folder: Path, requests: BinaryIO, answers: BinaryIO) -> None:
     """Do one job after another until the requests end."""
     incoming: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -146,7 +76,7 @@ def run(library_folder: Path, requests: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     threading.Thread(target=listen, daemon=True).start()
-    work = {"index": index, "generate": generate, "fallback": fall_back}
+    work = {"index": index, **WORK}
     while True:
         job = incoming.get()
         try:

@@ -37,11 +37,16 @@ class Event:
 
 @dataclass
 class Job:
-    """One job. Of successive reports of progress only the last is kept."""
+    """One job. Of successive reports of progress only the last is kept.
+
+    `lane`: the name of the lane that runs it. `ended`: called when nothing more will happen.
+    """
 
     id: str
     kind: str
+    lane: str
     request: dict[str, Any] = field(repr=False)
+    ended: Callable[[], None] = field(default=lambda: None, repr=False)
     state: State = "waiting"
     created: float = field(default_factory=time.time)
     events: list[Event] = field(default_factory=list)
@@ -62,6 +67,7 @@ class Job:
         self.events.append(Event(self._count, name, data))
         if name in ("done", "failed", "cancelled"):
             self.state = name  # type: ignore[assignment]
+            self.ended()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -97,7 +103,7 @@ class Job:
 
 
 class Lane:
-    """Runs jobs of one kind one after another, in a child process that is started on demand.
+    """Runs jobs one after another, in a child process that is started on demand.
 
     `keep`: leave the child running for the next job, its models loaded.
     `prepare`: changes the data of each event before it is passed on.
@@ -223,21 +229,21 @@ class Lane:
 
 
 class Jobs:
-    """The jobs of a server, in a lane for each kind."""
+    """The jobs of a server, each in one of its lanes."""
 
     def __init__(self, lanes: dict[str, Lane], most_waiting: int) -> None:
         self.lanes, self._most_waiting = lanes, most_waiting
         self._jobs: dict[str, Job] = {}
 
-    def start(self, kind: str, request: dict[str, Any]) -> Job:
-        """Queue a job. Raises Problem 429 if too many wait."""
+    def start(self, kind: str, request: dict[str, Any], *, lane: str, ended: Callable[[], None] = lambda: None) -> Job:
+        """Queue a job; `ended` is called when nothing more will happen. Raises Problem 429 if too many wait."""
         if sum(not job.finished for job in self._jobs.values()) >= self._most_waiting:
             raise Problem(429, "too-busy", "too many jobs wait; try again later", {"Retry-After": "10"})
-        job = Job(secrets.token_urlsafe(12), kind, request)
+        job = Job(secrets.token_urlsafe(12), kind, lane, request, ended)
         self._jobs[job.id] = job
         for old in [job.id for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - KEPT)]:
             del self._jobs[old]
-        self.lanes[kind].put(job)
+        self.lanes[lane].put(job)
         return job
 
     def get(self, number: str) -> Job:
@@ -260,7 +266,7 @@ class Jobs:
 
     async def cancel(self, job: Job) -> None:
         """Stop a job; one that is finished stays as it is."""
-        await self.lanes[job.kind].cancel(job)
+        await self.lanes[job.lane].cancel(job)
 
     async def end_idle(self, seconds: float) -> None:
         """End children that had nothing to do for so long."""

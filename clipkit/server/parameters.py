@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -23,6 +23,8 @@ MAX_TERMS = 32
 MAX_TEXT = 2000
 """Characters of a text in a query."""
 
+_MAX_PIXEL = 10**6
+"""No picture is as wide or high."""
 _SQLITE_INTEGER = 2**63
 N = TypeVar("N", int, float)
 Source = Literal["image", "generated", "upload", "url"]
@@ -181,10 +183,15 @@ def read_picture(value: str) -> PictureRef | None:
 def read_region(value: str) -> Region:
     """Return the region "X,Y,W,H" in whole pixels. Raises BadQuery."""
     try:
-        left, top, width, height = (math.floor(float(part)) for part in value.split(","))
-    except (ValueError, OverflowError):
+        return to_region([float(part) for part in value.split(",")])
+    except ValueError:
         raise BadQuery(f"a region is X,Y,WIDTH,HEIGHT in pixels, not {value[:80]!r}") from None
-    if width < 1 or height < 1 or max(abs(left), abs(top), width, height) > 10**6:
+
+
+def to_region(values: Sequence[float]) -> Region:
+    """Return the region of four numbers, in whole pixels. Raises BadQuery, ValueError if there are not four."""
+    left, top, width, height = (math.floor(value) if abs(value) < _MAX_PIXEL else _MAX_PIXEL for value in values)
+    if width < 1 or height < 1 or max(abs(left), abs(top), width, height) >= _MAX_PIXEL:
         raise BadQuery("a region must be at least one pixel wide and high, and lie in the picture")
     return left, top, width, height
 

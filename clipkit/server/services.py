@@ -103,7 +103,8 @@ def _with_links(name: str, data: dict[str, Any]) -> dict[str, Any]:
     if name == "picture":
         return generated_links(data)
     if name == "done":
-        return {**data, "generated": [generated_links(picture) for picture in data["generated"]]}
+        strip = {"strip": generated_links(data["strip"])} if data.get("strip") else {}
+        return {**data, "generated": [generated_links(picture) for picture in data["generated"]], **strip}
     return data
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._making: dict[Path, threading.Lock] = {}
 
-    def get(self, path: Path, content_hash: str, size: int, xmp: bytes = b"") -> bytes:
-        """Return the thumbnail of a file as WebP; `xmp`: a packet to put into it.
+    def get(self, path: Path, content_hash: str, size: int, xmp: Callable[[], bytes] = bytes) -> bytes:
+        """Return the thumbnail of a file as WebP; `xmp` returns the packet to put into a new one, or nothing.
 
         Raises UnreadableImage.
         """
@@ -46,7 +46,7 @@ class Thumbnails:
         with self._one_at_a_time(place):
             if (data := _read(place)) is not None:  # another request made it meanwhile
                 return data
-            made = self.pool.run(path, Thumbnail(size, xmp))
+            made = self.pool.run(path, Thumbnail(size, xmp()))
             if isinstance(made, UnreadableImage):
                 raise made
             self._keep(place, made)

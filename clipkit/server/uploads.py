@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections import OrderedDict
@@ -77,7 +79,19 @@ class Uploads:
             self._make_room()
             if name in self._kept:
                 return self._kept[name]
-        raise NotFound("that upload has expired: upload the picture again")
+        raise _expired()
+
+    def hold(self, name: str) -> Path:
+        """Return a further file with an upload's bytes, which its owner deletes. Raises NotFound."""
+        upload = self.get(name)
+        path = upload.path.with_name(f"{name}-{secrets.token_hex(8)}")
+        try:
+            os.link(upload.path, path)
+        except FileNotFoundError:
+            raise _expired() from None
+        except OSError:  # not every file system has links
+            shutil.copyfile(upload.path, path)
+        return path
 
     def fetch(self, url: str) -> Upload:
         """Download a picture from a public address, or return it if that was done lately.
@@ -111,3 +125,7 @@ class Uploads:
             total -= upload.bytes
             upload.path.unlink(missing_ok=True)
             self._fetched = {url: kept for url, kept in self._fetched.items() if kept != name}
+
+
+def _expired() -> NotFound:
+    return NotFound("that upload has expired: upload the picture again")

@@ -56,7 +56,7 @@ def blend(
 
     if len(items) < 2:
         raise BadQuery("give at least two pictures or texts to blend")
-    path = [_checked(weights, len(items))] if weights else way(len(items), steps)
+    path = [shares_of(weights, len(items))] if weights else way(len(items), steps)
     found = [_item(item, options) for item in items]
     sources = [item for item in found if isinstance(item, Source)]
     texts = [item for item in found if isinstance(item, str)]
@@ -105,6 +105,17 @@ def way(items: int, steps: int) -> list[list[float]]:
     return points
 
 
+def shares_of(weights: Sequence[float], items: int) -> list[float]:
+    """Return the weights of so many items, scaled to a sum of 1. Raises BadQuery."""
+    if len(weights) != items:
+        raise BadQuery(f"{len(weights)} weights for {items} pictures and texts: give one for each")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
+        raise BadQuery("weights must be numbers from 0, not all of them 0")
+    total = sum(weights)
+    # Left alone if they add up to 1 already, so that recorded weights give the same bytes again.
+    return [weight if abs(total - 1) < 1e-9 else weight / total for weight in map(float, weights)]
+
+
 def side_by_side(images: Sequence[Image]) -> Image:
     """Return square images of one size in a row, reduced if they would be wider than `STRIP_WIDTH`."""
     from PIL import Image as images_module
@@ -139,14 +150,3 @@ def _text_term(text: str) -> Any:
     from clipkit.generation.routes import QueryTerm
 
     return QueryTerm(text, False, 1.0)
-
-
-def _checked(weights: Sequence[float], items: int) -> list[float]:
-    """Return weights of sum 1. Raises BadQuery."""
-    if len(weights) != items:
-        raise BadQuery(f"{len(weights)} weights for {items} pictures and texts: give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
-        raise BadQuery("weights must be numbers from 0, not all of them 0")
-    total = sum(weights)
-    # Left alone if they add up to 1 already, so that recorded weights give the same bytes again.
-    return [weight if abs(total - 1) < 1e-9 else weight / total for weight in map(float, weights)]

@@ -50,15 +50,13 @@ def extend(
     """Continue a picture beyond its edges, mark and save `count` results; see `Library.extend`."""
     check_count(count)
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
-    if min(sides.values()) < 0 or not any(sides.values()):
-        raise BadQuery("say how many pixels to add, as in --right 128; none may be below 0")
+    check_sides(**sides)
     source = find_source(picture, options.get("catalog"))
     check_not_overwritten(options.get("output"), count, source.data)
     entry, options = choose_painter(options)
     original = Original.read(source)
     height, width = original.pixels.shape[:2]
-    if max(width + left + right, height + top + bottom) > MAX_SIDE:
-        raise BadQuery(f"the result would have more than {MAX_SIDE} pixels a side: add fewer")
+    extended_size((width, height), **sides)
     canvas, new = padded(original.pixels, left, right, top, bottom)
     terms = [source.term()]
     if text.strip():
@@ -81,6 +79,20 @@ def extend(
             )
         )
     return results
+
+
+def check_sides(*, left: int, right: int, top: int, bottom: int) -> None:
+    """Raise BadQuery if nothing is to be added to any side."""
+    if min(left, right, top, bottom) < 0 or not any((left, right, top, bottom)):
+        raise BadQuery("say how many pixels to add, as in --right 128; none may be below 0")
+
+
+def extended_size(size: tuple[int, int], *, left: int, right: int, top: int, bottom: int) -> tuple[int, int]:
+    """Return the (width, height) of an extended picture. Raises BadQuery if it is too large."""
+    width, height = size[0] + left + right, size[1] + top + bottom
+    if max(width, height) > MAX_SIDE:
+        raise BadQuery(f"the result would have more than {MAX_SIDE} pixels a side: add fewer")
+    return width, height
 
 
 def padded(pixels: np.ndarray, left: int, right: int, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:

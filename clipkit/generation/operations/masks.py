@@ -32,12 +32,7 @@ def read_mask(mask: MaskLike, size: tuple[int, int]) -> np.ndarray:
     else:
         image = find_source(mask).open().convert("L")
     if image.size != size:
-        (width, height), (own_width, own_height) = size, image.size
-        if abs(width * own_height - height * own_width) > max(width, height):
-            raise BadQuery(
-                f"the mask has {own_width} x {own_height} pixels and the picture, upright, {width} x {height}: give a "
-                "mask of the same shape"
-            )
+        check_shape(image.size, size)
         image = image.resize(size, Image.Resampling.BILINEAR)
     inside = np.asarray(image) > 127
     if not inside.any():
@@ -45,22 +40,41 @@ def read_mask(mask: MaskLike, size: tuple[int, int]) -> np.ndarray:
     return inside
 
 
+def check_shape(mask: tuple[int, int], picture: tuple[int, int]) -> None:
+    """Raise BadQuery if a mask of this size does not have the shape of the picture; both are (width, height)."""
+    (own_width, own_height), (width, height) = mask, picture
+    if abs(width * own_height - height * own_width) > max(width, height):
+        raise BadQuery(
+            f"the mask has {own_width} x {own_height} pixels and the picture, upright, {width} x {height}: give a "
+            "mask of the same shape"
+        )
+
+
 def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """Return the mask of a box (x, y, width, height) in pixels of the upright picture; what lies outside is cut off.
+
+    Raises BadQuery if nothing of the box lies in the picture.
+    """
+    left, top, right, bottom = clipped(box, size)
+    inside = np.zeros((size[1], size[0]), bool)
+    inside[top:bottom, left:right] = True
+    return inside
+
+
+def clipped(box: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the edges (left, top, right, bottom) of a box (x, y, width, height) within a picture of `size`.
 
     Raises BadQuery if nothing of the box lies in the picture.
     """
     if len(box) != 4:
         raise BadQuery("a box is X,Y,W,H: its left and upper edge, its width and its height, in pixels")
     x, y, width, height = (round(value) for value in box)
-    inside = np.zeros((size[1], size[0]), bool)
-    if width > 0 and height > 0:
-        inside[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)] = True
-    if not inside.any():
+    left, top, right, bottom = max(0, x), max(0, y), min(size[0], x + width), min(size[1], y + height)
+    if right <= left or bottom <= top:
         raise BadQuery(
             f"the box {x},{y},{width},{height} is not in the picture, which has {size[0]} x {size[1]} pixels"
         )
-    return inside
+    return left, top, right, bottom
 
 
 def bounds(inside: np.ndarray) -> tuple[int, int, int, int]:

@@ -20,6 +20,7 @@ from clipkit.searching.query import Query
 if TYPE_CHECKING:
     from clipkit.generation.job import Job
     from clipkit.generation.operations.sources import Reference
+    from clipkit.generation.registry import DecoderEntry
     from clipkit.generation.synthesis import Condition, Input
 
 AMOUNT, STRENGTH = 0.45, 0.95
@@ -43,15 +44,10 @@ def restyle(
 
     check_count(count)
     entry = choose_decoder(options.get("catalog"), options.get("layout"), options.get("decoder"))
-    if entry.takes_prompt and not entry.weighs_prompt and amount is not None:
-        raise DecoderNotAvailable(f"the decoder {entry.id} has no weight of words against pictures: omit --amount")
+    check_change(entry, from_, to, amount)
     amount, strength = AMOUNT if amount is None else amount, STRENGTH if strength is None else strength
-    if not 0 < amount <= 1:
-        raise BadQuery("the amount must be above 0 and at most 1; 0.25 to 0.5 is usual")
     source = find_source(picture, options.get("catalog"))
-    query = Query(text=to, like=(source.name,), not_=(from_,))  # checks that both texts have words
-    if " ".join(from_.split()) == " ".join(to.split()):
-        raise BadQuery(f"--from and --to are the same, {to!r}: say what to change the picture into")
+    query = Query(text=to, like=(source.name,), not_=(from_,))
     terms = [source.term(), QueryTerm(from_, False, -1.0), QueryTerm(to, False, 1.0)]
     job = prepare("restyle", terms, options, steps=steps, strength=strength)
     start = layout_start(source, job.entry, strength)
@@ -85,6 +81,17 @@ def restyle(
         )
         for number, (image, settings) in enumerate(pairs)
     ]
+
+
+def check_change(entry: DecoderEntry, from_: str, to: str, amount: float | None) -> None:
+    """Raise BadQuery or DecoderNotAvailable if the decoder cannot change a picture so."""
+    if entry.takes_prompt and not entry.weighs_prompt and amount is not None:
+        raise DecoderNotAvailable(f"the decoder {entry.id} has no weight of words against pictures: omit --amount")
+    if amount is not None and not 0 < amount <= 1:
+        raise BadQuery("the amount must be above 0 and at most 1; 0.25 to 0.5 is usual")
+    Query(text=to, not_=(from_,))  # checks that both texts have words
+    if " ".join(from_.split()) == " ".join(to.split()):
+        raise BadQuery(f"--from and --to are the same, {to!r}: say what to change the picture into")
 
 
 def _turned(job: Job, amount: float, count: int) -> Iterator[Input]:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from clipkit.catalog.browsing import find_files
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import list_generated
 from clipkit.errors import BadQuery
 from clipkit.images.extensions import EXTENSIONS
 from clipkit.images.file_access import why_absent
-from clipkit.searching.query import is_url
+from clipkit.searching.query import Words, is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipkit.generation.routes import QueryTerm
 
-    Reference = int | str | Path | bytes | Image
-    """A picture as the id of a hit, "generated:N", a path, a URL, the bytes of a file, or a Pillow image."""
+    Reference: TypeAlias = "int | str | Path | bytes | Image | Source"
+    """A picture as the id of a hit, "generated:N", a path, a URL, the bytes of a file, a Pillow image, or a source."""
 
 GENERATED = "generated:"
 """Prefix of the number of a generated picture, as `clipkit generated` lists it."""
@@ -69,6 +70,8 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
     A whole number, also as text, is the `id` of a hit; a file with such a name is written as `./12`. A number, or
     "generated:N", needs the library's catalog. Raises BadQuery, UnreadableImage, FetchRefused.
     """
+    if isinstance(picture, Source):
+        return picture
     if isinstance(picture, bytes):
         return Source("(image)", picture, _hash_of_bytes(picture))
     if isinstance(picture, int) or (isinstance(picture, str) and picture.isascii() and picture.isdigit()):
@@ -89,10 +92,12 @@ def names_picture(value: Reference) -> bool:
     """Return whether a value is meant as a picture, where a text is possible too.
 
     These are numbers, URLs, existing files, and whatever has a path's separator and a picture's extension: a file name
-    with a typing error must not pass for words.
+    with a typing error must not pass for words. `Words` never are.
     """
     if not isinstance(value, str):
         return True
+    if isinstance(value, Words):
+        return False
     if value.isascii() and value.isdigit() or value.startswith(GENERATED) or is_url(value):
         return True
     looks_like_file = Path(value).suffix.lower() in EXTENSIONS and (os.sep in value or len(value.split()) == 1)
@@ -119,12 +124,12 @@ def _from_file(path: Path) -> Source:
 def _file_of_hit(number: int, catalog: Catalog | None) -> Path:
     if catalog is None:
         raise BadQuery(f"{number} is the id of a hit, and there is no library here: name a file as ./{number}")
-    files = catalog.files_by_embedding([number]).get(number, []) if number < 2**63 else []
+    files = find_files(catalog, number) if number < 2**63 else []
     if not files:
         raise BadQuery(
             f"the library has no picture with the id {number}: `clipkit search --json` prints the ids of hits"
         )
-    return next((row.path for row in files if row.path.is_file()), files[0].path)
+    return next((path for path in files if path.is_file()), files[0])
 
 
 def _file_of_generated(reference: str, catalog: Catalog | None) -> Path:

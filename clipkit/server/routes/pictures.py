@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clipkit.catalog.browsing import Facets, Order, facets, find_images, list_images
+from clipkit.catalog.browsing import Facets, Order, facets, list_images
 from clipkit.catalog.filters import Filters
-from clipkit.catalog.generated import Generated, list_generated
+from clipkit.catalog.generated import list_generated
 from clipkit.catalog.recorded_paths import recorded_paths
 from clipkit.errors import UnreadableImage
 from clipkit.images.hashing import content_hash
 from clipkit.library import Library
 from clipkit.marks.provenance import Provenance
 from clipkit.marks.reading import verify
+from clipkit.marks.source_type import COMPOSITE, TRAINED
 from clipkit.marks.xmp import packet
 from clipkit.server.answers import generated_json, image_json
 from clipkit.server.originals import cache_headers, is_known, original, picture
 from clipkit.server.parameters import MAX_LIMIT, Parameters, read_id
 from clipkit.server.problems import JsonResponse, NotFound
+from clipkit.server.query_pictures import find_image, find_made
 from clipkit.server.routes.searching import read_filters
 from clipkit.server.services import services_of
 from clipkit.server.thumbnails import SIZES
@@ -34,11 +36,11 @@ _FOREVER = 2**62
 
 @dataclass(frozen=True)
 class _File:
-    """A file to serve: its content hash, and the provenance if it is a generated picture."""
+    """A file to serve: its content hash, and what returns the XMP packet of its thumbnails, empty for photos."""
 
     path: Path
     hash: str
-    provenance: Provenance | None = None
+    xmp: Callable[[], bytes] = bytes
 
 
 _Find = Callable[[Library, int], _File]
@@ -47,27 +49,16 @@ _Find = Callable[[Library, int], _File]
 async def images(request: Request) -> Response:
     """List the library's pictures in order of time or path."""
     parameters = Parameters(request.query_params)
-    offset = parameters.integer("offset", 0, 0, _FOREVER)
-    limit = parameters.integer("limit", 100, 1, MAX_LIMIT)
     order = cast(Order, parameters.choice("order", "taken", "taken", "path"))
     filters = read_filters(parameters)
-    services = services_of(request)
 
-    def run() -> dict:
-        with services.library_pool.library() as library:
-            records, total = list_images(
-                library.catalog, _resolved(library, filters), order=order, offset=offset, limit=limit
-            )
-        more = offset + len(records) < total and len(records) > 0
-        return {
-            "images": [image_json(record) for record in records],
-            "total": total,
-            "offset": offset,
-            "limit": limit,
-            "next_offset": offset + len(records) if more else None,
-        }
+    def read(library: Library, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        records, total = list_images(
+            library.catalog, _resolved(library, filters), order=order, offset=offset, limit=limit
+        )
+        return [image_json(record) for record in records], total
 
-    return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
+    return await _page(request, parameters, "images", read)
 
 
 async def image(request: Request) -> Response:
@@ -76,10 +67,7 @@ async def image(request: Request) -> Response:
 
     def run() -> dict:
         with services.library_pool.library() as library:
-            record = find_images(library.catalog, [number]).get(number)
-        if record is None or not record.shown:
-            raise NotFound(f"there is no picture {number} in the library")
-        return image_json(record)
+            return image_json(find_image(library, number))
 
     return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
 
@@ -107,24 +95,12 @@ async def facet_counts(request: Request) -> Response:
 
 async def generated(request: Request) -> Response:
     """List the generated pictures, newest first."""
-    parameters, services = Parameters(request.query_params), services_of(request)
-    offset = parameters.integer("offset", 0, 0, _FOREVER)
-    limit = parameters.integer("limit", 100, 1, MAX_LIMIT)
 
-    def run() -> dict:
-        with services.library_pool.library() as library:
-            pictures = list(list_generated(library.catalog))[::-1]
-        page = pictures[offset : offset + limit]
-        more = offset + len(page) < len(pictures) and len(page) > 0
-        return {
-            "generated": [generated_json(one) for one in page],
-            "total": len(pictures),
-            "offset": offset,
-            "limit": limit,
-            "next_offset": offset + len(page) if more else None,
-        }
+    def read(library: Library, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        made = list(list_generated(library.catalog))[::-1]
+        return [generated_json(one, library.layout) for one in made[offset : offset + limit]], len(made)
 
-    return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
+    return await _page(request, Parameters(request.query_params), "generated", read)
 
 
 async def one_generated(request: Request) -> Response:
@@ -133,7 +109,7 @@ async def one_generated(request: Request) -> Response:
 
     def run() -> dict:
         with services.library_pool.library() as library:
-            return generated_json(_find_generated(library, number))
+            return generated_json(find_made(library, number), library.layout)
 
     return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
 
@@ -158,6 +134,32 @@ async def generated_original(request: Request) -> Response:
     return await _original(request, _generated_file)
 
 
+async def _page(
+    request: Request,
+    parameters: Parameters,
+    name: str,
+    read: Callable[[Library, int, int], tuple[list[dict[str, Any]], int]],
+) -> Response:
+    """Answer with a page of a list, under its name; `read` returns the page from an offset, and the length of all."""
+    offset = parameters.integer("offset", 0, 0, _FOREVER)
+    limit = parameters.integer("limit", 100, 1, MAX_LIMIT)
+    services = services_of(request)
+
+    def run() -> dict[str, Any]:
+        with services.library_pool.library() as library:
+            found, total = read(library, offset, limit)
+        more = offset + len(found) < total and len(found) > 0
+        return {
+            name: found,
+            "total": total,
+            "offset": offset,
+            "limit": limit,
+            "next_offset": offset + len(found) if more else None,
+        }
+
+    return JsonResponse(await services.catalog.run(request, run), headers={"Cache-Control": "no-store"})
+
+
 async def _thumbnail(request: Request, find: _Find) -> Response:
     parameters, services = Parameters(request.query_params), services_of(request)
     size = int(parameters.choice("size", "320", *map(str, SIZES)))
@@ -166,8 +168,9 @@ async def _thumbnail(request: Request, find: _Find) -> Response:
     if is_known(request, tag):
         return Response(status_code=304, headers=cache_headers(request, tag))
     services.used_decoders()
-    xmp = packet(file.provenance) if file.provenance else b""
-    data = await services.thumbnailing.run(request, lambda: services.thumbnails.get(file.path, file.hash, size, xmp))
+    data = await services.thumbnailing.run(
+        request, lambda: services.thumbnails.get(file.path, file.hash, size, file.xmp)
+    )
     return picture(request, data, tag)
 
 
@@ -187,33 +190,36 @@ async def _found(request: Request, find: _Find) -> _File:
 
 
 def _image_file(library: Library, number: int) -> _File:
-    record = find_images(library.catalog, [number]).get(number)
-    if record is None or not record.shown:
-        raise NotFound(f"there is no picture {number} in the library")
-    provenance = None
-    if record.generated:  # its thumbnail says so too
-        try:
-            provenance = verify(record.path).provenance
-        except UnreadableImage:
-            provenance = None
-        provenance = provenance or Provenance(record.description or record.title or "", "unknown", 0)
-    return _File(record.path, record.hash, provenance)
+    record = find_image(library, number)
+    if not record.generated:
+        return _File(record.path, record.hash)
+    unknown = Provenance(record.description or record.title or "", "unknown", 0)
+    return _File(record.path, record.hash, lambda: _marks(record.path, unknown))
 
 
 def _generated_file(library: Library, number: int) -> _File:
-    found = _find_generated(library, number)
-    provenance = Provenance(str(found.query.get("text") or ""), found.decoder, found.seed, found.steps, found.guidance)
+    found = find_made(library, number)
+    recorded = Provenance(
+        query=str(found.query.get("text") or ""),
+        model=found.decoder,
+        seed=found.seed,
+        steps=found.steps,
+        guidance=found.guidance,
+        operation=None if found.operation == "generate" else found.operation,
+    )
     try:
-        return _File(found.path, content_hash(found.path), provenance)
+        return _File(found.path, content_hash(found.path), lambda: _marks(found.path, recorded))
     except UnreadableImage as error:
         raise NotFound(f"generated picture {number} cannot be read: {error.reason}") from error
 
 
-def _find_generated(library: Library, number: int) -> Generated:
-    for one in list_generated(library.catalog):
-        if one.id == number:
-            return one
-    raise NotFound(f"there is no generated picture {number}")
+def _marks(path: Path, unmarked: Provenance) -> bytes:
+    """Return the packet that says of a thumbnail what the marks of a file say; `unmarked`: if those say nothing."""
+    try:
+        marks = verify(path)
+    except UnreadableImage:
+        return packet(unmarked)
+    return packet(marks.provenance or unmarked, COMPOSITE if marks.edited else TRAINED)
 
 
 def _resolved(library: Library, filters: Filters) -> Filters:

@@ -88,7 +88,7 @@ async def answer_search(
             with services.library_pool.library() as library:
                 model = resolve_model(library.catalog, library.layout, page.model)
                 searcher = library.searchers.get(library.catalog, model, services.settings.device)
-                return to_query(terms, library, services.uploads, searcher.encoder.preprocessing)
+                return to_query(terms, library, services.uploads, searcher.encoder)
 
         query = await services.pictures.run(request, load)
 

@@ -43,8 +43,22 @@ def test_the_same_bytes_have_the_same_hash_however_they_are_given(library: Libra
     hit = library.search("a red car", k=1).hits[0]
     by_id = find_source(hit.id, library.catalog)
     assert by_id.content == find_source(hit.path).content == find_source(hit.path.read_bytes()).content
-    row = library.catalog.db.execute("SELECT hash FROM embeddings WHERE id = ?", [hit.id]).fetchone()
+    row = library.catalog.db.execute("SELECT hash FROM images WHERE id = ?", [hit.id]).fetchone()
     assert by_id.content == row[0]
+    assert find_source(by_id) is by_id
+
+
+def test_an_id_is_that_of_the_file_and_a_copy_stands_in_for_it(library: Library, tmp_path: Path):
+    folder = tmp_path / "photos"
+    for name in ("copy 1.png", "copy 2.png"):  # files without embeddings of their own
+        (folder / name).write_bytes((folder / "1.png").read_bytes())
+    Image.new("RGB", (64, 48), "yellow").save(folder / "last.png")
+    library.index()
+    ids = {Path(path).name: number for number, path in library.catalog.db.execute("SELECT id, path FROM images")}
+    for name, number in ids.items():
+        assert find_source(number, library.catalog).name == str(folder / name)
+    (folder / "copy 1.png").unlink()
+    assert find_source(ids["copy 1.png"], library.catalog).name == str(folder / "1.png")
 
 
 def test_a_relative_name_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
