@@ -38,7 +38,7 @@ export class GeneratedView {
     const part = (/** @type {string} */ selector) => /** @type {HTMLElement} */ (section.querySelector(selector));
     part("h2").textContent = this.run ? "Generated before" : "Generated";
     part(".section-count").textContent = String(this.others.length);
-    part(".section-note").textContent = "Made by a model, wholly or in part. These are no photos of yours.";
+    part(".section-note").textContent = "Made by a model, wholly or in part.";
     part(".section-note").hidden = false;
     root.append(section);
     this.grid = new Grid(part(".section-body"), { label: "Generated" });

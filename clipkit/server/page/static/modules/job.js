@@ -64,8 +64,9 @@ export class Job {
       events.addEventListener(name, (event) => listener(JSON.parse(/** @type {MessageEvent} */ (event).data || "{}")));
     on("progress", (data) => this.progress(data));
     on("picture", (data) => this.found(generatedItem(data)));
-    on("done", () => {
+    on("done", ({ notes = [] }) => {
       this.finish("");
+      this.note(notes);
       announce("The picture is ready");
     });
     on("cancelled", () => this.finish("Cancelled."));
@@ -108,6 +109,13 @@ export class Job {
   say(/** @type {string} */ message) {
     this.part(".job-message").textContent = message;
     this.part(".job-message").hidden = !message;
+  }
+
+  /** Show what the server remarks on the result. */
+  note(/** @type {string[]} */ notes) {
+    const line = this.part(".job-note");
+    line.textContent = notes.map((note) => `${sentence(note)}${/[.!?]$/.test(note) ? "" : "."}`).join(" ");
+    line.hidden = notes.length === 0;
   }
 
   /** Stop listening; the job goes on. */

@@ -53,7 +53,7 @@ export class Run {
     this.grid.add(found);
     this.entitle(this.request?.operation ?? found[0]?.raw.operation ?? "");
     if (this.from) this.showSource();
-    this.setBusy(false);
+    this.setBusy(Boolean(now().job));
     this.part(".run-again").addEventListener("submit", (/** @type {Event} */ event) => this.again(event));
     // After a dialog has gone, the keyboard goes on from here.
     const title = this.part("h2");

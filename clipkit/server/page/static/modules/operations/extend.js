@@ -3,7 +3,7 @@
 const SIDES = /** @type {const} */ (["left", "right", "top", "bottom"]);
 /** The share of the room that picture and edges fill, so that there is some to drag into. */
 const FILLED = 0.86;
-const MOST = 8192;
+const MOST = 4096;
 
 /** @type {import("./dialogs.js").Operation} */
 export function extend(dialog, item, signal) {
