@@ -27,10 +27,13 @@ export function prepareColourScheme() {
   });
   choices.addEventListener("toggle", (/** @type {ToggleEvent} */ event) => event.newState === "open" && choices.querySelector(":checked")?.focus());
   // Choosing by pointer or Enter is the end of it; the arrows try one after another.
-  choices.addEventListener("click", (/** @type {MouseEvent} */ event) => event.detail > 0 && event.target instanceof HTMLInputElement === false && setTimeout(() => choices.hidePopover(), 120));
+  choices.addEventListener("click", (/** @type {MouseEvent} */ event) => event.detail > 0 && choices.hidePopover());
   choices.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     event.stopPropagation();
-    if (event.key === "Enter") choices.hidePopover();
+    if (event.key !== "Enter") return;
+    // Or it would press the button, which gets the focus back.
+    event.preventDefault();
+    choices.hidePopover();
   });
   // Another tab of the same library.
   addEventListener("storage", (event) => event.key === KEY && apply(kept()));

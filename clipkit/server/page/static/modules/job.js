@@ -7,10 +7,11 @@ import { now, update } from "./state.js";
 
 export class Job {
   /**
-   * @param {{found: (item: import("./items.js").Item) => void, busy?: (busy: boolean) => void}} listeners
-   *   `found` gets each picture as it is made; `busy` is told when the job begins and when it ends
+   * @param {{found: (item: import("./items.js").Item) => void, busy: (busy: boolean, focused: boolean) => void}} listeners
+   *   `found` gets each picture as it is made; `busy` is told when the job begins, and when it ends, and then whether
+   *   what had the focus is gone
    */
-  constructor({ found, busy = () => {} }) {
+  constructor({ found, busy }) {
     this.found = found;
     this.tellBusy = busy;
     this.root = piece("job");
@@ -79,8 +80,10 @@ export class Job {
 
   /** @param {{stage: string, done?: number, total?: number | null}} progress */
   progress({ stage, done = 0, total = null }) {
-    this.tellBusy(true);
-    this.part(".job").hidden = false;
+    if (this.part(".job").hidden) {
+      this.part(".job").hidden = false;
+      this.tellBusy(true, false);
+    }
     this.part(".job-stage").textContent = sentence(stage) + (total ? `, ${done} of ${total}` : "");
     const bar = this.part(".job-bar");
     if (total) [bar.max, bar.value] = [total, done];
@@ -98,12 +101,13 @@ export class Job {
 
   /** End with a message, or "" if all went well. */
   finish(/** @type {string} */ message) {
+    const focused = this.root.contains(document.activeElement);
     this.close();
     this.busy = false;
     this.part(".job").hidden = true;
     this.say(message);
     if (now().job) update({ job: "" }, { push: false });
-    this.tellBusy(false);
+    this.tellBusy(false, focused);
   }
 
   say(/** @type {string} */ message) {

@@ -18,7 +18,7 @@ import { showMenu } from "./operations/menu.js";
 import { showTerms } from "./terms.js";
 import { Timeline } from "./timeline.js";
 import { prepareUploads } from "./uploads.js";
-import { closeViewer, isOpen, view } from "./viewer.js";
+import { closeViewer, gone, isOpen, view } from "./viewer.js";
 
 /** @type {SearchView | Timeline | GeneratedView | null} */
 let shown = null;
@@ -89,7 +89,9 @@ function retry() {
 
 /** Look at a picture of this view, or at one that an address names and the view does not have. */
 async function openPicture(/** @type {string} */ picture) {
-  if (isOpen() || !shown) return;
+  const wanted = now().open;
+  await gone();
+  if (isOpen() || !shown || now().open !== wanted) return;
   const index = shown.indexOf(picture);
   if (index >= 0) return view(shown, index);
   try {

@@ -25,7 +25,7 @@ export class Missing {
       why.append(line);
     }
     why.hidden = notes.length === 0;
-    this.job = new Job({ found, busy: (busy) => this.setBusy(busy) });
+    this.job = new Job({ found, busy: (busy, focused) => this.setBusy(busy, focused) });
     this.root.append(this.job.root);
     this.part("#generate").addEventListener("click", () => this.start());
     parent.append(this.root);
@@ -45,12 +45,13 @@ export class Missing {
     return this.root.querySelector(selector);
   }
 
-  setBusy(/** @type {boolean} */ busy) {
-    const focused = this.root.contains(document.activeElement);
+  setBusy(/** @type {boolean} */ busy, /** @type {boolean} */ focused) {
+    const pressed = document.activeElement === this.part("#generate");
     this.root.classList.toggle("is-busy", busy);
     this.part(".missing-offer").hidden = busy || this.part("#generate").disabled;
     // What had the focus has gone; the keyboard goes on from what took its place.
-    if (focused) this.part(busy ? ".job-cancel" : "#generate").focus();
+    if (busy && pressed) this.job.part(".job-cancel").focus();
+    if (focused) this.part("#generate").focus();
   }
 
   start() {

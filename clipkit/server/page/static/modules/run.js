@@ -29,7 +29,7 @@ export class Run {
     /** @type {Item[]} */
     this.items = [];
     this.root = piece("run");
-    this.job = new Job({ found: (item) => this.found(item), busy: (busy) => this.setBusy(busy) });
+    this.job = new Job({ found: (item) => this.found(item), busy: (busy, focused) => this.setBusy(busy, focused) });
     this.job.id = state.job;
     /** What was asked for, if this entry of the history remembers it. @type {any} */
     this.request = history.state?.request;
@@ -86,12 +86,11 @@ export class Run {
     });
   }
 
-  setBusy(/** @type {boolean} */ busy) {
-    const focused = this.job.root.contains(document.activeElement);
+  setBusy(/** @type {boolean} */ busy, focused = false) {
     this.part(".run-again").hidden = busy || !this.request || this.request.operation === "upscale";
     this.part(".run-strength").hidden = this.request?.operation !== "vary";
     this.root.classList.toggle("is-busy", busy);
-    if (focused && !busy) this.part("h2").focus();
+    if (focused) this.part("h2").focus();
     if (busy && !this.waiting) this.waiting = this.part(".run-made").appendChild(element("p", "", "run-waiting"));
     if (!busy || this.items.length) this.waiting?.remove();
   }

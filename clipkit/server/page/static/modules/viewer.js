@@ -29,6 +29,9 @@ let open = null;
 
 export const isOpen = () => Boolean(open);
 
+/** Wait until the viewer is gone, if it is closing. @returns {Promise<void>} */
+export const gone = () => new Promise((resolve) => (open?.isDestroying ? open.on("destroy", resolve) : resolve()));
+
 /** Close the viewer because the state says so; `elsewhere`: the page goes on to another view. */
 export function closeViewer(elsewhere = false) {
   if (!open || open.isDestroying) return;

@@ -67,7 +67,7 @@ export async function showMenu(/** @type {Item} */ item, /** @type {Element} */ 
     if (inside && !chosen) /** @type {HTMLElement | null | undefined} */ (restoreTo)?.focus({ preventScroll: true });
   });
   // The viewer keeps the focus to what is inside of it.
-  (anchor.closest(".pswp") ?? document.body).append(own);
+  (anchor.closest(".pswp, main") ?? document.body).append(own);
   anchor.setAttribute("aria-expanded", "true");
   own.showPopover();
   place(own, anchor.getBoundingClientRect());

@@ -1,6 +1,6 @@
-// Why a picture was found: the concepts nearest to it and to the search, and where in the picture the search fits.
+// Why a picture was found: how far it shows the search and each part of it, where, and the concepts nearest to both.
 
-import { get, isAbort } from "../api.js";
+import { get, isAbort, sentence } from "../api.js";
 import { element } from "../dom.js";
 import { confidenceWord, percent } from "../items.js";
 import { now, searchParameters } from "../state.js";
@@ -15,8 +15,9 @@ export function why(dialog, item, signal) {
   const show = () => canvas.style.setProperty("opacity", range.value);
   range.addEventListener("input", show, { signal });
   show();
-  canvas.hidden = part("#why-strength").hidden = true;
+  canvas.hidden = part("#why-strength").hidden = part("#why-parts").hidden = true;
   part("#why-concepts").replaceChildren();
+  part("#why-notes").replaceChildren();
   part("#why-score").textContent = "Looking at the parts of the picture\u2026";
   const [kind, id] = item.generated ? ["generated", item.id] : ["images", item.id];
   get(`${kind}/${id}/explain`, searchParameters(now()), signal).then(
@@ -25,10 +26,12 @@ export function why(dialog, item, signal) {
         `${confidenceWord(found.confidence)} what you asked for: ${percent(found.confidence)}, with a similarity of ${found.score.toFixed(3)}.`;
       draw(canvas, found.heat);
       canvas.hidden = part("#why-strength").hidden = false;
+      showParts(part("#why-parts"), found, (heat) => draw(canvas, heat), signal);
       const groups = [
         ["In both", found.shared_concepts], ["Your search", found.query_concepts], ["This picture", found.picture_concepts],
       ];
       part("#why-concepts").replaceChildren(...groups.filter(([, concepts]) => concepts?.length).map(([title, concepts]) => group(title, concepts)));
+      part("#why-notes").replaceChildren(...(found.notes ?? []).map((/** @type {string} */ note) => element("li", sentence(note))));
     },
     (error) => {
       if (isAbort(error)) return;
@@ -38,6 +41,25 @@ export function why(dialog, item, signal) {
     },
   );
   return { focus: part("[data-close]"), parameters: async () => ({}) };
+}
+
+/** A choice between the whole search and its parts, if it has several: the heat map shows the one that is chosen. */
+function showParts(
+  /** @type {HTMLElement} */ box, /** @type {any} */ found, /** @type {(heat: number[][]) => void} */ chosen, /** @type {AbortSignal} */ signal,
+) {
+  const parts = found.parts ?? [];
+  box.hidden = parts.length === 0;
+  box.querySelectorAll("label").forEach((one) => one.remove());
+  const choices = [["All of it", found.confidence, found.heat]];
+  for (const one of parts) choices.push([`${one.avoided ? "not " : ""}${one.text}`, one.confidence, one.heat]);
+  choices.forEach(([text, confidence, heat], i) => {
+    const [label, radio, shown] = [element("label"), element("input"), element("span", `${text} `)];
+    Object.assign(radio, { type: "radio", name: "part", checked: i === 0 });
+    radio.addEventListener("change", () => chosen(heat), { signal });
+    shown.append(element("span", percent(confidence), "why-number"));
+    label.append(radio, shown);
+    box.append(label);
+  });
 }
 
 function group(/** @type {string} */ title, /** @type {[string, number][]} */ concepts) {
