@@ -15,7 +15,7 @@ _switch_off()  # before clipkit imports any of the libraries concerned
 
 _MODULE_OF = {
     "BadQuery": "errors",
-    "Client": "client",
+    "Client": "client.client",
     "ClipkitError": "errors",
     "DecoderNotAvailable": "errors",
     "DownloadFailed": "errors",
@@ -34,7 +34,7 @@ _MODULE_OF = {
     "Provenance": "marks.provenance",
     "Query": "searching.query",
     "SearchResult": "searching.result",
-    "ServerError": "client",
+    "ServerError": "client.transport",
     "UnreadableImage": "errors",
     "import_model": "models.hub.importing",
     "pull_model": "models.hub.pulling",
@@ -47,8 +47,8 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 if TYPE_CHECKING:
     from clipkit.catalog.filters import Filters as Filters
     from clipkit.catalog.generated import Generated as Generated
-    from clipkit.client import Client as Client
-    from clipkit.client import ServerError as ServerError
+    from clipkit.client.client import Client as Client
+    from clipkit.client.transport import ServerError as ServerError
     from clipkit.errors import BadQuery as BadQuery
     from clipkit.errors import ClipkitError as ClipkitError
     from clipkit.errors import DecoderNotAvailable as DecoderNotAvailable

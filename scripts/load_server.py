@@ -4,7 +4,8 @@
     python scripts/load_server.py --library FOLDER      # a library of your own
 
 Every client searches, looks at thumbnails and facts of its hits, browses, and starts over: what a page does. Requests
-that are told to wait (429) are repeated after the time that the server names, and counted.
+that are told to wait (429) are repeated after the time that the server names, and counted. Exits with 1 if anything
+failed: a request, an answer that was cut short, or the server itself.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ class Run:
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = defaultdict(list)
         self.errors: Counter[str] = Counter()
-        self.busy = 0
+        self.told_to_wait: Counter[str] = Counter()
+
+    @property
+    def answers(self) -> int:
+        """How many requests were answered."""
+        return sum(map(len, self.times.values()))
 
 
 async def request(host: str, port: int, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -49,6 +55,8 @@ async def request(host: str, port: int, path: str) -> tuple[int, dict[str, str],
         writer.close()
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+    if len(body) != int(headers.get("content-length", len(body))):
+        raise EOFError
     return int(first.split()[1]), headers, body
 
 
@@ -58,11 +66,11 @@ async def timed(run: Run, place: tuple[str, int], kind: str, path: str) -> bytes
         began = time.perf_counter()
         try:
             status, headers, body = await asyncio.wait_for(request(*place, path), PATIENCE_S)
-        except (OSError, TimeoutError, ValueError, IndexError) as error:
+        except (OSError, EOFError, TimeoutError, ValueError, IndexError) as error:
             run.errors[f"{kind}: {type(error).__name__}"] += 1
             return b""
         if status == 429:
-            run.busy += 1
+            run.told_to_wait[kind] += 1
             await asyncio.sleep(float(headers.get("retry-after", 1)))
             continue
         if status != 200:
@@ -88,13 +96,19 @@ async def client(run: Run, place: tuple[str, int], end: float, number: int) -> N
 
 
 def memory(process: psutil.Process) -> tuple[float, float]:
-    """Return the memory of the server and of it with its children, in MB."""
+    """Return the memory of the server and of it with its children, in MB. Raises psutil.Error if it has ended."""
     own = process.memory_info().rss / 1e6
     children = 0.0
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has just ended
             children += child.memory_info().rss / 1e6
     return own, own + children
+
+
+def say_memory(when: str, process: psutil.Process) -> None:
+    """Print the memory in use."""
+    own, whole = memory(process)
+    print(f"{when}: server {own:.0f} MB, with children {whole:.0f} MB", flush=True)
 
 
 def sample_library(folder: Path, count: int) -> Path:
@@ -113,22 +127,36 @@ async def load(place: tuple[str, int], process: psutil.Process, clients: int, se
     run = Run()
     # Warm up: load the model, start the child processes.
     await client(Run(), place, time.monotonic() + 1.5, -1)
-    print(f"before: server {memory(process)[0]:.0f} MB, with children {memory(process)[1]:.0f} MB", flush=True)
-    end = time.monotonic() + seconds
+    say_memory("before", process)
+    began = time.monotonic()
+    end = began + seconds
     tasks = [asyncio.create_task(client(run, place, end, number)) for number in range(clients)]
     while time.monotonic() < end:
         await asyncio.sleep(min(10, max(0.1, end - time.monotonic())))
-        done = sum(map(len, run.times.values()))
-        own, all_of_it = memory(process)
-        print(f"{done:>7} answers, server {own:.0f} MB, with children {all_of_it:.0f} MB", flush=True)
-    await asyncio.gather(*tasks)
+        say_memory(f"{time.monotonic() - began:4.0f} s, {run.answers:>7} answers", process)
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if error is not None:
+            run.errors[f"client: {type(error).__name__}"] += 1
     await asyncio.sleep(2)
-    print(f"after: server {memory(process)[0]:.0f} MB, with children {memory(process)[1]:.0f} MB", flush=True)
+    say_memory("after", process)
     return run
 
 
+def report(run: Run, clients: int, seconds: float) -> None:
+    """Print what happened."""
+    waits = sum(run.told_to_wait.values())
+    print(f"{clients} clients: {run.answers} answers in {seconds:.0f} s, {waits} told to wait, errors: ", end="")
+    print(dict(run.errors) or "none")
+    print(f"{'':10} {'answers':>8} {'waits':>8} {'p50 ms':>8} {'p95 ms':>8} {'max ms':>8}")
+    for kind, times in sorted(run.times.items()):
+        times.sort()
+        p50, p95 = times[len(times) // 2], times[min(len(times) - 1, int(0.95 * len(times)))]
+        numbers = f"{1000 * p50:>8.0f} {1000 * p95:>8.0f} {1000 * times[-1]:>8.0f}"
+        print(f"{kind:10} {len(times):>8} {run.told_to_wait[kind]:>8} {numbers}")
+
+
 def main() -> int:
-    """Run the load and print the figures; return 1 if there was an error."""
+    """Run the load and print the figures; return 1 if anything failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--library", type=Path, help="folder of a library; by default one of sample scenes is made")
     parser.add_argument("--pictures", type=int, default=1000, help="sample scenes in it")
@@ -149,20 +177,24 @@ def main() -> int:
                 return 1
             place = (found[1], int(found[2]))
             began = time.monotonic()
-            run = asyncio.run(load(place, psutil.Process(server.pid), options.clients, options.seconds))
+            try:
+                run = asyncio.run(load(place, psutil.Process(server.pid), options.clients, options.seconds))
+            except psutil.Error:
+                print(f"the server ended with exit code {server.wait(30)}", file=sys.stderr)
+                return 1
             seconds = time.monotonic() - began
         finally:
             server.terminate()
-            server.wait(30)
-    total = sum(map(len, run.times.values()))
-    print(f"{options.clients} clients: {total} answers in {seconds:.0f} s, {run.busy} told to wait, errors: ", end="")
-    print(dict(run.errors) or "none")
-    print(f"{'':10} {'answers':>8} {'p50 ms':>8} {'p95 ms':>8} {'max ms':>8}")
-    for kind, times in sorted(run.times.items()):
-        times.sort()
-        p50, p95 = times[len(times) // 2], times[min(len(times) - 1, int(0.95 * len(times)))]
-        print(f"{kind:10} {len(times):>8} {1000 * p50:>8.0f} {1000 * p95:>8.0f} {1000 * times[-1]:>8.0f}")
-    return int(bool(run.errors))
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                print("the server did not stop when it was asked to", file=sys.stderr)
+                server.kill()
+                stopped = False
+            else:
+                stopped = True
+    report(run, options.clients, seconds)
+    return int(bool(run.errors) or not run.answers or not stopped)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def search(
         "model": model,
     }
     if server:
-        from clipkit.client import Client
+        from clipkit.client.client import Client
 
         with Client(server, token) as client, progress_bar() as progress:
             result = client.search(query, progress=progress, **options)

@@ -89,10 +89,12 @@ class Body:
 
     def share(self, name: str, default: float | None = None) -> float | None:
         """Return a number above 0 and at most 1."""
-        value = self.number(name, default, 0, 1)
-        if value == 0:
-            raise BadQuery(f"{name} must be above 0 and at most 1")
-        return value
+        value = self.get(name)
+        if value is None:
+            return default
+        if not _is_number(value) or not 0 < value <= 1:
+            raise BadQuery(f"{name} must be a number above 0 and at most 1")
+        return float(value)
 
     def numbers(self, name: str) -> list[float] | None:
         """Return a list of numbers, None if it is missing."""

@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,9 +68,10 @@ class Job:
         self.events.append(Event(self._count, name, data))
         if name in ("done", "failed", "cancelled"):
             self.state = name  # type: ignore[assignment]
-            self.ended()
         self._changed.set()
         self._changed = asyncio.Event()
+        if self.finished:
+            self.ended()
 
     async def follow(self, after: int = 0, *, heartbeat: float = 15.0) -> AsyncIterator[Event | None]:
         """Yield the events numbered above `after`, as they come, to the end; None when nothing came for a while."""
@@ -229,17 +231,28 @@ class Lane:
 
 
 class Jobs:
-    """The jobs of a server, each in one of its lanes."""
+    """The jobs of a server, each in one of its lanes.
+
+    `results`: how many jobs ended, by (kind, state). `pictures`: how many pictures they made, by kind.
+    """
 
     def __init__(self, lanes: dict[str, Lane], most_waiting: int) -> None:
         self.lanes, self._most_waiting = lanes, most_waiting
         self._jobs: dict[str, Job] = {}
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.pictures: Counter[str] = Counter()
 
     def start(self, kind: str, request: dict[str, Any], *, lane: str, ended: Callable[[], None] = lambda: None) -> Job:
         """Queue a job; `ended` is called when nothing more will happen. Raises Problem 429 if too many wait."""
         if sum(not job.finished for job in self._jobs.values()) >= self._most_waiting:
             raise Problem(429, "too-busy", "too many jobs wait; try again later", {"Retry-After": "10"})
-        job = Job(secrets.token_urlsafe(12), kind, lane, request, ended)
+
+        def end() -> None:
+            self.results[kind, job.state] += 1
+            self.pictures[kind] += sum(event.name == "picture" for event in job.events)
+            ended()
+
+        job = Job(secrets.token_urlsafe(12), kind, lane, request, end)
         self._jobs[job.id] = job
         for old in [job.id for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - KEPT)]:
             del self._jobs[old]

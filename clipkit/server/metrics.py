@@ -67,8 +67,8 @@ class Metrics:
                 if seconds <= bound:
                     self.buckets[endpoint, bound] += 1
 
-    def text(self, gauges: Mapping[str, tuple[str, Iterable[tuple[Labels, float]]]]) -> str:
-        """Return everything as text; gauges: name -> (help, samples)."""
+    def text(self, others: Mapping[str, tuple[str, Iterable[tuple[Labels, float]]]]) -> str:
+        """Return everything as text; others: name -> (help, samples), counters if the name ends with "_total"."""
         with self._lock:
             lines = _series(
                 "clipkit_requests_total", "counter", "Requests by endpoint, method and status.", self.requests.items()
@@ -86,8 +86,8 @@ class Metrics:
         lines += _series("clipkit_requests_in_flight", "gauge", "Requests being answered.", [((), self.in_flight)])
         memory = psutil.Process().memory_info().rss
         lines += _series("process_resident_memory_bytes", "gauge", "Memory of the server process.", [((), memory)])
-        for gauge, (explanation, samples) in gauges.items():
-            lines += _series(gauge, "gauge", explanation, samples)
+        for name, (explanation, samples) in others.items():
+            lines += _series(name, "counter" if name.endswith("_total") else "gauge", explanation, samples)
         return "\n".join(lines) + "\n"
 
 

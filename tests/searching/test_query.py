@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_pictures_may_be_paths_bytes_or_images(tmp_path):
     assert all(np.allclose(v, vectors[0]) for v in vectors)
     assert np.allclose(vector(Query("a", not_=(str(path),))), vector(Query("a", not_=(path,))))
     assert not np.allclose(vector(Query("a", not_=(str(path),))), vector(Query("a", not_=("no file",))))
+
+
+def test_a_picture_may_be_its_embedding():
+    red = Image.new("RGB", (9, 5), "red")
+    embedding = 7 * Arithmetic().encode_images(Preprocessing(8, (0, 0, 0), (1, 1, 1)).pixels(red)[None])[0]
+    blue = Image.new("RGB", (9, 5), "blue")
+    for query, other in (
+        (Query(like=(embedding,)), Query(like=(red,))),
+        (Query("ab", like=(blue, embedding), not_=(embedding,)), Query("ab", like=(blue, red), not_=(red,))),
+    ):
+        assert np.allclose(vector(query), vector(other), atol=1e-6)
+        assert json.dumps(query.to_json()) == json.dumps(other.to_json())
+    for wrong in (embedding[:3], np.zeros(4, np.float32), np.full(4, np.nan, np.float32)):
+        with pytest.raises(BadQuery, match="4 numbers"):
+            vector(Query(like=(wrong,)))
 
 
 @given(st.lists(st.sampled_from(["a", "ab", "bcd", "dda", "cab"]), min_size=1, max_size=4), st.floats(0.1, 10))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 from starlette.routing import Route
 
 from clipkit.server.openapi import description
+from server.conftest import running
 
 schemathesis = pytest.importorskip("schemathesis")
 import hypothesis  # noqa: E402
@@ -42,17 +47,46 @@ def test_the_examples_are_answered(server):
             assert server.get(place, examples).status == 200, (place, examples)
 
 
-OPERATIONS = [
-    operation["operationId"]
-    for item in description()["paths"].values()
-    for operation in item.values()
-    # A job for each example would take minutes; what they refuse is tested with the jobs.
-    if operation["operationId"] not in ("index", "generate")
-]
+OPERATIONS = {
+    operation["operationId"]: (path, method, operation)
+    for path, item in description()["paths"].items()
+    for method, operation in item.items()
+}
+STARTS_JOB = [name for name, (_, _, operation) in OPERATIONS.items() if "202" in operation["responses"]]
+
+
+@pytest.fixture(scope="module")
+def full(library_folder, quick):
+    """A server that checks requests for jobs to the end, and then has no room for any."""
+    with running(library_folder, replace(quick, max_jobs=0)) as server:
+        yield server
+
+
+def bodies(operation: dict) -> dict[str, dict]:
+    """The examples of the body of a request, by name."""
+    content = operation["requestBody"]["content"]["application/json"]
+    examples = content.get("examples") or {"example": {"value": content["example"]}}
+    return {name: example["value"] for name, example in examples.items()}
+
+
+@pytest.mark.parametrize("name", STARTS_JOB)
+def test_the_examples_of_jobs_pass_every_check(full, name, scene_folder):
+    path, _, operation = OPERATIONS[name]
+    picture = full.get("/api/images", {"limit": 1}).json["images"][0]
+    mask = io.BytesIO()
+    Image.new("L", (picture["width"], picture["height"]), 255).save(mask, "PNG")
+    upload = full.upload("/api/uploads", [("picture", "mask.png", mask.getvalue())]).json["uploads"][0]["upload_id"]
+    for example, body in bodies(operation).items():
+        text = re.sub(r"upload:[0-9a-f]{32}", f"upload:{upload}", json.dumps(body))
+        text = re.sub(r"\b12\b|\"generated:3\"", str(picture["id"]), text)
+        body = json.loads(text) | ({"paths": [str(scene_folder)]} if "paths" in body else {})
+        answer = full.post(path, body)
+        assert (answer.status, answer.json["type"]) == (429, "urn:clipkit:problem:too-busy"), (example, answer.body)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_no_request_that_fits_or_misfits_the_description_breaks_the_server(server, name):
+def test_no_request_that_fits_or_misfits_the_description_breaks_the_server(server, full, name):
+    server = full if name in STARTS_JOB else server
     schema = schemathesis.openapi.from_dict(description())
     schema.config.update(base_url=server.url)
     operation = next(o.ok() for o in schema.get_all_operations() if o.ok().definition.raw["operationId"] == name)

@@ -25,12 +25,8 @@ def read_mask(mask: MaskLike, size: tuple[int, int]) -> np.ndarray:
 
     A mask of the same shape at another scale is resized. Raises BadQuery, UnreadableImage.
     """
-    if isinstance(mask, np.ndarray):
-        image = Image.fromarray(mask.astype(np.uint8) * (255 if mask.dtype == bool else 1)).convert("L")
-    elif isinstance(mask, Image.Image):
-        image = mask.convert("L")
-    else:
-        image = find_source(mask).open().convert("L")
+    image = find_source(mask).open() if isinstance(mask, str | Path | bytes) else as_image(mask)
+    image = image.convert("L")
     if image.size != size:
         check_shape(image.size, size)
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -38,6 +34,13 @@ def read_mask(mask: MaskLike, size: tuple[int, int]) -> np.ndarray:
     if not inside.any():
         raise BadQuery("the mask is black: paint white what is to be repainted")
     return inside
+
+
+def as_image(mask: Image.Image | np.ndarray) -> Image.Image:
+    """Return a mask in memory as an image; an array is bool, or 0 to 255."""
+    if isinstance(mask, np.ndarray):
+        return Image.fromarray(mask.astype(np.uint8) * (255 if mask.dtype == bool else 1))
+    return mask
 
 
 def check_shape(mask: tuple[int, int], picture: tuple[int, int]) -> None:

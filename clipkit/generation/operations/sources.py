@@ -88,6 +88,11 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
     return Source("(image)", picture, "")
 
 
+def is_number_of_picture(value: str) -> bool:
+    """Return whether a text is the number of a hit or of a generated picture, rather than a file or words."""
+    return (value.isascii() and value.isdigit()) or value.startswith(GENERATED)
+
+
 def names_picture(value: Reference) -> bool:
     """Return whether a value is meant as a picture, where a text is possible too.
 
@@ -98,7 +103,7 @@ def names_picture(value: Reference) -> bool:
         return True
     if isinstance(value, Words):
         return False
-    if value.isascii() and value.isdigit() or value.startswith(GENERATED) or is_url(value):
+    if is_number_of_picture(value) or is_url(value):
         return True
     looks_like_file = Path(value).suffix.lower() in EXTENSIONS and (os.sep in value or len(value.split()) == 1)
     try:

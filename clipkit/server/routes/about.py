@@ -60,17 +60,26 @@ async def metrics(request: Request) -> Response:
         "pictures": services.pictures,
         "thumbnails": services.thumbnailing,
     }
-    gauges: dict[str, tuple[str, list[tuple[Labels, float]]]] = {
+    jobs = services.jobs
+    series: dict[str, tuple[str, list[tuple[Labels, float]]]] = {
         "clipkit_waiting": (
             "Requests that wait, by kind of work.",
             [((("queue", n),), g.waiting) for n, g in gates.items()],
         ),
         "clipkit_running": ("Requests at work, by kind.", [((("queue", n),), g.running) for n, g in gates.items()]),
-        "clipkit_jobs": ("Jobs by state.", [((("state", s),), n) for s, n in services.jobs.states().items()]),
+        "clipkit_jobs": ("Jobs by state.", [((("state", s),), n) for s, n in jobs.states().items()]),
+        "clipkit_jobs_total": (
+            "Jobs that ended, by kind and result.",
+            [((("kind", kind), ("result", state)), n) for (kind, state), n in jobs.results.items()],
+        ),
+        "clipkit_pictures_made_total": (
+            "Pictures that jobs made, by kind.",
+            [((("kind", kind),), n) for kind, n in jobs.pictures.items() if n],
+        ),
         "clipkit_models_loaded": ("Models that searches keep loaded.", [((), len(services.library_pool.searchers))]),
         "clipkit_start_time_seconds": ("When the server started.", [((), services.started)]),
     }
-    text = services.metrics.text(gauges)
+    text = services.metrics.text(series)
     return Response(text, media_type="text/plain; version=0.0.4", headers={"Cache-Control": "no-store"})
 
 

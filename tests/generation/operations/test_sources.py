@@ -10,6 +10,7 @@ from PIL import Image
 from clipkit import Library
 from clipkit.errors import BadQuery, ClipkitError, FetchRefused, UnreadableImage
 from clipkit.generation.operations.sources import find_source, names_picture
+from clipkit.searching.query import Words
 
 
 @pytest.fixture
@@ -97,5 +98,7 @@ def test_a_picture_is_told_from_words(tmp_path: Path):
     (tmp_path / "odd name").touch()
     for picture in ("12", "generated:3", "http://example.org/a", "dog.jpg", f"{tmp_path}/odd name", "my dogs/a b.HEIC"):
         assert names_picture(picture), picture
+    for words in (Words("12"), Words("dog.jpg"), Words(str(tmp_path / "odd name"))):
+        assert not names_picture(words), words
     for words in ("a dog", "twelve", "a dog in a .png", "dog", "x" * 5000, "a\0b"):
         assert not names_picture(words), words

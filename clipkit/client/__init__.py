@@ -1,0 +1,1 @@
+"""The same library, behind a server on this or another machine."""
