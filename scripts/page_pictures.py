@@ -2,7 +2,7 @@
 
     python scripts/page_pictures.py                     # needs Playwright and Debian's chromium
 
-The library is that of `clipkit demo`, so that the pictures can be made again; only the seed of what is generated is new.
+The library is that of `clipkit demo`, so that they can be made again; only what is generated differs.
 """
 
 from __future__ import annotations

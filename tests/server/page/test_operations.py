@@ -281,6 +281,7 @@ def without_decoder(tmp_path, quick: Any, scene_folder) -> Iterator[Server]:
         image = NewImage(path, status.st_size, status.st_mtime_ns, "0" * 32, Details(96, 96, "JPEG"))
         vector = np.eye(1, 512, dtype=np.float32)[0]
         library.catalog.add_roots([path.parent], [])
+        library.catalog.add_space("ViT-B-32-256/datacomp_s34b_b86k", 512)
         library.catalog.commit_batch(
             [image], space="ViT-B-32-256/datacomp_s34b_b86k", embeddings=[Embedding("0" * 32, vector)]
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.conftest import running
+from server.conftest import running, wait_until
 from server.page.conftest import parameters
 
 expect: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -212,6 +212,25 @@ def test_a_search_that_cannot_be_done_says_why(open_page):
     expect(page.get_by_role("alert")).to_contain_text("That did not work")
     expect(page.get_by_role("alert")).to_contain_text("999999")
     open_page.complaints.clear()  # the browser logs the answer 4xx
+
+
+def test_back_leads_to_where_the_page_was_and_another_search_to_its_top(open_page):
+    page = open_page("/?q=a+cat", height=400)
+    page.get_by_role("button", name="More near misses").click()
+    expect(page.locator(TILES)).to_have_count(120)
+    page.locator(TILES).nth(80).focus()
+    top = wait_until(lambda: page.evaluate("Number(sessionStorage.getItem(`scroll:${history.state.key}`))"))
+    page.keyboard.press("m")
+    page.wait_for_url(re.compile("like="))
+    expect(page.locator(".section-matches .tile")).not_to_have_count(0)
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    expect(page.locator(TILES).nth(80)).to_be_focused()
+    assert abs(page.evaluate("scrollY") - top) < 40
+    page.get_by_role("searchbox").fill("a dog")
+    page.wait_for_url(re.compile(r"q=a\+dog"))
+    expect(page.locator("#loading")).to_be_hidden()
+    wait_until(lambda: page.evaluate("scrollY") == 0)
 
 
 def test_a_server_that_is_away_is_tried_again(open_page, library_folder: Path, quick: Any):

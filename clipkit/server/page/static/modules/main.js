@@ -117,19 +117,13 @@ function showBar(/** @type {import("./state.js").State} */ state) {
   byId("heading").textContent = title;
 }
 
-onChange((state, before) => {
+onChange((state, before, travelled) => {
   showBar(state);
   if (before.open && !state.open) closeViewer();
   showDialog(state);
-  showView(state, before.open !== state.open ? false : restoringNow());
+  showView(state, travelled && before.open === state.open);
   if (state.open && !before.open && viewKey(state) === viewKey(before)) openPicture(state.open);
 });
-
-/** Whether the change comes from Back or Forward. */
-let travelling = false;
-const restoringNow = () => travelling;
-addEventListener("popstate", () => (travelling = true), { capture: true });
-onChange(() => queueMicrotask(() => (travelling = false)));
 
 document.addEventListener("click", (event) => {
   if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;

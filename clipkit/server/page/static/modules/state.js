@@ -123,14 +123,15 @@ const positive = (/** @type {string | number | null | undefined} */ text, /** @t
 
 /** @type {State} */
 let current = readAddress(location.search);
-/** @type {((state: State, before: State) => void)[]} */
+/** @typedef {(state: State, before: State, travelled: boolean) => void} Listener */
+/** @type {Listener[]} */
 const listeners = [];
 
 /** The state now. */
 export const now = () => current;
 
-/** Call `listener` after every change of the state. */
-export const onChange = (/** @type {(state: State, before: State) => void} */ listener) => listeners.push(listener);
+/** Call `listener` after every change of the state; `travelled`: by Back or Forward. */
+export const onChange = (/** @type {Listener} */ listener) => listeners.push(listener);
 
 /**
  * Change the state and the address.
@@ -147,7 +148,7 @@ export function update(patch, { push = true, typing = false, keep = {} } = {}) {
   } else {
     history.replaceState({ ...history.state, key: history.state?.key ?? newKey(), typing, ...keep }, "", address(next));
   }
-  change(next);
+  change(next, false);
 }
 
 /** Go to a view of its own: what is not in `patch` is empty, except that the filters stay. */
@@ -159,10 +160,10 @@ export function visit(/** @type {Partial<State>} */ patch) {
 /** Tells the entries of the history apart. */
 export const newKey = () => Math.random().toString(36).slice(2);
 
-function change(/** @type {State} */ next) {
+function change(/** @type {State} */ next, /** @type {boolean} */ travelled) {
   const before = current;
   current = next;
-  for (const listener of listeners) listener(next, before);
+  for (const listener of listeners) listener(next, before, travelled);
 }
 
-addEventListener("popstate", () => change(readAddress(location.search)));
+addEventListener("popstate", () => change(readAddress(location.search), true));

@@ -15,7 +15,7 @@ export function why(dialog, item, signal) {
   const show = () => canvas.style.setProperty("opacity", range.value);
   range.addEventListener("input", show, { signal });
   show();
-  canvas.hidden = part("#why-strength").hidden = part("#why-parts").hidden = true;
+  canvas.hidden = part("#why-seen").hidden = part("#why-strength").hidden = part("#why-parts").hidden = true;
   part("#why-concepts").replaceChildren();
   part("#why-notes").replaceChildren();
   part("#why-score").textContent = "Looking at the parts of the picture\u2026";
@@ -25,6 +25,11 @@ export function why(dialog, item, signal) {
       part("#why-score").textContent =
         `${confidenceWord(found.confidence)} what you asked for: ${percent(found.confidence)}, with a similarity of ${found.score.toFixed(3)}.`;
       draw(canvas, found.heat);
+      const [left, top, right, bottom] = found.seen;
+      Object.assign(part("#why-seen").style, {
+        left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`,
+      });
+      part("#why-seen").hidden = right - left > 0.99 && bottom - top > 0.99;
       canvas.hidden = part("#why-strength").hidden = false;
       showParts(part("#why-parts"), found, (heat) => draw(canvas, heat), signal);
       const groups = [
@@ -62,10 +67,10 @@ function showParts(
   });
 }
 
-function group(/** @type {string} */ title, /** @type {[string, number][]} */ concepts) {
+function group(/** @type {string} */ title, /** @type {{concept: string, score: number}[]} */ concepts) {
   const whole = element("section", "", "why-group");
   const list = element("ul");
-  for (const [concept, score] of concepts) {
+  for (const { concept, score } of concepts) {
     const line = element("li");
     line.append(element("span", concept), element("span", score.toFixed(2), "why-number"));
     list.append(line);
