@@ -42,8 +42,10 @@ export function breakRows(shapes, width, full, target = rowHeight(width)) {
   const [above, last] = [rows.at(-2), rows.at(-1)];
   if (last && !full && last.height === target) {
     last.loose = true;
-    // It looks best as high as the row above it.
-    if (above) last.height = Math.min(target, above.height);
+    // It looks best as high as the row above it, as far as it fits.
+    const own = shapes.slice(above?.end ?? 0);
+    const fitting = (width - GAP * (own.length - 1)) / own.reduce((sum, one) => sum + one, 0);
+    if (above) last.height = Math.min(above.height, fitting);
   }
   return rows;
 }
