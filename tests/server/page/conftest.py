@@ -61,7 +61,7 @@ def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_server(library_folder: Path, quick: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a server over a copy of the library, for tests that generate."""
     folder = tmp_path_factory.mktemp("own")
@@ -71,10 +71,13 @@ def own_server(library_folder: Path, quick: Any, tmp_path_factory: pytest.TempPa
         yield server
 
 
-def violations(page: Any) -> list[str]:
-    """Return what axe-core finds against WCAG 2.2 A and AA and its best practices."""
+def violations(page: Any, part: str = "html") -> list[str]:
+    """Return what axe-core finds against WCAG 2.2 A and AA and its best practices, in one part of the page if told so.
+
+    The rest of the page need not be searched again while a dialog or a menu is open.
+    """
     page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    found = page.evaluate("(part) => axe.run(part, {resultTypes: ['violations']})", part)["violations"]
     return [
         f"{one['id']}: {node['html'][:160]} {(node.get('failureSummary') or '')[:300]}"
         for one in found

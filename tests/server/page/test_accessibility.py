@@ -37,8 +37,23 @@ def test_no_view_has_a_violation(open_page, scheme: str):
     page.locator(".tile-link").first.click()
     expect(page.locator(".details-facts")).to_contain_text("JPEG")
     found["viewer"] = violations(page)
+    page.keyboard.press("a")
+    expect(page.get_by_role("menu")).to_be_visible()
+    found["menu in the viewer"] = violations(page, ".menu")
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Search by a part").click()
     found["part"] = violations(page)
+    for act in ("restyle", "edit", "extend", "blend"):
+        page.goto(page.url.partition("?")[0] + f"?q=a+cat&act={act}&of=3")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        ready(page)
+        if act == "edit":
+            page.get_by_role("radio", name="Brush").check()
+        found[act] = violations(page, "dialog[open]")
+    page.goto(page.url.partition("?")[0])
+    ready(page)
+    page.get_by_role("button", name="Colours").click()
+    found["colours"] = violations(page, "#scheme")
     assert found == dict.fromkeys(found, [])
 
 

@@ -47,7 +47,7 @@ def test_a_miss_says_why_and_generates_with_progress(open_page, own_server):
     page.keyboard.press("Escape")
     page.wait_for_url(lambda address: "open=" not in address)
     page.get_by_role("link", name="Generated", exact=True).click()
-    expect(page.locator(".tile.is-generated")).to_have_count(1)
+    expect(page.locator(f'.is-all .tile[data-key="generated:{state["made"][0]}"]')).to_be_visible()
 
 
 def test_a_generation_is_cancelled(open_page, own_server):

@@ -2,11 +2,18 @@
 
 import { get } from "./api.js";
 import { copy, element, piece, toast } from "./dom.js";
-import { confidenceWord, moment, name, percent } from "./items.js";
+import { badge, confidenceWord, fileName, moment, name, percent } from "./items.js";
 import { selectRegion } from "./region.js";
-import { EMPTY, pictureTerm, update, visit } from "./state.js";
+import { showMenu } from "./operations/menu.js";
+import { ask } from "./operations/start.js";
+import { EMPTY, isSearch, now, pictureTerm, update, visit } from "./state.js";
 
 /** @typedef {import("./items.js").Item} Item */
+
+/** How a picture was made, by operation. @type {Record<string, string>} */
+const DONE = {
+  generate: "Generated", vary: "A variation", blend: "A blend", restyle: "Restyled", edit: "Edited in part", extend: "Extended", upscale: "Upscaled",
+};
 
 export class Details {
   constructor() {
@@ -20,6 +27,8 @@ export class Details {
     this.part(".more").addEventListener("click", () => this.more());
     this.part(".show").addEventListener("click", () => this.showInTimeline());
     this.part(".part").addEventListener("click", () => this.searchByPart());
+    this.part(".why").addEventListener("click", () => this.why());
+    this.part(".make").addEventListener("click", () => this.menu());
   }
 
   /** @returns {any} */
@@ -45,15 +54,18 @@ export class Details {
     if (this.item?.key === item.key) return;
     this.item = item;
     this.part(".badge").hidden = !item.marked;
-    this.part(".details-name").textContent = item.generated ? "Not a photograph" : name(item);
+    this.part(".badge").textContent = badge(item);
+    this.part(".details-name").textContent = !item.generated ? name(item) : item.edited ? "An edited photograph" : "Not a photograph";
     const confidence = this.part(".details-confidence");
     confidence.hidden = item.confidence === undefined;
     if (item.confidence !== undefined) {
       confidence.textContent = `${confidenceWord(item.confidence)} what you asked for, ${percent(item.confidence)}`;
+      confidence.classList.toggle("is-match", Boolean(item.matched));
     }
     this.part(".details-path code").textContent = item.path;
     this.part(".original").href = item.original;
     for (const selector of [".show", ".part"]) this.part(selector).hidden = item.generated;
+    this.part(".why").hidden = !isSearch(now());
     this.facts(item, {});
     const known = await get(`${item.generated ? "generated" : "images"}/${item.id}`).catch(() => ({}));
     if (this.item === item) this.facts(item, known);
@@ -65,13 +77,16 @@ export class Details {
     const offset = taken?.slice(19);
     const facts = item.generated
       ? {
-          "Asked for": raw.query?.text || "a picture like others",
+          Made: DONE[raw.operation] ?? "",
+          "Asked for": raw.query?.text,
+          From: list(raw.parents).map(fileName).join("\n"),
           Decoder: raw.decoder,
           Seed: raw.seed,
           Steps: raw.steps,
           Guidance: raw.guidance,
-          Made: raw.created_at && `${moment(raw.created_at)} UTC`,
+          When: raw.created_at && `${moment(raw.created_at)} UTC`,
           Pixels: pixels(raw),
+          "Again with": raw.command,
         }
       : {
           Title: raw.title,
@@ -110,6 +125,16 @@ export class Details {
     if (!this.item || this.item.generated) return;
     this.onLeave();
     showInTimeline(this.item);
+  }
+
+  why() {
+    if (this.item && isSearch(now())) ask("why", this.item);
+  }
+
+  /** The menu of what can be made of the picture. */
+  menu() {
+    const button = this.hidden ? this.root.parentElement : this.part(".make");
+    if (this.item && button) showMenu(this.item, button, { making: true });
   }
 
   async searchByPart() {

@@ -19,6 +19,17 @@ export function element(tag, text = "", className = "") {
   return created;
 }
 
+/** @returns {SVGSVGElement} A picture of the set in icons.html. */
+export function icon(/** @type {string} */ which) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#icon-${which}`);
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(use);
+  return svg;
+}
+
 /** Tell a screen reader what the page shows now. */
 export const announce = (/** @type {string} */ text) => {
   byId("status").textContent = text;
@@ -30,8 +41,8 @@ let hiding;
 /** Show a message for a few seconds. */
 export function toast(/** @type {string} */ text) {
   const box = byId("toast");
-  // In the viewer, what is outside of it is inert.
-  (document.querySelector(".pswp--open") ?? document.body).append(box);
+  // Below a dialog or the viewer it would be hidden, or inert.
+  (document.querySelector("dialog[open]") ?? document.querySelector(".pswp--open") ?? document.body).append(box);
   box.textContent = text;
   box.hidden = false;
   clearTimeout(hiding);
@@ -41,6 +52,9 @@ export function toast(/** @type {string} */ text) {
 /** Whether an event comes from where keys are typed. */
 export const isTyping = (/** @type {Event} */ event) =>
   event.target instanceof Element && event.target.matches("input, select, textarea, [contenteditable]");
+
+/** Whether the hand is on the screen rather than on a keyboard. */
+export const isTouch = () => matchMedia("(hover: none)").matches;
 
 /** How to scroll: at once for those who asked for less motion. */
 export const scrolling = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");

@@ -16,12 +16,12 @@ let months = null;
 let asked = "";
 
 /** Show or hide the filters. */
-export function toggleFilters(shown = byId("filters").hidden) {
+export function toggleFilters(shown = byId("filters").hidden, { focus = true } = {}) {
   byId("filters").hidden = !shown;
   byId("filters-toggle").setAttribute("aria-expanded", String(shown));
   if (shown) {
     showFilters(now());
-    byId("month-from").focus();
+    if (focus) byId("month-from").focus();
   }
 }
 

@@ -1,6 +1,6 @@
 // Grids of tiles, in blocks that the browser may skip while they are out of sight.
 
-import { name, percent, thumbnail, thumbnails, word } from "./items.js";
+import { badge, description, name, percent, thumbnail, thumbnails, word } from "./items.js";
 import { justify, shape } from "./justify.js";
 import { piece } from "./dom.js";
 
@@ -27,7 +27,7 @@ export function tile(/** @type {Item} */ item, { caption = false } = {}) {
   link.href = item.original;
   link.tabIndex = -1;
   element.style.setProperty("--shape", String(shape(item)));
-  image.alt = `${item.marked ? "Generated picture " : ""}${name(item)}`;
+  image.alt = description(item);
   // Answers of the API come first: a browser opens few connections to one host.
   image.fetchPriority = "low";
   image.sizes = "auto, 320px";
@@ -35,10 +35,13 @@ export function tile(/** @type {Item} */ item, { caption = false } = {}) {
   image.src = thumbnail(item, 320);
   image.addEventListener("load", () => element.classList.add("is-loaded"), { once: true });
   image.addEventListener("error", () => element.classList.add("is-broken"), { once: true });
-  /** @type {HTMLElement} */ (element.querySelector(".badge")).hidden = !item.marked;
+  const mark = /** @type {HTMLElement} */ (element.querySelector(".badge"));
+  mark.hidden = !item.marked;
+  mark.textContent = badge(item);
   element.classList.toggle("is-generated", item.marked);
-  const more = /** @type {HTMLElement} */ (element.querySelector(".tile-more"));
-  /** @type {HTMLElement} */ (more.querySelector(".unseen")).textContent = `More like ${name(item)}`;
+  for (const [button, label] of [[".tile-more", "More like"], [".tile-menu", "Actions for"]]) {
+    /** @type {HTMLElement} */ (element.querySelector(`${button} .unseen`)).textContent = `${label} ${name(item)}`;
+  }
   if (caption && item.confidence !== undefined) {
     const line = /** @type {HTMLElement} */ (element.querySelector(".tile-caption"));
     line.hidden = false;

@@ -6,6 +6,7 @@
  * @property {string} key  "12", or "generated:3"
  * @property {boolean} generated  made by clipkit: not a picture of the library
  * @property {boolean} marked  carries a mark that says a model made it
+ * @property {boolean} [edited]  a photograph that a model changed in part
  * @property {string} path
  * @property {number} width
  * @property {number} height
@@ -34,7 +35,7 @@ export function libraryItem(/** @type {any} */ raw) {
 /** @returns {Item} */
 export function generatedItem(/** @type {any} */ raw) {
   return {
-    id: raw.id, key: `generated:${raw.id}`, generated: true, marked: true, path: raw.path,
+    id: raw.id, key: `generated:${raw.id}`, generated: true, marked: true, edited: Boolean(raw.edited), path: raw.path,
     width: raw.width || 1, height: raw.height || 1,
     thumbnail: relative(raw.thumbnail ?? `/api/generated/${raw.id}/thumbnail?size=320`),
     original: relative(raw.original ?? `/api/generated/${raw.id}/original`),
@@ -45,7 +46,16 @@ export function generatedItem(/** @type {any} */ raw) {
 // The page may be served below a prefix, so addresses are relative to it.
 const relative = (/** @type {string} */ path) => path.replace(/^\//, "");
 
-export const name = (/** @type {Item} */ item) => item.path.split(/[\\/]/).pop() || item.path;
+/** The last part of a path. */
+export const fileName = (/** @type {string} */ path) => path.split(/[\\/]/).pop() || path;
+
+export const name = (/** @type {Item} */ item) => fileName(item.path);
+
+/** What the badge of a marked picture says. */
+export const badge = (/** @type {Item} */ item) => (item.edited ? "Edited" : "Generated");
+
+/** A picture in words, for those who do not see it. */
+export const description = (/** @type {Item} */ item) => `${item.marked ? `${badge(item)} picture ` : ""}${name(item)}`;
 
 export const SIZES = [160, 320, 640, 1280, 2560];
 

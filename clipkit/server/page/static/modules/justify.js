@@ -19,7 +19,8 @@ export const rowHeight = (/** @type {number} */ width) => (width < 480 ? 116 : w
  * @param {number[]} shapes
  * @param {number} width  of a row, in pixels
  * @param {boolean} full  whether the last row must be as wide as the others
- * @returns {{end: number, height: number}[]}  the rows; `end` is the index after the last picture
+ * @returns {{end: number, height: number, loose: boolean}[]}  the rows; `end` is the index after the last picture, and
+ *   `loose` says that the row is not full
  */
 export function breakRows(shapes, width, full, target = rowHeight(width)) {
   const best = [0, ...Array(shapes.length).fill(Infinity)];
@@ -37,7 +38,15 @@ export function breakRows(shapes, width, full, target = rowHeight(width)) {
     }
   }
   const rows = [];
-  for (let end = shapes.length; end > 0; end = from[end]) rows.unshift({ end, height: heights[end] });
+  for (let end = shapes.length; end > 0; end = from[end]) rows.unshift({ end, height: heights[end], loose: false });
+  const [above, last] = [rows.at(-2), rows.at(-1)];
+  if (last && !full && last.height === target) {
+    last.loose = true;
+    // It looks best as high as the row above it, as far as it fits.
+    const own = shapes.slice(above?.end ?? 0);
+    const fitting = (width - GAP * (own.length - 1)) / own.reduce((sum, one) => sum + one, 0);
+    if (above) last.height = Math.min(above.height, fitting);
+  }
   return rows;
 }
 
@@ -49,12 +58,13 @@ export function justify(/** @type {HTMLElement} */ grid, /** @type {number[]} */
   const width = grid.clientWidth - 2 * PADDING;
   if (width <= 0) return;
   let start = 0;
-  for (const { end, height } of breakRows(shapes, width, full)) {
+  for (const { end, height, loose } of breakRows(shapes, width, full)) {
     for (let i = start; i < end; i++) {
       const tile = /** @type {HTMLElement} */ (grid.children[i]);
+      tile.style.setProperty("--row", `${height.toFixed(2)}px`);
       // Half a pixel less, so that rounding never pushes the last picture of a row into the next one.
       tile.style.flexBasis = `${Math.max(1, shapes[i] * height - 0.5).toFixed(2)}px`;
-      tile.style.flexGrow = height === rowHeight(width) && end === shapes.length && !full ? "0" : String(shapes[i]);
+      tile.style.flexGrow = loose ? "0" : String(shapes[i]);
     }
     start = end;
   }

@@ -5,6 +5,8 @@ import { byId, copy, isTyping, toast } from "./dom.js";
 import { toggleFilters } from "./filters.js";
 import { pictureAt } from "./grid.js";
 import { EMPTY, isSearch, now, pictureTerm, update, visit } from "./state.js";
+import { showMenu } from "./operations/menu.js";
+import { ask } from "./operations/start.js";
 import { isOpen } from "./viewer.js";
 
 /** The links of all tiles, in the order of the page. @returns {HTMLElement[]} */
@@ -60,10 +62,19 @@ function commands(/** @type {import("./items.js").Item | undefined} */ picture) 
       else visit({ view: "generated" });
     },
     Escape: now().q || now().terms.length ? () => visit({}) : undefined,
+    a: picture && (() => openMenu(picture)),
+    ContextMenu: picture && (() => openMenu(picture)),
+    w: picture && isSearch(now()) ? () => ask("why", picture) : undefined,
     m: picture && (() => visit({ terms: [pictureTerm(picture.key)] })),
     s: photo && (() => showInTimeline(photo)),
     c: picture && (async () => toast((await copy(picture.path)) ? "Path copied" : "The path could not be copied")),
   };
+}
+
+/** Open the menu of the picture in focus. */
+function openMenu(/** @type {import("./items.js").Item} */ picture) {
+  const tile = document.activeElement?.closest(".tile");
+  if (tile) showMenu(picture, tile.querySelector(".tile-menu") ?? tile);
 }
 
 function move(/** @type {KeyboardEvent} */ event) {

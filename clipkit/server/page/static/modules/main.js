@@ -1,22 +1,24 @@
 // Starts the page, and shows the view that the state names.
 
-import { get, isAbort } from "./api.js";
+import { Problem, isAbort } from "./api.js";
+import { prepareColourScheme } from "./colour_scheme.js";
 import { announce, byId, element } from "./dom.js";
 import { prepareFilters, showFilters, toggleFilters } from "./filters.js";
 import { GeneratedView } from "./generated_view.js";
 import { pictureAt } from "./grid.js";
-import { generatedItem, libraryItem } from "./items.js";
-import { library } from "./library.js";
+import { library, picture as pictureOf } from "./library.js";
 import { goToTimeline, makeReachable, prepareKeyboard } from "./keyboard.js";
 import { prepareRegion } from "./region.js";
 import { keepPlace, restorePlace } from "./scroll_place.js";
 import { prepareSearchBox, showWords } from "./search_box.js";
 import { SearchView } from "./search_view.js";
 import { EMPTY, FILTERS, isSearch, now, onChange, pictureTerm, searchParameters, update, visit } from "./state.js";
+import { showDialog } from "./operations/dialogs.js";
+import { showMenu } from "./operations/menu.js";
 import { showTerms } from "./terms.js";
 import { Timeline } from "./timeline.js";
 import { prepareUploads } from "./uploads.js";
-import { closeViewer, isOpen, view } from "./viewer.js";
+import { closeViewer, gone, isOpen, view } from "./viewer.js";
 
 /** @type {SearchView | Timeline | GeneratedView | null} */
 let shown = null;
@@ -26,10 +28,13 @@ let request = null;
 let key = "";
 
 /** What a view depends on; the rest of the state changes it in place. */
-const viewKey = (/** @type {import("./state.js").State} */ state) =>
-  `${state.view || (isSearch(state) ? "search" : "timeline")}?${isSearch(state) ? searchParameters(state) : FILTERS.map((name) => state[name]).join("\n")}`;
+function viewKey(/** @type {import("./state.js").State} */ state) {
+  if (state.view) return [state.view, state.from, state.job, ...state.made].join("\n");
+  return isSearch(state) ? `search?${searchParameters(state)}` : `timeline?${FILTERS.map((name) => state[name]).join("\n")}`;
+}
 
 async function showView(/** @type {import("./state.js").State} */ state, restoring = false) {
+  if (shown instanceof GeneratedView && shown.shows(state)) key = viewKey(state);
   if (viewKey(state) === key) {
     if (shown instanceof Timeline && (state.show || state.at)) await shown.goTo(state);
     return;
@@ -38,13 +43,15 @@ async function showView(/** @type {import("./state.js").State} */ state, restori
   request?.abort();
   request = new AbortController();
   const { signal } = request;
-  const next = state.view ? new GeneratedView(signal) : isSearch(state) ? new SearchView(state, signal) : new Timeline(state, signal);
+  const next = state.view ? new GeneratedView(state, signal) : isSearch(state) ? new SearchView(state, signal) : new Timeline(state, signal);
   const slow = setTimeout(() => (byId("loading").hidden = false), 120);
   const before = shown;
+  let failed = false;
   try {
     await next.show(byId("results"));
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
+    failed = true;
     showProblem(/** @type {Error} */ (error));
   } finally {
     clearTimeout(slow);
@@ -52,7 +59,9 @@ async function showView(/** @type {import("./state.js").State} */ state, restori
   }
   if (signal.aborted) return next.close();
   before?.close();
-  shown = next;
+  if (failed) next.close();
+  shown = failed ? null : next;
+  if (!shown) return;
   makeReachable();
   if (restoring) await restorePlace(next);
   else if (!(state.show || state.at)) scrollTo({ top: 0 });
@@ -62,20 +71,31 @@ async function showView(/** @type {import("./state.js").State} */ state, restori
 function showProblem(/** @type {Error} */ error) {
   const notice = element("div", "", "notice");
   notice.setAttribute("role", "alert");
-  notice.append(element("h2", "That did not work"), element("p", error.message));
+  const offline = error instanceof Problem && error.status === 0;
+  const way = element("button", offline ? "Try again" : "Go to the timeline", "quiet");
+  way.type = "button";
+  way.addEventListener("click", () => (offline ? retry() : goToTimeline()));
+  const message = `${error.message}${/[.!?]$/.test(error.message) ? "" : "."}`;
+  notice.append(element("h2", offline ? "The server is away" : "That did not work"), element("p", message), way);
   byId("results").replaceChildren(notice);
-  announce(error.message);
+  announce(message);
+}
+
+/** Ask again for what is to be shown. */
+function retry() {
+  key = "";
+  showView(now(), true);
 }
 
 /** Look at a picture of this view, or at one that an address names and the view does not have. */
 async function openPicture(/** @type {string} */ picture) {
-  if (isOpen() || !shown) return;
+  const wanted = now().open;
+  await gone();
+  if (isOpen() || !shown || now().open !== wanted) return;
   const index = shown.indexOf(picture);
   if (index >= 0) return view(shown, index);
-  const [kind, id] = picture.includes(":") ? picture.split(":") : ["images", picture];
   try {
-    const known = await get(`${kind}/${encodeURIComponent(id)}`);
-    const item = kind === "generated" ? generatedItem(known) : libraryItem(known);
+    const item = await pictureOf(picture);
     view({ length: 1, at: (i) => (i === 0 ? item : undefined), load: async () => {}, indexOf: () => 0 }, 0);
   } catch {
     update({ open: "" }, { push: false });
@@ -97,18 +117,13 @@ function showBar(/** @type {import("./state.js").State} */ state) {
   byId("heading").textContent = title;
 }
 
-onChange((state, before) => {
+onChange((state, before, travelled) => {
   showBar(state);
   if (before.open && !state.open) closeViewer();
-  showView(state, before.open !== state.open ? false : restoringNow());
+  showDialog(state);
+  showView(state, travelled && before.open === state.open);
   if (state.open && !before.open && viewKey(state) === viewKey(before)) openPicture(state.open);
 });
-
-/** Whether the change comes from Back or Forward. */
-let travelling = false;
-const restoringNow = () => travelling;
-addEventListener("popstate", () => (travelling = true), { capture: true });
-onChange(() => queueMicrotask(() => (travelling = false)));
 
 document.addEventListener("click", (event) => {
   if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
@@ -123,6 +138,8 @@ document.addEventListener("click", (event) => {
   if (!item) return;
   if (event.target.closest(".tile-more")) {
     visit({ terms: [pictureTerm(item.key)] });
+  } else if (event.target.closest(".tile-menu")) {
+    showMenu(item, event.target.closest(".tile-menu") ?? event.target);
   } else if (event.target.closest(".tile-link")) {
     event.preventDefault();
     openPicture(item.key);
@@ -133,6 +150,7 @@ async function showLibrary() {
   byId("library").textContent = (await library()).library;
 }
 
+prepareColourScheme();
 prepareSearchBox();
 prepareUploads();
 prepareFilters();
@@ -140,6 +158,7 @@ prepareRegion();
 prepareKeyboard();
 keepPlace();
 showBar(now());
-if (FILTERS.some((name) => now()[name]) && innerWidth > 900) toggleFilters(true);
+if (FILTERS.some((name) => now()[name]) && innerWidth > 900) toggleFilters(true, { focus: false });
 showView(now(), true);
+showDialog(now());
 showLibrary().catch(() => {});

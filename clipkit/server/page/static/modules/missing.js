@@ -1,10 +1,10 @@
 // What the library lacks: why nothing matches, and the generation of a picture with progress and cancel.
 
-import { get, isAbort, send, sentence } from "./api.js";
-import { announce, element, piece } from "./dom.js";
-import { generatedItem } from "./items.js";
+import { sentence } from "./api.js";
+import { element, piece } from "./dom.js";
+import { Job } from "./job.js";
 import { library } from "./library.js";
-import { now, update } from "./state.js";
+import { now } from "./state.js";
 
 export class Missing {
   /**
@@ -13,7 +13,6 @@ export class Missing {
    * @param {{missing: boolean, found: (item: import("./items.js").Item) => void}} options
    */
   constructor(parent, notes, { missing, found }) {
-    this.found = found;
     this.root = piece("missing");
     this.root.classList.toggle("is-aside", !missing);
     if (!missing) this.part("h2").textContent = "Not what you meant?";
@@ -26,8 +25,9 @@ export class Missing {
       why.append(line);
     }
     why.hidden = notes.length === 0;
+    this.job = new Job({ found, busy: (busy, focused) => this.setBusy(busy, focused) });
+    this.root.append(this.job.root);
     this.part("#generate").addEventListener("click", () => this.start());
-    this.part("#cancel").addEventListener("click", () => this.cancel());
     parent.append(this.root);
     library().then(({ generation }) => generation?.available === false && this.refuse(generation.reason), () => {});
   }
@@ -45,92 +45,27 @@ export class Missing {
     return this.root.querySelector(selector);
   }
 
-  /** Start a job, unless one is running. */
-  async start() {
-    if (this.busy) return;
-    this.busy = true;
-    this.say("");
-    this.progress({ stage: "Starting" });
-    try {
-      const { job } = await send("POST", "generate", { ...query(now()), n: Number(this.part("#generate-count").value) });
-      update({ job: String(job) }, { push: false });
-      this.follow(String(job));
-    } catch (error) {
-      this.finish(/** @type {Error} */ (error).message);
-    }
+  setBusy(/** @type {boolean} */ busy, /** @type {boolean} */ focused) {
+    const pressed = document.activeElement === this.part("#generate");
+    this.root.classList.toggle("is-busy", busy);
+    this.part(".missing-offer").hidden = busy || this.part("#generate").disabled;
+    // What had the focus has gone; the keyboard goes on from what took its place.
+    if (busy && pressed) this.job.part(".job-cancel").focus();
+    if (focused) this.part("#generate").focus();
+  }
+
+  start() {
+    return this.job.start("generate", { ...query(now()), n: Number(this.part("#generate-count").value) });
   }
 
   /** Go on showing a job that was started before the page was loaded. */
-  async resume(/** @type {string} */ job) {
-    if (!job) return;
-    try {
-      await get(`jobs/${encodeURIComponent(job)}`);
-      this.follow(job);
-    } catch (error) {
-      if (!isAbort(error)) this.finish("");
-    }
-  }
-
-  follow(/** @type {string} */ job) {
-    this.busy = true;
-    this.job = job;
-    this.progress({ stage: "Starting" });
-    const events = new EventSource(`api/jobs/${encodeURIComponent(job)}/events`);
-    this.events = events;
-    const on = (/** @type {string} */ name, /** @type {(data: any) => void} */ listener) =>
-      events.addEventListener(name, (event) => listener(JSON.parse(/** @type {MessageEvent} */ (event).data || "{}")));
-    on("progress", (data) => this.progress(data));
-    on("picture", (data) => this.found(generatedItem(data)));
-    on("done", () => this.finish(""));
-    on("cancelled", () => this.finish("Cancelled."));
-    on("failed", (problem) => this.finish(sentence(problem.detail || problem.title || "the picture could not be generated")));
-    events.onerror = () => {
-      // While it is CONNECTING, the browser tries again by itself.
-      if (events.readyState === EventSource.CLOSED && this.events === events) this.finish("The connection to the server was lost.");
-    };
-  }
-
-  /** @param {{stage: string, done?: number, total?: number | null}} progress */
-  progress({ stage, done = 0, total = null }) {
-    this.root.classList.add("is-busy");
-    this.part(".missing-offer").hidden = true;
-    this.part(".job").hidden = false;
-    this.part(".job-stage").textContent = sentence(stage) + (total ? `, ${done} of ${total}` : "");
-    const bar = this.part(".job-bar");
-    if (total) [bar.max, bar.value] = [total, done];
-    else bar.removeAttribute("value");
-  }
-
-  async cancel() {
-    this.part(".job-stage").textContent = "Cancelling";
-    try {
-      if (this.job) await send("DELETE", `jobs/${encodeURIComponent(this.job)}`);
-    } catch (error) {
-      this.finish(/** @type {Error} */ (error).message);
-    }
-  }
-
-  /** End a job with a message, or "" if all went well. */
-  finish(/** @type {string} */ message) {
-    this.close();
-    this.busy = false;
-    this.root.classList.remove("is-busy");
-    this.part(".job").hidden = true;
-    this.part(".missing-offer").hidden = false;
-    this.say(message);
-    if (!message) announce("The picture is ready");
-    if (now().job) update({ job: "" }, { push: false });
-  }
-
-  say(/** @type {string} */ message) {
-    this.part(".job-message").textContent = message;
-    this.part(".job-message").hidden = !message;
+  resume(/** @type {string} */ job) {
+    return this.job.resume(job);
   }
 
   /** Stop listening; the job goes on. */
   close() {
-    this.events?.close();
-    this.events = null;
+    this.job.close();
   }
 }
 
@@ -141,11 +76,13 @@ function query(/** @type {import("./state.js").State} */ state) {
   const texts = [...words, ...some("text", 1)];
   const like = some("picture", 1);
   const avoided = [...some("text", -1), ...some("picture", -1)];
+  const regions = like.map((term) => (term.region ? term.region.split(",").map(Number) : null));
   return {
     text: texts[0]?.value ?? "",
     also: texts.slice(1).map((term) => term.value),
     like: like.map((term) => term.value),
     not: avoided.map((term) => (term.kind === "text" || term.value.includes(":") ? term.value : `id:${term.value}`)),
     weights: [...texts, ...like, ...avoided].map((term) => term.weight),
+    ...(regions.some(Boolean) ? { regions } : {}),
   };
 }

@@ -148,6 +148,11 @@ export class SearchView {
     return this.made.length + this.items.length + (this.next === null ? 0 : 1);
   }
 
+  /** Whether the last of `length` stands for a page that is not loaded yet. */
+  get open() {
+    return this.next !== null;
+  }
+
   at(/** @type {number} */ index) {
     return this.order[index];
   }

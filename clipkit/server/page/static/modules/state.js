@@ -24,17 +24,20 @@
  * @property {string} at  the month that the timeline shows first
  * @property {string} show  the picture that the timeline points at
  * @property {string} open  the picture in the viewer, "12" or "generated:3"
+ * @property {string} act  the operation whose dialog is open: "edit", "why", ...
+ * @property {string} of  the picture that it is about
+ * @property {string} from  the picture that a run of an operation makes others of
  * @property {string} job  the generation in progress
- * @property {string[]} made  ids of pictures that were generated for this search
+ * @property {string[]} made  ids of pictures that were generated for this search, or in this run
  */
 
 /** @type {State} */
 export const EMPTY = {
   view: "", q: "", weight: 1, terms: [], after: "", before: "", camera: "", under: "", near: "",
-  at: "", show: "", open: "", job: "", made: [],
+  at: "", show: "", open: "", act: "", of: "", from: "", job: "", made: [],
 };
 export const FILTERS = /** @type {const} */ (["after", "before", "camera", "under", "near"]);
-const NAMES = /** @type {const} */ (["view", ...FILTERS, "at", "show", "open", "job"]);
+const NAMES = /** @type {const} */ (["view", ...FILTERS, "at", "show", "open", "act", "of", "from", "job"]);
 export const WEIGHTS = [0.25, 0.5, 1, 2, 4];
 
 /** The weight that a term has unless the user chose another. */
@@ -120,30 +123,32 @@ const positive = (/** @type {string | number | null | undefined} */ text, /** @t
 
 /** @type {State} */
 let current = readAddress(location.search);
-/** @type {((state: State, before: State) => void)[]} */
+/** @typedef {(state: State, before: State, travelled: boolean) => void} Listener */
+/** @type {Listener[]} */
 const listeners = [];
 
 /** The state now. */
 export const now = () => current;
 
-/** Call `listener` after every change of the state. */
-export const onChange = (/** @type {(state: State, before: State) => void} */ listener) => listeners.push(listener);
+/** Call `listener` after every change of the state; `travelled`: by Back or Forward. */
+export const onChange = (/** @type {Listener} */ listener) => listeners.push(listener);
 
 /**
  * Change the state and the address.
  * `push`: add an entry to the history, so that Back undoes the change. `typing`: keystrokes in a row share one entry.
+ * `keep`: what the entry remembers besides the state.
  * @param {Partial<State>} patch
- * @param {{push?: boolean, typing?: boolean, viewer?: boolean}} [how]
+ * @param {{push?: boolean, typing?: boolean, keep?: Record<string, unknown>}} [how]
  */
-export function update(patch, { push = true, typing = false, viewer = false } = {}) {
+export function update(patch, { push = true, typing = false, keep = {} } = {}) {
   const next = { ...current, ...patch };
   if (address(next) === address(current) && (typing || !history.state?.typing)) return;
   if (push && !(typing && history.state?.typing)) {
-    history.pushState({ key: newKey(), typing, viewer }, "", address(next));
+    history.pushState({ key: newKey(), typing, ...keep }, "", address(next));
   } else {
-    history.replaceState({ ...history.state, key: history.state?.key ?? newKey(), typing }, "", address(next));
+    history.replaceState({ ...history.state, key: history.state?.key ?? newKey(), typing, ...keep }, "", address(next));
   }
-  change(next);
+  change(next, false);
 }
 
 /** Go to a view of its own: what is not in `patch` is empty, except that the filters stay. */
@@ -155,10 +160,10 @@ export function visit(/** @type {Partial<State>} */ patch) {
 /** Tells the entries of the history apart. */
 export const newKey = () => Math.random().toString(36).slice(2);
 
-function change(/** @type {State} */ next) {
+function change(/** @type {State} */ next, /** @type {boolean} */ travelled) {
   const before = current;
   current = next;
-  for (const listener of listeners) listener(next, before);
+  for (const listener of listeners) listener(next, before, travelled);
 }
 
-addEventListener("popstate", () => change(readAddress(location.search)));
+addEventListener("popstate", () => change(readAddress(location.search), true));

@@ -1,7 +1,7 @@
 // The terms of the search and the filters as chips.
 
 import { get } from "./api.js";
-import { byId, element, piece } from "./dom.js";
+import { byId, element, icon, piece } from "./dom.js";
 import { libraryItem, monthName, nextMonth } from "./items.js";
 import { selectRegion } from "./region.js";
 import { FILTERS, WEIGHTS, defaultWeight, now, update } from "./state.js";
@@ -65,6 +65,7 @@ function showPicture(/** @type {HTMLElement} */ chip, /** @type {Term} */ term, 
   const source = upload ? uploadThumbnail(term.value) : `${place}/thumbnail?size=160`;
   image.hidden = !source;
   if (source) image.src = source;
+  image.addEventListener("error", () => (image.hidden = true));
   const crop = /** @type {HTMLElement} */ (chip.querySelector(".term-crop"));
   crop.hidden = term.sign < 0 || Boolean(made) || (upload && !uploadFile(term.value));
   crop.addEventListener("click", async () => {
@@ -124,16 +125,6 @@ function filterChip(/** @type {State} */ state, /** @type {typeof FILTERS[number
   remove.addEventListener("click", () => update(isDate ? { after: "", before: "" } : { [filter]: "" }));
   chip.append(element("span", text, "term-label"), remove);
   return [chip];
-}
-
-function icon(/** @type {string} */ which) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#icon-${which}`);
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(use);
-  return svg;
 }
 
 /** The last part of a folder's path. */

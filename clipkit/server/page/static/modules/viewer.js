@@ -2,8 +2,8 @@
 
 import PhotoSwipe from "../vendor/photoswipe-5.4.4-MIT.esm.min.js";
 import { Details } from "./details.js";
-import { isTyping } from "./dom.js";
-import { isWebFormat, name, thumbnail, thumbnails } from "./items.js";
+import { element, isTyping } from "./dom.js";
+import { description, isWebFormat, thumbnail, thumbnails } from "./items.js";
 import { now, update } from "./state.js";
 
 /**
@@ -13,17 +13,24 @@ import { now, update } from "./state.js";
  * @property {(index: number) => import("./items.js").Item | undefined} at
  * @property {(index: number) => Promise<void>} load
  * @property {(key: string) => number} indexOf
+ * @property {boolean} [open]  whether there are more pictures than `length` tells
  */
 
 const DETAILS_WIDTH = 340;
-const NARROW = 760;
+const NARROW = 900;
 /** How many times larger than its pixels a small picture is shown. */
 const LARGEST = 3;
+
+const drawn = (/** @type {string} */ paths) =>
+  `<svg class="icon" viewBox="0 0 20 20" aria-hidden="true">${paths}</svg>`;
 
 /** @type {any} */
 let open = null;
 
 export const isOpen = () => Boolean(open);
+
+/** Wait until the viewer is gone, if it is closing. @returns {Promise<void>} */
+export const gone = () => new Promise((resolve) => (open?.isDestroying ? open.on("destroy", resolve) : resolve()));
 
 /** Close the viewer because the state says so; `elsewhere`: the page goes on to another view. */
 export function closeViewer(elsewhere = false) {
@@ -61,6 +68,11 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     arrowNextTitle: "Next",
     errorMsg: "This file cannot be shown at the moment.",
     mainClass: "viewer",
+    counter: false,
+    closeSVG: drawn('<path d="m5 5 10 10m0-10L5 15"/>'),
+    zoomSVG: drawn('<circle cx="9" cy="9" r="5.5"/><path d="m13 13 4 4M6.8 9h4.4"/><path class="pswp__zoom-icn-bar-v" d="M9 6.8v4.4"/>'),
+    arrowPrevSVG: drawn('<path d="m12.5 4-6 6 6 6"/>'),
+    arrowNextSVG: drawn('<path d="m7.5 4 6 6-6 6"/>'),
   });
   pswp.addFilter("numItems", () => collection.length);
   pswp.addFilter("itemData", (/** @type {any} */ _, /** @type {number} */ at) => slide(collection.at(at)));
@@ -77,6 +89,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     if (shown >= 0 && shown !== pswp.currIndex) pswp.goTo(shown);
     changed();
   };
+  const counter = element("div", "", "pswp__counter");
   /** The picture on show; "" while it is being loaded. */
   let current = "";
   const changed = () => {
@@ -85,14 +98,16 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
     const [previous, next] = ["prev", "next"].map((way) => pswp.element?.querySelector(`.pswp__button--arrow--${way}`));
     if (previous) previous.disabled = pswp.currIndex <= 0;
     if (next) next.disabled = pswp.currIndex >= collection.length - 1;
+    counter.textContent = `${pswp.currIndex + 1} / ${collection.open ? `${collection.length - 1}+` : collection.length}`;
     if (item) {
       details.show(item);
-      if (now().open !== item.key) update({ open: item.key }, { push: now().open === "", viewer: now().open === "" });
+      if (now().open !== item.key) update({ open: item.key }, now().open ? { push: false } : { keep: { viewer: true } });
     }
   };
 
   pswp.on("uiRegister", () => {
     pswp.ui.registerElement({ name: "details", appendTo: "root", order: 20, onInit: (/** @type {HTMLElement} */ box) => box.append(details.root) });
+    pswp.ui.registerElement({ name: "position", order: 5, onInit: (/** @type {HTMLElement} */ box) => box.append(counter) });
     pswp.ui.registerElement({
       name: "info", ariaLabel: "Details (i)", title: "Details (i)", order: 9, isButton: true,
       html: '<svg class="icon" aria-hidden="true"><use href="#icon-info"/></svg>',
@@ -101,10 +116,13 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   });
   const toggle = () => {
     details.toggle();
+    pswp.element.classList.toggle("has-details", !details.hidden);
     pswp.updateSize(true);
   };
   /** @type {Record<string, () => void>} */
-  const commands = { i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath() };
+  const commands = {
+    i: toggle, m: () => details.more(), s: () => details.showInTimeline(), c: () => details.copyPath(), w: () => details.why(), a: () => details.menu(),
+  };
   const plain = (/** @type {KeyboardEvent} */ key) => !(isTyping(key) || key.ctrlKey || key.metaKey || key.altKey);
   pswp.on("keydown", (/** @type {any} */ event) => {
     const key = event.originalEvent;
@@ -144,6 +162,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   });
   pswp.on("afterInit", () => {
     pswp.element.setAttribute("aria-label", "Picture viewer");
+    pswp.element.classList.add("has-details");
     changed();
   });
   open = pswp;
@@ -162,7 +181,7 @@ function slide(/** @type {import("./items.js").Item | undefined} */ item) {
   const original = isWebFormat(item) && !item.away ? `, ${item.original} ${item.width}w` : "";
   return {
     key: item.key, src: thumbnail(item, 1280), srcset: small + original, msrc: thumbnail(item, 320),
-    width: item.width, height: item.height, alt: `${item.marked ? "Generated picture " : ""}${name(item)}`,
+    width: item.width, height: item.height, alt: description(item),
   };
 }
 
