@@ -104,6 +104,7 @@ def test_a_part_is_repainted_from_the_viewer(open_page, own_server):
     page.locator(".tile-link").first.click()
     expect(page.locator(".details-facts")).to_contain_text("JPEG")
     page.keyboard.press("a")
+    expect(page.get_by_role("menu")).to_be_visible()
     assert entries(page.get_by_role("menu")) == MAKING
     page.keyboard.press("e")
     page.keyboard.press("e")
