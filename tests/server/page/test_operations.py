@@ -321,3 +321,32 @@ def test_a_narrow_screen_shows_all_of_it(open_page):
         assert overflow == [], act
         found += violations(page, "dialog[open]")
     assert found == []
+
+
+def test_a_hit_is_upscaled(open_page, own_server):
+    page = open_page("/?q=a+cat", server=own_server)
+    posted = sent(page)
+    menu = menu_of_first_hit(page)
+    number = page.locator(".tile").first.get_attribute("data-key")
+    menu.get_by_role("menuitem", name="Upscale").click()
+    run = run_of(page, "Upscaled", 1)
+    assert posted == [("upscale", {"picture": number})]
+    assert run.locator(".badge").all_inner_texts() == ["Edited"]
+
+
+def test_why_a_picture_was_found(open_page):
+    page = open_page("/?q=a+cat+on+the+beach")
+    expect(page.locator(".tile-link").first).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("w")
+    dialog = page.get_by_role("dialog", name="Why this picture?")
+    expect(dialog.get_by_role("status")).to_contain_text("what you asked for")
+    expect(dialog.get_by_role("img", name="Where the picture fits the search")).to_be_visible()
+    expect(dialog.get_by_role("radio")).to_have_count(3)  # all of it, a cat, on the beach
+    hot = "document.getElementById('why-heat').toDataURL()"
+    whole = page.evaluate(hot)
+    dialog.get_by_role("radio").nth(1).check()
+    assert page.evaluate(hot) != whole
+    assert violations(page, "dialog[open]") == []
+    page.keyboard.press("Escape")
+    expect(page.locator(".tile-link").first).to_be_focused()
