@@ -13,9 +13,10 @@ from clipkit.cli.progress import progress_bar
 
 @click.group()
 def decoders() -> None:
-    """List and download decoders, which generate pictures, and upscalers; show what is refused.
+    """List and download decoders and upscalers; show what is refused.
 
-    A decoder turns image embeddings, its own or those of a prior, into pixels. An upscaler enlarges a picture.
+    A decoder generates pictures: it turns image embeddings, its own or those of a prior, into pixels. An upscaler
+    enlarges a picture.
     """
 
 
@@ -75,7 +76,7 @@ def pull(decoder: str) -> int:
 @json_option
 @library_options
 def safety(as_json: bool, library_path: Path) -> int:
-    """Show the list of concepts that are not generated, or with a warning.
+    """Show which concepts are refused, or warned about.
 
     A copy of the list in the library's folder, or in your configuration folder, replaces it as a whole. It counts for
     published decoders, and with --safety for the bundled one; searches find what they find.

@@ -56,7 +56,7 @@ def test_an_unknown_command_gets_the_nearest_names(clipkit):
 SECTIONS = {
     "Library": ["index", "info", "failures", "check", "remove", "export"],
     "Search": ["search", "explain", "serve", "demo"],
-    "Pictures": ["generate", "vary", "blend", "restyle", "edit", "extend", "generated", "verify"],
+    "Pictures": ["generate", "vary", "blend", "restyle", "edit", "extend", "upscale", "generated", "verify"],
     "Models": ["models", "decoders", "bridge"],
 }
 

@@ -46,9 +46,9 @@ def test_a_picture_and_text_to_avoid(scene_library: Path, scene_folder: Path):
     assert code in (0, 1) and loaded == []
 
 
-def test_an_explanation(library: Path, scene_folder: Path, tmp_path: Path):
+def test_an_explanation(scene_library: Path, scene_folder: Path, tmp_path: Path):
     picture, drawing = next(scene_folder.rglob("*.jpg")), tmp_path / "heat.png"
-    code, loaded = run("explain", "a dog on the beach", picture, "-o", drawing, "--indexes", library.parent)
+    code, loaded = run("explain", "a dog on the beach", picture, "-o", drawing, "--indexes", scene_library.parent)
     assert code in (0, 1) and loaded == [] and drawing.exists()
 
 
