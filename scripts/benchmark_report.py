@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -28,10 +28,10 @@ PEERS = """
 ## Beside rclip
 
 Both programs run a ViT-B-32-256 with the same random weights, on the same files and vectors, as whole processes and in
-turn: {machine}. The vectors are generated so that they are distributed as CLIP's, the texts apart from the pictures.
-Figures are medians, with the fastest and the slowest run in brackets. Memory is the largest resident memory, of a
-process with its children. The time of rclip's indexing contains one search. Recall@10 compares the hits of 100 texts
-with an exhaustive search.
+turn, each row when it was last measured: {machine}. The vectors are generated so that they are distributed as CLIP's,
+the texts apart from the pictures. Figures are medians, with the fastest and the slowest run in brackets. Memory is the
+largest resident memory, of a process with its children. The time of rclip's indexing contains one search. Recall@10
+compares the hits of 100 texts with an exhaustive search.
 """
 
 GROWTH = """
@@ -57,7 +57,7 @@ def report(out: Path, docs: Path) -> None:
 
 def write_page(out: Path, docs: Path) -> None:
     """Write benchmarks.md, and benchmarks/*.png beside it, from the newest run of each kind."""
-    peers, growth = newest(out, "peers"), newest(out, "growth")
+    peers, growth = newest_rows(out), newest(out, "growth")
     (docs / "benchmarks").mkdir(parents=True, exist_ok=True)
     parts = [HEAD]
     if any(run and run["quick"] for run in (peers, growth)):
@@ -76,8 +76,23 @@ def write_page(out: Path, docs: Path) -> None:
 
 def newest(out: Path, kind: str) -> dict | None:
     """Return the newest run of a kind that has figures, or None; names of files sort by time."""
-    runs = (json.loads(path.read_text("utf-8")) for path in sorted(out.glob(f"{kind}-*.json"), reverse=True))
-    return next(runs, None)
+    return next(_runs(out, kind), None)
+
+
+def newest_rows(out: Path) -> dict | None:
+    """Return the newest comparison, with the newest figures of the rows that it left out; None if there is none."""
+    run = newest(out, "peers")
+    if run is None:
+        return None
+    known: dict[str, dict] = {}
+    for other in _runs(out, "peers"):
+        for figures in other["rows"] if other["quick"] == run["quick"] else ():
+            known.setdefault(figures["name"], figures)
+    return run | {"rows": [known[row.name] for row in ROWS if row.name in known]}
+
+
+def _runs(out: Path, kind: str) -> Iterator[dict]:
+    return (json.loads(path.read_text("utf-8")) for path in sorted(out.glob(f"{kind}-*.json"), reverse=True))
 
 
 def print_peers(run: dict) -> None:

@@ -94,3 +94,20 @@ def test_unknown_rows_are_named():
     assert chosen("") == ROWS and [row.name for row in chosen("few-new, cold-22")] == ["cold-22", "few-new"]
     with pytest.raises(ValueError, match="no row cold-23: choose from cold-22"):
         chosen("cold-23")
+
+
+def test_the_page_has_the_newest_figures_of_each_row(tmp_path: Path):
+    from benchmark_report import newest_rows
+
+    def write(day: int, quick: bool = False, **seconds: float) -> None:
+        rows = [{"name": name.replace("_", "-"), "seconds": value} for name, value in seconds.items()]
+        path = tmp_path / f"peers-2026010{day}-000000.json"
+        path.write_text(json.dumps({"quick": quick, "day": day, "rows": rows}), "utf-8")
+
+    assert newest_rows(tmp_path) is None
+    write(1, few_new=9, cold_22=1)
+    write(2, quick=True, cold_22=7)
+    write(3, cold_22=2)
+    run = newest_rows(tmp_path)
+    assert run is not None and run["day"] == 3
+    assert [(row["name"], row["seconds"]) for row in run["rows"]] == [("cold-22", 2), ("few-new", 9)]
