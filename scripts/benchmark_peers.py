@@ -88,12 +88,11 @@ def measure(workshop: Workshop, row: Row, count: int, repeats: int) -> dict:
     """Prepare a row and run it; return its figures."""
     how = {"search": _search, "index": _index, "few new": _few_new, "new model": _new_model}[row.kind]
     ways, extra, clean_up = how(workshop, row, count)
-    if row.kind == "search":
-        for way in ways.values():
-            way(0)  # reads the files into the page cache
     runs: dict[str, list[Measured]] = {name: [] for name in ways}
     for number in range(repeats):
         for name, way in ways.items():
+            if row.kind == "search":
+                way(number)  # reads the files into the page cache, from which the other program may have displaced them
             if row.evicted:
                 evict(workshop.indexes / workshop.library(count) / "vectors")
             runs[name].append(way(number))

@@ -20,9 +20,10 @@ from clipkit.vectors.current_vectors import (
     publish_from_catalog,
 )
 from clipkit.vectors.plan import plan_for
+from clipkit.vectors.unit import unit
 
 PROBE_QUERIES = 256
-"""Concepts of the bank for which the number of probes is chosen."""
+"""Texts for which the number of probes is chosen."""
 
 
 def publish_search_index(
@@ -78,8 +79,19 @@ def _publish_everything(
                 progress(Progress("building the search index", matcher.count, total))
 
     revision = catalog.spaces()[space][1]
-    queries = bank[:: max(1, len(bank) // PROBE_QUERIES)][:PROBE_QUERIES]
+    queries = probe_queries(bank)
     folder = layout.vectors(space)
     publish_from_catalog(folder, space, catalog, chunks=chunks(), queries=queries, plans=plans, progress=progress)
     catalog.forget_changes(space, revision)
     return matcher
+
+
+def probe_queries(bank: np.ndarray) -> np.ndarray:
+    """Return unit vectors, float32 (q, d), of texts for which the number of probes is chosen, from (c, d) of concepts.
+
+    Half are concepts, half lie between two of them, as texts about two things do: those need more probes.
+    """
+    step = max(1, len(bank) // PROBE_QUERIES)
+    chosen = bank[::step][:PROBE_QUERIES]
+    half = -(-len(chosen) // 2)
+    return np.concatenate([chosen[:half], unit(chosen[:half] + np.roll(chosen, half, axis=0)[:half])])
