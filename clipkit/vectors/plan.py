@@ -25,7 +25,7 @@ class IndexPlan:
     lists: int = 0
     bits: int = 16
     points_per_list: int = 64
-    recall: float = 0.998
+    recall: float = 0.995
 
     @property
     def factory(self) -> str:
