@@ -77,12 +77,11 @@ def test_names_are_escaped_for_people_and_exact_in_json_and_with_nul(clipkit, st
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_no_control_character_of_a_name_reaches_a_terminal(strange, tmp_path):
     import pty
-    import termios
 
     for option in ((), ("--paths",), ("--csv",)):
         master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (50, 300))  # names must not be broken across lines
-        command(tmp_path / "indexes", *SEARCH, *option, stdout=slave, stderr=slave, stdin=slave)
+        wide = {"COLUMNS": "300"}  # names must not be broken across lines
+        command(tmp_path / "indexes", *SEARCH, *option, stdout=slave, stderr=slave, stdin=slave, env=wide)
         os.close(slave)
         said = b""
         try:

@@ -16,6 +16,7 @@ export class Job {
     this.tellBusy = busy;
     this.root = piece("job");
     this.busy = false;
+    this.cancelling = false;
     this.id = "";
     /** @type {EventSource | null} */
     this.events = null;
@@ -31,12 +32,15 @@ export class Job {
   async start(/** @type {string} */ kind, /** @type {object} */ body) {
     if (this.busy) return;
     this.busy = true;
+    this.cancelling = false;
+    this.id = "";
     this.say("");
     this.progress({ stage: "Starting" });
     try {
       const { job } = await send("POST", kind, body);
       update({ job: String(job) }, { push: false });
       this.follow(String(job));
+      if (this.cancelling) await this.cancel(); // pressed before the server had answered
     } catch (error) {
       this.finish(/** @type {Error} */ (error).message);
     }
@@ -91,6 +95,7 @@ export class Job {
   }
 
   async cancel() {
+    this.cancelling = true;
     this.part(".job-stage").textContent = "Cancelling";
     try {
       if (this.id) await send("DELETE", `jobs/${encodeURIComponent(this.id)}`);
