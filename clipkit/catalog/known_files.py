@@ -24,8 +24,8 @@ class KnownFiles:
     """The files at or below some folders that a space has embedded and that did not fail, as a scan last found them.
 
     A file is known by a 64-bit hash of its path, size and time of change, so a million of them take 17 MB, and a
-    thousand are looked up at once. That two of a million files and a changed one share a hash is as likely as one in
-    ten trillion.
+    thousand are looked up at once. The odds that a changed file has the hash of one of a million others are one in ten
+    trillion.
     """
 
     def __init__(self, catalog: Catalog, space: str, folders: Iterable[Path]) -> None:

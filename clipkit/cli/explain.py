@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from clipkit.cli.explanation_output import print_explanation
-from clipkit.cli.options import device_option, json_option, library_model_option, library_options, open_library
+from clipkit.cli.options import (
+    avoid_option,
+    device_option,
+    json_option,
+    library_model_option,
+    library_options,
+    open_library,
+)
 from clipkit.cli.printing import notify, say_json
 from clipkit.cli.progress import progress_bar
 
@@ -22,13 +29,7 @@ if TYPE_CHECKING:
 @click.argument("asked", metavar="TEXT|PICTURE")
 @click.argument("picture")
 @click.option("--also", multiple=True, metavar="TEXT", help="Further words that count on their own; repeatable.")
-@click.option(
-    "--not",
-    "not_",
-    multiple=True,
-    metavar="TEXT|IMAGE",
-    help="What to avoid: words, an image file or a URL; repeatable.",
-)
+@avoid_option
 @click.option(
     "-o",
     "--output",

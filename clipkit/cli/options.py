@@ -73,6 +73,15 @@ def open_library(library_path: Path) -> Library:
     return Library.open(library_path)
 
 
+avoid_option = click.option(
+    "--not",
+    "not_",
+    multiple=True,
+    metavar="TEXT|IMAGE",
+    help="What to avoid: words, an image file or a URL; repeatable.",
+)
+
+
 def query_options(command: Command) -> Command:
     """Add TEXT, --like, --not and --weight, and pass the query that they describe as `query`.
 
@@ -86,13 +95,7 @@ def query_options(command: Command) -> Command:
         metavar="IMAGE|URL",
         help="A picture to resemble: a file, or an http(s) URL; repeatable.",
     )
-    @click.option(
-        "--not",
-        "not_",
-        multiple=True,
-        metavar="TEXT|IMAGE",
-        help="What to avoid: words, an image file or a URL; repeatable.",
-    )
+    @avoid_option
     @click.option(
         "--weight",
         "weights",
