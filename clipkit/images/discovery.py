@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from clipkit.errors import FailureKind
 from clipkit.images.extensions import EXTENSIONS
@@ -64,6 +64,7 @@ _ON_WINDOWS = os.name == "nt"
 _Identity = tuple[int, int] | str
 _Matcher = Callable[[str, str, bool], bool] | None
 """Whether the globs exclude a path, its path below the root, and whether it is a folder; None without globs."""
+_T = TypeVar("_T", bound="os.DirEntry[str] | FoundFile | Problem")
 
 
 def walk(
@@ -84,6 +85,30 @@ def walk(
     Memory holds the names in one folder and the identity of every folder seen, never the list of files. Paths are
     absolute but not resolved, so that users recognise them.
     """
+    return _walk(roots, exclude, _examine_entry)
+
+
+def count(
+    roots: Iterable[Path], exclude: Sequence[str] | Mapping[Path, Sequence[str]], stopped: Callable[[], bool]
+) -> int | None:
+    """Return how many files and problems `walk` yields, or None as soon as `stopped` returns True.
+
+    The system is not asked about each file, which would take most of the time.
+    """
+    total = 0
+    for found in _walk(roots, exclude, lambda entry: entry):
+        if stopped():
+            return None
+        total += not isinstance(found, Mount)
+    return total
+
+
+def _walk(
+    roots: Iterable[Path],
+    exclude: Sequence[str] | Mapping[Path, Sequence[str]],
+    examine: Callable[[os.DirEntry[str]], _T],
+) -> Iterator[_T | FoundFile | Problem | Mount]:
+    """`walk`, with `examine` called for each picture file below a root that is a folder."""
     matchers: dict[str, _Matcher] = {}
     by_globs: dict[tuple[str, ...], _Matcher] = {}
     for named in roots:
@@ -106,7 +131,7 @@ def walk(
             yield _problem(root, error)
             continue
         if stat.S_ISDIR(status.st_mode):
-            below = _walk_folder(root, excluded, seen_folders, owners)
+            below = _walk_folder(root, excluded, seen_folders, owners, examine)
             if single_files:
                 below = (found for found in below if os.fspath(found.path) not in single_files)
             yield from below
@@ -117,8 +142,12 @@ def walk(
 
 
 def _walk_folder(
-    root: str, excluded: _Matcher, seen_folders: set[_Identity], owners: Mapping[_Identity, str]
-) -> Iterator[FoundFile | Problem | Mount]:
+    root: str,
+    excluded: _Matcher,
+    seen_folders: set[_Identity],
+    owners: Mapping[_Identity, str],
+    examine: Callable[[os.DirEntry[str]], _T],
+) -> Iterator[_T | Problem | Mount]:
     # A stack, not recursion: trees may be deeper than Python's recursion limit.
     waiting: list[tuple[str, str, int | None]] = [(root, "", None)]
     while waiting:
@@ -138,32 +167,34 @@ def _walk_folder(
             yield Mount(Path(folder))
         folders: list[tuple[str, str, int | None]] = []
         for entry in entries:
-            if _is_hidden(entry):
+            name = entry.name
+            if name[0] == "." or (_ON_WINDOWS and _has_hidden_attribute(entry)):
                 continue
-            relative = f"{below_root}{entry.name}"
+            is_picture = name[name.rfind(".") :].lower() in EXTENSIONS
             if entry.is_file(follow_symlinks=False):  # nearly all entries, so they get the shortest way
-                if _has_picture_name(entry.name) and not (excluded and excluded(entry.path, relative, False)):
-                    yield _examine_entry(entry)
+                if is_picture and not (excluded and excluded(entry.path, below_root + name, False)):
+                    yield examine(entry)
                 continue
+            relative = below_root + name
             try:
                 is_folder = entry.is_dir()
                 broken = None
             except OSError as error:
                 is_folder, broken = False, error
-            if is_folder and entry.name.lower() in _IGNORED_FOLDERS:
+            if is_folder and name.lower() in _IGNORED_FOLDERS:
                 continue
             if excluded and excluded(entry.path, relative, is_folder):
                 continue
             if is_folder:
                 folders.append((entry.path, f"{relative}/", status.st_dev))
-            if not _has_picture_name(entry.name):
+            if not is_picture:
                 if broken and broken.errno != errno.ELOOP:  # it may be a folder on a drive that does not respond
                     yield _problem(entry.path, broken)
                 continue
             if is_folder:
                 yield Problem(Path(entry.path), "directory", "it is a folder that is named like a picture")
                 continue
-            yield _examine_entry(entry)
+            yield examine(entry)
         waiting.extend(reversed(folders))
 
 
@@ -189,10 +220,6 @@ def _is_link(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _has_picture_name(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in EXTENSIONS
-
-
 def _problem(path: str, error: OSError | ValueError) -> Problem:
     if isinstance(error, OSError):
         kind, reason = describe_os_error(error)
@@ -207,9 +234,7 @@ def _identity(folder: str, status: os.stat_result) -> _Identity:
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
-def _is_hidden(entry: os.DirEntry[str]) -> bool:
-    if entry.name[0] == "." or not _ON_WINDOWS:
-        return entry.name[0] == "."
+def _has_hidden_attribute(entry: os.DirEntry[str]) -> bool:
     try:
         attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
     except OSError:

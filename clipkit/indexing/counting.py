@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipkit.images.discovery import Mount, walk
+from clipkit.images.discovery import count
 from clipkit.progress import Progress, ProgressCallback
 
 
@@ -26,12 +26,7 @@ class Tally:
             threading.Thread(target=self._count, args=(dict(roots),), daemon=True).start()
 
     def _count(self, roots: dict[Path, Sequence[str]]) -> None:
-        total = 0
-        for found in walk(roots, roots):
-            if self._stop.is_set():
-                return
-            total += not isinstance(found, Mount)
-        self._total = total
+        self._total = count(roots, roots, self._stop.is_set)
 
     def step(self, files: int = 1) -> None:
         """Count `files` more as done; report at most ten times per second."""

@@ -27,6 +27,7 @@ from clipkit.indexing.vanished_files import remove_moved_and_deleted
 from clipkit.marks.reading import find_evidence
 from clipkit.models.encoder import Encoder
 from clipkit.models.loading import load_encoder
+from clipkit.models.starting import StartingEncoder, start_encoder
 from clipkit.progress import Progress, ProgressCallback
 
 
@@ -76,23 +77,13 @@ def _index_models(
     total: IndexReport | None = None
     notes: list[str] = []
     for model in models:
-        timings = Timings()
         model_progress = _naming(model, progress) if len(models) > 1 else progress
         try:
-            with timings.measure("load"):
-                encoder = load_encoder(model, options.device, progress=model_progress)
+            report = _index_model(catalog, layout, model, roots, options, model_progress)
         except ModelNotAvailable as error:
             notes.append(str(error))
             continue
-        if encoder.note:
-            notes.append(encoder.note)
-        _add_model(catalog, layout, encoder)
-        report = _index_model(catalog, layout, encoder, roots, options, timings, model_progress)
         notes += report.notes
-        with timings.measure("publish"):
-            catalog.show_by_roots()
-            publish_search_index(catalog, layout, encoder, progress=model_progress)
-        report.timings_ms = timings.to_ms()
         total = report if total is None else total.merged_with(report)
     if total is None:
         raise ModelNotAvailable(notes[0])
@@ -100,24 +91,53 @@ def _index_models(
     return total
 
 
-def _add_model(catalog: Catalog, layout: Layout, encoder: Encoder) -> None:
-    if encoder.space not in catalog.spaces():
-        # An interrupted removal may have left files that refer to deleted embeddings.
-        shutil.rmtree(layout.vectors(encoder.space), ignore_errors=True)
-        catalog.add_space(encoder.space, encoder.dimension)
-
-
 def _index_model(
     catalog: Catalog,
     layout: Layout,
-    encoder: Encoder,
+    model: str,
+    roots: Mapping[Path, Sequence[str]],
+    options: IndexOptions,
+    progress: ProgressCallback | None,
+) -> IndexReport:
+    """Bring one model up to date. Raises ModelNotAvailable."""
+    timings = Timings()
+
+    def load() -> Encoder:
+        with timings.measure("load"):
+            return load_encoder(model, options.device, progress=progress)
+
+    with start_encoder(model, load) as starting:
+        _add_model(catalog, layout, starting)
+        report = _embed(catalog, layout, starting, roots, options, timings, progress)
+        encoder = starting.wait()
+        if encoder.note:
+            report.notes.insert(0, encoder.note)
+        with timings.measure("publish"):
+            catalog.show_by_roots()
+            publish_search_index(catalog, layout, encoder, progress=progress)
+    report.timings_ms = timings.to_ms()
+    return report
+
+
+def _add_model(catalog: Catalog, layout: Layout, starting: StartingEncoder) -> None:
+    if starting.space not in catalog.spaces():
+        starting.wait()  # a model that cannot be loaded is not added
+        # An interrupted removal may have left files that refer to deleted embeddings.
+        shutil.rmtree(layout.vectors(starting.space), ignore_errors=True)
+        catalog.add_space(starting.space, starting.dimension)
+
+
+def _embed(
+    catalog: Catalog,
+    layout: Layout,
+    starting: StartingEncoder,
     roots: Mapping[Path, Sequence[str]],
     options: IndexOptions,
     timings: Timings,
     progress: ProgressCallback | None,
 ) -> IndexReport:
     """Embed what is new below `roots` and commit it batch by batch; remove what is gone once the scan is complete."""
-    report = IndexReport(layout.name, encoder.space, models=[encoder.space])
+    report = IndexReport(layout.name, starting.space, models=[starting.space])
     limits, batch_size = options.limits, options.batch_size
     # Unreadable roots are scanned too: the scan records why they cannot be read.
     present = {root: globs for root, globs in roots.items() if not is_absent(root)}
@@ -128,7 +148,7 @@ def _index_model(
     tally = Tally(present, progress)
     pool = DecodePool(
         options.workers or default_workers(),
-        encoder.preprocessing,
+        starting.preprocessing,
         limits,
         examine=find_evidence,
         ahead=2 * batch_size,
@@ -137,14 +157,15 @@ def _index_model(
     try:
         with pool:
             scanned = pipeline.scan(present, mounts)
-            changed = pipeline.diff(scanned, catalog, encoder.space, present, limits, report, tally)
+            changed = pipeline.diff(scanned, catalog, starting.space, present, limits, report, tally)
             items: Iterable[Item] = timings.each("scan", changed)
             while True:
                 retries: list[Item] = []
                 hashed = pipeline.hash_all(items, limits, timings)
-                recognised = pipeline.recognise(hashed, catalog, encoder.space, in_flight)
+                recognised = pipeline.recognise(hashed, catalog, starting.space, in_flight)
                 decoded = pipeline.decode(recognised, pool)
                 for batch in pipeline.batches(decoded, batch_size):
+                    encoder = starting.wait()
                     with timings.measure("encode"):
                         embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
                     with timings.measure("commit"):
@@ -157,6 +178,7 @@ def _index_model(
                 items = retries
     finally:
         tally.close()
+    starting.wait()  # before anything is removed
     vanished = remove_moved_and_deleted(catalog, roots, mounts, remove_missing=options.remove_missing)
     report.notes = vanished.notes
     report.moved = vanished.moved

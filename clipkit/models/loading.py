@@ -72,13 +72,28 @@ def load_encoder(
     return in_torch
 
 
+def known_encoder(model: ModelRef) -> OnnxEncoder | None:
+    """Return the encoder of a model's export, or of the graphs shipped with it, before any graph is opened.
+
+    None if there is neither, or the export was refused. It tells the dimension and the preprocessing of a model, which
+    are the same in torch.
+    """
+    exported = exports.find_export(model.id)
+    if exported:
+        return None if exported.refused else exported_encoder(exported)
+    return shipped.shipped_encoder(model)
+
+
 def dimension_of(model: ModelRef) -> int:
     """Return the dimension of a model's vectors. Raises ModelNotAvailable if the model cannot be loaded.
 
-    A plain CLIP model is not loaded for that, because its configuration and its weights have been checked.
+    A model that has been exported, and a plain CLIP model, whose configuration and weights are checked, need not be
+    loaded for that.
     """
     from clipkit.models.onnx.plain_clip import find_plain_clip
 
+    if known := known_encoder(model):
+        return known.dimension
     plain = None if exports.find_export(model.id) else find_plain_clip(model)
     return plain.architecture.dimension if plain else load_encoder(model, export=False).dimension
 

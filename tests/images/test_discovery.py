@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipkit.images.discovery import FoundFile, Problem, walk
+from clipkit.images.discovery import FoundFile, Mount, Problem, count, walk
 from clipkit.images.extensions import EXTENSIONS
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="symbolic links and special files need a Unix system")
@@ -46,6 +46,23 @@ def test_it_is_lazy(tmp_path: Path) -> None:
     assert next(found).path.name == "a.jpg"
     touch(tmp_path / "later" / "a2.jpg")
     assert [item.path.name for item in found] == ["a2.jpg", "b.jpg"]
+
+
+@given(
+    files=st.sets(
+        st.sampled_from(("a.jpg", "B.PNG", ".h.jpg", "n.txt", "c/a.jpg", "c/d/b.tif", "@eaDir/a.jpg", "e/f.jpg/a"))
+    ),
+    roots=st.lists(st.sampled_from((".", "c", "a.jpg", "none")), min_size=1, max_size=3),
+    exclude=st.sampled_from(((), ("*.png",), ("c/",))),
+)
+@settings(max_examples=60, deadline=None)
+def test_counting_finds_what_walking_does(files: set[str], roots: list[str], exclude: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        touch(*(Path(folder) / name for name in files))
+        chosen = [Path(folder) / root for root in roots]
+        found = [one for one in walk(chosen, exclude) if not isinstance(one, Mount)]
+        assert count(chosen, exclude, lambda: False) == len(found)
+        assert count(chosen, exclude, lambda: True) in ((None,) if found else (None, 0))
 
 
 def test_hidden_and_ignored_folders(tmp_path: Path) -> None:
