@@ -12,11 +12,7 @@ import numpy as np
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.paths import where_at_or_below
 
-# In the order of the hashes, so that the lookups pass through the index of embeddings once, instead of at random.
-_NOT_EMBEDDED = (
-    "CREATE TEMP TABLE not_embedded AS SELECT hash FROM images INDEXED BY images_hash WHERE NOT EXISTS"
-    " (SELECT 1 FROM embeddings WHERE embeddings.hash = images.hash AND embeddings.space = ?)"
-)
+_NOT_EMBEDDED = "NOT EXISTS (SELECT 1 FROM embeddings WHERE embeddings.hash = images.hash AND embeddings.space = ?)"
 _KNOWN = "hash NOT IN (SELECT hash FROM temp.not_embedded) AND path NOT IN (SELECT path FROM failures)"
 
 
@@ -29,8 +25,8 @@ class KnownFiles:
     """
 
     def __init__(self, catalog: Catalog, space: str, folders: Iterable[Path]) -> None:
-        catalog.connection.execute("DROP TABLE IF EXISTS temp.not_embedded")
-        catalog.connection.execute(_NOT_EMBEDDED, [space])
+        folders = list(folders)
+        _find_not_embedded(catalog, space, folders)
         parts = [np.zeros(0, np.int64)]
         for folder in folders:
             where, parameters = where_at_or_below(folder)
@@ -58,6 +54,21 @@ class KnownFiles:
     def recognised(self) -> np.ndarray:
         """Return the rows of `images` of all files recognised so far, int64 (n,), ascending."""
         return np.sort(self._ids[self._seen])
+
+
+def _find_not_embedded(catalog: Catalog, space: str, folders: list[Path]) -> None:
+    """Make the temporary table `not_embedded`, with the contents of files below `folders` that the space lacks."""
+    catalog.connection.execute("DROP TABLE IF EXISTS temp.not_embedded")
+    catalog.connection.execute("CREATE TEMP TABLE not_embedded (hash)")
+    insert = "INSERT INTO temp.not_embedded SELECT hash FROM images"
+    with catalog.db.atomic():
+        if {root for root, _ in catalog.roots()} <= set(folders):
+            # In the order of the hashes, so that the lookups pass through the index of embeddings once.
+            catalog.db.execute(f"{insert} INDEXED BY images_hash WHERE {_NOT_EMBEDDED}", [space])
+            return
+        for folder in folders:
+            where, parameters = where_at_or_below(folder)
+            catalog.db.execute(f"{insert} WHERE {where} AND {_NOT_EMBEDDED}", [*parameters, space])
 
 
 def _hash_of_bytes(path: bytes, size: int, mtime_ns: int) -> int:

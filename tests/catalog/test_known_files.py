@@ -47,6 +47,17 @@ def test_only_what_the_space_has_embedded_is_recognised(catalog):
     assert recognised(catalog, add(catalog, "/p/b.jpg", embed=False)) == [False]
 
 
+def test_one_folder_and_the_whole_library_recognise_the_same(catalog):
+    catalog.add_roots([Path("/p"), Path("/q")], [])
+    files = [*add(catalog, "/p/a.jpg", "/p/b/c.jpg"), *add(catalog, "/p/b/new.jpg", embed=False)]
+    files += add(catalog, "/q/a.jpg")
+    whole = KnownFiles(catalog, "m", [Path("/p"), Path("/q")])
+    assert whole.recognise(files).tolist() == [True, True, False, True]
+    assert recognised(catalog, files) == [True, True, False, False]
+    assert recognised(catalog, files, "/p/b") == [False, True, False, False]
+    assert recognised(catalog, files, "/p/b", space="other") == 4 * [False]
+
+
 def test_files_that_failed_and_files_elsewhere_are_not(catalog):
     inside, outside = add(catalog, "/p/a.jpg", "/pq/a.jpg")
     assert recognised(catalog, [inside, outside]) == [True, False]
