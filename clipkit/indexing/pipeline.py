@@ -167,12 +167,19 @@ def hash_all(items: Iterable[Item], limits: Limits, timings: Timings, threads: i
             yield ahead.popleft().result()
 
 
-def recognise(items: Iterable[Item], catalog: Catalog, space: str, in_flight: set[str]) -> Iterator[Item]:
-    """Mark what must be decoded: contents that are neither in the catalog nor in flight."""
+def recognise(
+    items: Iterable[Item],
+    catalog: Catalog,
+    space: str,
+    in_flight: set[str],
+    on_new: Callable[[], None] = lambda: None,
+) -> Iterator[Item]:
+    """Mark what must be decoded: contents that are neither in the catalog nor in flight; call `on_new` for each."""
     for item in items:
         if not item.failure and item.hash not in in_flight:
             item.needs_decoding = not catalog.known_contents([item.hash], space)
             if item.needs_decoding:
+                on_new()
                 in_flight.add(item.hash)
         yield item
 

@@ -25,9 +25,10 @@ from clipkit.indexing.search_index import publish_search_index
 from clipkit.indexing.timings import Timings
 from clipkit.indexing.vanished_files import remove_moved_and_deleted
 from clipkit.marks.reading import find_evidence
+from clipkit.models.devices import choose_device
 from clipkit.models.encoder import Encoder
 from clipkit.models.loading import load_encoder
-from clipkit.models.starting import StartingEncoder, start_encoder
+from clipkit.models.starting import StartingEncoder, starting_encoder
 from clipkit.progress import Progress, ProgressCallback
 
 
@@ -57,6 +58,8 @@ def index_library(
     Raises LibraryBusy, ModelNotAvailable if no model can be loaded.
     """
     started = time.monotonic()
+    if options.device not in ("auto", "cpu"):
+        choose_device(options.device)  # also if there turns out to be nothing to encode
     with catalog.writing():
         report = _index_models(catalog, layout, models, roots, options, progress)
     report.images, report.generated = count_files(catalog)
@@ -99,17 +102,17 @@ def _index_model(
     options: IndexOptions,
     progress: ProgressCallback | None,
 ) -> IndexReport:
-    """Bring one model up to date. Raises ModelNotAvailable."""
+    """Bring one model up to date; it is loaded only if there is something to encode. Raises ModelNotAvailable."""
     timings = Timings()
 
     def load() -> Encoder:
         with timings.measure("load"):
             return load_encoder(model, options.device, progress=progress)
 
-    with start_encoder(model, load) as starting:
+    with starting_encoder(model, load) as starting:
         _add_model(catalog, layout, starting)
         report = _embed(catalog, layout, starting, roots, options, timings, progress)
-        encoder = starting.wait()
+        encoder = starting.so_far()
         if encoder.note:
             report.notes.insert(0, encoder.note)
         with timings.measure("publish"):
@@ -162,10 +165,10 @@ def _embed(
             while True:
                 retries: list[Item] = []
                 hashed = pipeline.hash_all(items, limits, timings)
-                recognised = pipeline.recognise(hashed, catalog, starting.space, in_flight)
+                recognised = pipeline.recognise(hashed, catalog, starting.space, in_flight, on_new=starting.start)
                 decoded = pipeline.decode(recognised, pool)
                 for batch in pipeline.batches(decoded, batch_size):
-                    encoder = starting.wait()
+                    encoder = starting.so_far()
                     with timings.measure("encode"):
                         embeddings = pipeline.encode(batch, encoder, batch_size, catalog)
                     with timings.measure("commit"):
@@ -178,7 +181,7 @@ def _embed(
                 items = retries
     finally:
         tally.close()
-    starting.wait()  # before anything is removed
+    starting.so_far()  # before anything is removed
     vanished = remove_moved_and_deleted(catalog, roots, mounts, remove_missing=options.remove_missing)
     report.notes = vanished.notes
     report.moved = vanished.moved

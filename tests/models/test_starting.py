@@ -14,7 +14,7 @@ from clipkit.errors import ModelNotAvailable
 from clipkit.models import loading
 from clipkit.models.loading import load_encoder
 from clipkit.models.onnx import exports
-from clipkit.models.starting import start_encoder
+from clipkit.models.starting import starting_encoder
 from tests.models.test_clip_towers import PLAIN, make_checkpoint
 
 
@@ -34,9 +34,10 @@ def test_an_exported_model_is_described_before_it_is_loaded(model):
         assert needed.wait(60)
         return expected
 
-    with start_encoder(str(model), load) as starting:
+    with starting_encoder(str(model), load) as starting:
         assert (starting.space, starting.dimension) == (expected.space, expected.dimension)
         assert starting.preprocessing == expected.preprocessing
+        starting.start()
         needed.set()
         assert starting.wait() is starting.wait() is expected
 
@@ -48,7 +49,7 @@ def test_a_model_that_has_not_been_exported_is_loaded_first(model):
         threads.append(threading.current_thread())
         return load_encoder(str(model))
 
-    with start_encoder(str(model), load) as starting:
+    with starting_encoder(str(model), load) as starting:
         assert threads == [threading.main_thread()] and starting.dimension == 32
         assert starting.wait() is load_encoder(str(model))
 
@@ -56,9 +57,26 @@ def test_a_model_that_has_not_been_exported_is_loaded_first(model):
 def test_leaving_early_waits_for_the_model(model):
     load_encoder(str(model))
     ended = threading.Event()
-    with pytest.raises(KeyboardInterrupt), start_encoder(str(model), ended.set):
+    with pytest.raises(KeyboardInterrupt), starting_encoder(str(model), ended.set) as starting:
+        starting.start()
         raise KeyboardInterrupt
     assert ended.is_set()
+
+
+def test_a_model_is_loaded_only_for_new_pictures(model, clipkit, tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    loads = []
+    monkeypatch.setattr("clipkit.indexing.run.load_encoder", lambda *a, **k: loads.append(a) or load_encoder(*a, **k))
+    assert clipkit("index", tmp_path / "a.png", "--model", str(model)).code == 0
+    assert len(loads) == 1
+    shutil.copy(tmp_path / "a.png", tmp_path / "copy.png")
+    output = clipkit("index", tmp_path / "copy.png", "--json")
+    assert json.loads(output.out)["duplicates"] == 1 and json.loads(output.out)["timings_ms"]["load"] == 0
+    (tmp_path / "a.png").unlink()
+    assert json.loads(clipkit("index", "--remove-missing", "--json").out)["removed"] == 1 and len(loads) == 1
+    assert clipkit("index", "--device", "cuda").code != 0, "a device that is not there is refused all the same"
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "copy.png")
+    assert clipkit("index").code == 0 and len(loads) == 2
 
 
 def damage(model: Path) -> None:
