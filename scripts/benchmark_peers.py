@@ -171,8 +171,9 @@ def _few_new(workshop: Workshop, row: Row, count: int) -> Ways:
         shutil.rmtree(new, ignore_errors=True)
 
     def clipkit(number: int) -> Measured:
-        apart(write_photos, new / str(number), NEW_PICTURES, *row.size, 100 + number)
-        measured = workshop.clipkit("index", "--name", name, "--json")
+        folder = new / str(number)
+        apart(write_photos, folder, NEW_PICTURES, *row.size, 100 + number)
+        measured = workshop.clipkit("index", *([folder] if row.named else []), "--name", name, "--json")
         if json.loads(measured.out)["embedded"] != NEW_PICTURES:
             raise click.ClickException(f"clipkit did not embed all pictures: {measured.out}")
         return measured

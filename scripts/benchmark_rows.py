@@ -18,6 +18,7 @@ class Row:
     quick: the same with `--quick`.
     size: width and height of the files to index.
     alone: clipkit only.
+    named: the folder with the new pictures is named, so that only it is scanned.
     evicted: the index files are dropped from the page cache before each run.
     repeats: runs of each, unless `--repeats` says otherwise.
     ratio, seconds, megabytes, recall: targets; 0 for none.
@@ -30,6 +31,7 @@ class Row:
     quick: int
     size: tuple[int, int] = (0, 0)
     alone: bool = False
+    named: bool = False
     evicted: bool = False
     repeats: int = 5
     ratio: float = 0
@@ -92,6 +94,18 @@ ROWS = (
         (300, 200),
         alone=True,
         repeats=2,
+        seconds=5,
+    ),
+    Row(
+        "few-new-named",
+        "`clipkit index FOLDER` after 20 new pictures in it, 1 million there",
+        "few new",
+        10**6,
+        3000,
+        (300, 200),
+        alone=True,
+        named=True,
+        repeats=3,
         seconds=5,
     ),
     Row(
