@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_clip_towers import PLAIN, make_checkpoint
 
 from clipkit.errors import ModelNotAvailable
 from clipkit.models import loading
 from clipkit.models.loading import load_encoder
 from clipkit.models.onnx import exports
 from clipkit.models.starting import starting_encoder
-from tests.models.test_clip_towers import PLAIN, make_checkpoint
 
 
 @pytest.fixture
