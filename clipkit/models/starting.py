@@ -24,30 +24,28 @@ class StartingEncoder:
         self._loading = self._loading or self._load()
 
     def wait(self) -> Encoder:
-        """Return it once it is loaded. Raises ModelNotAvailable if it cannot be."""
+        """Return the encoder once it is loaded. Raises ModelNotAvailable if it cannot be loaded."""
         self.start()
         assert self._loading
         return self._loading.result()
 
     def so_far(self) -> Encoder:
-        """Return it as `wait` does if it was started, else one that loads only what it is asked for."""
+        """Return what `wait` does if loading was started, else an encoder that opens a tower when it first needs it."""
         return self.wait() if self._loading else self._known
 
 
 @contextmanager
 def starting_encoder(model: str, load: Callable[[], Encoder]) -> Iterator[StartingEncoder]:
-    """Yield the model of a canonical id, which `load` loads, on a thread; leaving the body waits for that thread.
+    """Yield the model of a canonical id; `load` runs on a thread, and leaving the body waits for it.
 
-    A model that has not been exported yet is loaded before the body, in the calling thread: it is not known before what
+    A model that has not been exported is loaded first, in the calling thread: only the loaded model tells what pixels
     it needs, and Ctrl-C can interrupt the export, which may take a minute. Raises ModelNotAvailable.
     """
     known = known_encoder(ModelRef.of(model))
     if not known:
         loaded: Future[Encoder] = Future()
         loaded.set_result(load())
-        starting = StartingEncoder(loaded.result(), lambda: loaded)
-        starting.start()
-        yield starting
+        yield StartingEncoder(loaded.result(), lambda: loaded)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="clipkit-load") as threads:
         yield StartingEncoder(known, lambda: threads.submit(load))
