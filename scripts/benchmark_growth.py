@@ -95,11 +95,13 @@ def _obstacle(workshop: Workshop, count: int) -> str:
     """Return why a library of this size cannot be prepared here; empty if it can, or is there."""
     import psutil
 
-    if (workshop.indexes / workshop.library(count) / "prepared.json").exists():
+    folder = workshop.indexes / workshop.library(count)
+    if (folder / "prepared.json").exists():
         return ""
+    needed = count * BYTES_ON_DISK - sum(path.stat().st_size for path in folder.rglob("*"))  # it may be half prepared
     free, memory = shutil.disk_usage(workshop.folder).free, psutil.virtual_memory().available
-    if free < count * BYTES_ON_DISK:
-        return f"{count * BYTES_ON_DISK / 1e9:.0f} GB of disk are needed, and {free / 1e9:.0f} GB are free"
+    if free < needed:
+        return f"{needed / 1e9:.0f} GB of disk are needed, and {free / 1e9:.0f} GB are free"
     if memory < count * BYTES_IN_MEMORY:
         return f"{count * BYTES_IN_MEMORY / 1e9:.0f} GB of memory are needed, and {memory / 1e9:.0f} GB are free"
     return ""

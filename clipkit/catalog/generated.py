@@ -119,8 +119,8 @@ def list_generated(catalog: Catalog) -> Iterator[Generated]:
     return (picture for row in rows if (picture := _from_row(catalog, row)).path.is_file())
 
 
-def find_generated(catalog: Catalog, query: dict, decoder: str, contents: str = "") -> Generated | None:
-    """Return the newest picture that the decoder generated for exactly this query, if its file still exists.
+def find_generated(catalog: Catalog, query: dict, decoder: str, contents: str = "") -> Iterator[Generated]:
+    """Yield the pictures that the decoder generated for exactly this query and whose files still exist, newest first.
 
     `contents`: as of `Generated`; the same names may have stood for other pictures.
     """
@@ -129,7 +129,7 @@ def find_generated(catalog: Catalog, query: dict, decoder: str, contents: str = 
         " AND COALESCE(hash, '') = ? ORDER BY id DESC",
         [_canonical(query), decoder, contents],
     )
-    return next((picture for row in rows if (picture := _from_row(catalog, row)).path.is_file()), None)
+    return (picture for row in rows if (picture := _from_row(catalog, row)).path.is_file())
 
 
 def find_generated_by_id(catalog: Catalog, number: int) -> Generated | None:

@@ -10,6 +10,7 @@ import click
 
 from clipkit.cli.explanation_output import print_explanation
 from clipkit.cli.options import (
+    also_option,
     avoid_option,
     device_option,
     json_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("asked", metavar="TEXT|PICTURE")
 @click.argument("picture")
-@click.option("--also", multiple=True, metavar="TEXT", help="Further words that count on their own; repeatable.")
+@also_option
 @avoid_option
 @click.option(
     "-o",

@@ -73,6 +73,10 @@ def open_library(library_path: Path) -> Library:
     return Library.open(library_path)
 
 
+also_option = click.option(
+    "--also", multiple=True, metavar="TEXT", help="Further words that count on their own; repeatable."
+)
+
 avoid_option = click.option(
     "--not",
     "not_",
@@ -83,12 +87,13 @@ avoid_option = click.option(
 
 
 def query_options(command: Command) -> Command:
-    """Add TEXT, --like, --not and --weight, and pass the query that they describe as `query`.
+    """Add TEXT, --also, --like, --not and --weight, and pass the query that they describe as `query`.
 
     The command raises BadQuery if the query is empty or has wrong weights.
     """
 
     @click.argument("text", required=False, default="")
+    @also_option
     @click.option(
         "--like",
         multiple=True,
@@ -102,13 +107,14 @@ def query_options(command: Command) -> Command:
         multiple=True,
         type=float,
         metavar="W",
-        help="Weight of a term, above 0; repeat it for further terms, in the order TEXT, every --like, every --not. "
-        "Only the ratio counts. [default: 1, and 0.5 for --not]",
+        help="Weight of a term, above 0; repeat it for further terms, in the order TEXT, every --also, every --like, "
+        "every --not. Only the ratio counts. [default: 1, and 0.5 for --not]",
     )
     @functools.wraps(command)
     def with_query(
         *arguments: Any,
         text: str,
+        also: tuple[str, ...],
         like: tuple[str, ...],
         not_: tuple[str, ...],
         weights: tuple[float, ...],
@@ -117,7 +123,7 @@ def query_options(command: Command) -> Command:
         from clipkit.searching.query import Query, is_url
 
         pictures = tuple(picture if is_url(picture) else Path(picture) for picture in like)
-        query = Query(text=text, like=pictures, not_=not_, weights=weights)
+        query = Query(text=text, also=also, like=pictures, not_=not_, weights=weights)
         return command(*arguments, query=query, **options)
 
     return with_query

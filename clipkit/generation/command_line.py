@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,18 @@ from clipkit.searching.query import AVOID_WEIGHT, Query, is_picture, is_url
 _NO_OPTIONS = ("arguments", "warnings")
 """Keys of `Generated.parameters` that are not the names of options."""
 _NAMELESS = "(image)"
-"""What `Query.to_json` calls a picture that has no name."""
+"""What `Query.to_json` calls a picture that has no name; also stands for a text that no command can be given."""
 
 
 def command_line(picture: Generated, layout: Layout) -> str | None:
     """Return the command that makes a picture again, quoted for the system's shell.
 
-    The seed, steps, guidance scale and decoder come from the picture's own columns unless `parameters` has them.
-    None if the picture was made of pictures without names.
+    The seed, steps, guidance scale, decoder and further texts come from the picture's own columns unless `parameters`
+    has them. None if it was made of pictures without names, or of texts that a command takes for pictures.
     """
     parameters = picture.parameters or _recorded_parameters(picture)
     own = {"seed": picture.seed, "steps": picture.steps, "guidance": picture.guidance, "decoder": picture.decoder}
+    own["also"] = picture.query.get("also", ())
     options = own | {name: value for name, value in parameters.items() if name not in _NO_OPTIONS} | _library(layout)
     arguments = [str(argument) for argument in parameters.get("arguments", ())]
     words = ["clipkit", picture.operation, *_option_words(options)]
@@ -40,15 +41,20 @@ def command_line(picture: Generated, layout: Layout) -> str | None:
 def query_parameters(query: Query) -> dict[str, Any]:
     """Return the `parameters` that describe a query; weights only if they are not the default ones."""
 
-    def names(pictures: tuple[Any, ...]) -> list[str]:
-        return [named_absolutely(p) if is_picture(p) else p for p in pictures]
-
     parameters: dict[str, Any] = {"arguments": [query.text] if query.text else []}
     # A string of `like` is a path even if there is no such file any more.
     like = [named_absolutely(p) if isinstance(p, str | Path) else _NAMELESS for p in query.like]
     parameters |= {"like": like} if like else {}
-    parameters |= {"not": names(query.not_)} if query.not_ else {}
+    parameters |= {"not": [_avoided(value) for value in query.not_]} if query.not_ else {}
     return parameters | ({"weight": list(query.weights)} if query.weights else {})
+
+
+def named_text(text: str, is_picture: Callable[[str], bool]) -> str:
+    """Return a text as an argument of a command, which tells by `is_picture` whether a picture is meant.
+
+    A text that came as `Words` may look like a picture's name: such a text cannot be an argument.
+    """
+    return _NAMELESS if is_picture(str(text)) else text
 
 
 def decoder_parameters(entry: DecoderEntry, size: int) -> dict[str, Any]:
@@ -64,10 +70,16 @@ def named_absolutely(picture: Any) -> str:
     return os.path.abspath(Path(picture).expanduser()) if isinstance(picture, str | Path) else _NAMELESS
 
 
+def _avoided(value: Any) -> str:
+    return named_absolutely(value) if is_picture(value) else named_text(value, is_picture)
+
+
 def _recorded_parameters(picture: Generated) -> dict[str, Any]:
     """Return the parameters of a picture that an older version generated, from its query."""
     query = picture.query
-    defaults = [1.0] * (bool(query["text"]) + len(query["like"])) + [AVOID_WEIGHT] * len(query["not"])
+    wanted = [query["text"]] if query["text"] else []
+    wanted += [*query.get("also", ()), *query["like"]]
+    defaults = [1.0] * len(wanted) + [AVOID_WEIGHT] * len(query["not"])
     terms = {"arguments": [query["text"]] if query["text"] else [], "like": query["like"], "not": query["not"]}
     return terms | ({} if query["weights"] == defaults else {"weight": query["weights"]})
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from clipkit.catalog.catalog import Catalog
-from clipkit.catalog.generated import find_generated
+from clipkit.catalog.generated import Generated, find_generated
 from clipkit.catalog.layout import Layout
 from clipkit.errors import DecoderNotAvailable, GenerationRefused
 from clipkit.generation import availability, decoder_files
 from clipkit.progress import ProgressCallback
+from clipkit.searching.query import Query
 from clipkit.searching.result import SearchResult
 from clipkit.searching.unknown_words import known_share
+
+if TYPE_CHECKING:
+    from clipkit.generation.registry import DecoderEntry
+    from clipkit.generation.safety import Guard
 
 
 def generate_fallback(
@@ -44,7 +49,7 @@ def generate_fallback(
         if always:
             raise DecoderNotAvailable(reason)
         return _with_note(result, reason)
-    from clipkit.generation.generate import contents_of, generate
+    from clipkit.generation.generate import generate
     from clipkit.generation.job import guard_for, wanted_texts
 
     told: list[str] = []
@@ -62,10 +67,7 @@ def generate_fallback(
         )
         if guard:
             guard.check_words(wanted_texts(result.query.terms()))
-        contents = contents_of(result.query)
-        earlier = None if fresh else find_generated(catalog, result.query.to_json(), entry.id, contents)
-        if earlier and guard and earlier.parameters.get("no_safety"):
-            earlier = None
+        earlier = None if fresh else find_earlier(result.query, entry, catalog, guard)
         if catalog.read_only and not earlier and not always:
             return _with_note(result, "no picture was generated: the library is read-only")
         picture = (
@@ -92,6 +94,19 @@ def generate_fallback(
     source = f"{date} by the decoder {picture.decoder}, seed {picture.seed}"
     note = f"this picture was generated, not found ({source}): {picture.path}"
     return _with_note(replace(result, generated=(picture,)), *told, note)
+
+
+def find_earlier(query: Query, entry: DecoderEntry, catalog: Catalog, guard: Guard | None) -> Generated | None:
+    """Return the newest picture that a decoder generated for a query; with a guard, only one that was checked."""
+    from clipkit.generation.generate import contents_of
+    from clipkit.generation.safety import is_on
+
+    def checked(picture: Generated) -> bool:
+        parameters = picture.parameters
+        return is_on(entry, not parameters.get("no_safety") if parameters.keys() & {"safety", "no_safety"} else None)
+
+    found = find_generated(catalog, query.to_json(), entry.id, contents_of(query))
+    return next((picture for picture in found if not guard or checked(picture)), None)
 
 
 def _with_note(result: SearchResult, *notes: str) -> SearchResult:

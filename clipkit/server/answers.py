@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from clipkit.catalog.browsing import ImageRecord, find_images
-from clipkit.catalog.generated import Generated, find_generated
+from clipkit.catalog.generated import Generated
 from clipkit.catalog.layout import Layout
+from clipkit.errors import GenerationRefused
 from clipkit.generation.command_line import command_line
 from clipkit.images.opening import open_header
 from clipkit.library import Library
@@ -74,13 +75,24 @@ def query_json(terms: Terms) -> dict[str, Any]:
 
 
 def earlier_generated(library: Library, result: SearchResult, terms: Terms) -> Generated | None:
-    """Return the picture that was generated earlier for a query that nothing matches, of words alone."""
+    """Return the picture that was generated earlier for a query that nothing matches, of words alone.
+
+    None if the list of refused concepts has these words by now, or if it was made while the check was off.
+    """
     if result.matched or terms.like or any(isinstance(value, PictureRef) for value, _ in terms.avoid):
         return None
     from clipkit.generation.availability import decoder_for_spaces
+    from clipkit.generation.fallback import find_earlier
+    from clipkit.generation.job import guard_for, wanted_texts
 
     decoder = decoder_for_spaces(result.model, *library.catalog.spaces())
-    return find_generated(library.catalog, result.query.to_json(), decoder.id)
+    try:
+        guard = guard_for(decoder, {"catalog": library.catalog, "layout": library.layout})
+        if guard:
+            guard.check_words(wanted_texts(result.query.terms()))
+    except GenerationRefused:
+        return None
+    return find_earlier(result.query, decoder, library.catalog, guard)
 
 
 def image_json(record: ImageRecord) -> dict[str, Any]:

@@ -162,6 +162,20 @@ def test_a_search_that_would_generate_it_prints_its_hits_and_a_note(clipkit, own
     assert any("warning" in note for note in checked["notes"])
 
 
+def test_an_earlier_picture_must_have_been_checked_if_the_check_is_on(own_list, library_of_scenes):
+    from clipkit.generation.fallback import find_earlier
+
+    query, tiny = Query(text="a cat"), registry.resolve_decoder("tiny")
+    guard = Guard(read_list(own_list), tiny)
+    with Library.open(library_of_scenes) as library:
+        assert find_earlier(query, tiny, library.catalog, guard) is None
+        (checked,) = library.generate(query, steps=1, safety=True)
+        for safety in (False, None):  # None leaves it off for the bundled decoder
+            (newest,) = library.generate(query, steps=1, safety=safety)
+            assert find_earlier(query, tiny, library.catalog, None).id == newest.id
+            assert find_earlier(query, tiny, library.catalog, guard).id == checked.id
+
+
 def test_the_librarys_list_replaces_the_users_which_replaces_the_packages(clipkit, own_list, library_of_scenes):
     assert json.loads(clipkit("decoders", "safety", "--json").out)["path"] == str(own_list)
     of_library = write_list(
@@ -285,17 +299,16 @@ def test_the_embedding_after_the_prior_and_the_picture_are_checked_by_the_decode
 
 
 def test_pictures_without_names_do_not_get_each_others_generated_picture(library_of_scenes, pictures):
-    from clipkit.catalog.generated import find_generated
-    from clipkit.generation.generate import contents_of
+    from clipkit.generation.fallback import find_earlier
 
+    tiny = registry.resolve_decoder("tiny")
     cat, dog = (Image.open(pictures / f"{name}.png").convert("RGB") for name in ("cat", "dog"))
     cat_bytes, dog_bytes = ((pictures / f"{name}.png").read_bytes() for name in ("cat", "dog"))
     file = library_of_scenes / "same-name.png"
     with Library.open(library_of_scenes) as library:
 
         def found(picture: object) -> int | None:
-            query = Query(like=(picture,))
-            earlier = find_generated(library.catalog, query.to_json(), "tiny", contents_of(query))
+            earlier = find_earlier(Query(like=(picture,)), tiny, library.catalog, guard=None)
             return earlier.id if earlier else None
 
         for one, again, other in ((cat, cat.copy(), dog), (dog_bytes, dog_bytes, cat_bytes)):

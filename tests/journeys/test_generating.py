@@ -143,7 +143,21 @@ def test_show_prints_the_command_that_makes_a_picture_again(clipkit, tmp_path, l
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (70, 50), (240, 180, 60)).save("a cat.png")
     Image.new("RGB", (70, 50), (40, 80, 60)).save("dark.png")
-    query = ("-a whale", "--like", "a cat.png", "--not", "at night", "--not", "dark.png", "--weight", "2")
+    query = (
+        "-a whale",
+        "--also",
+        "the sea",
+        "--also",
+        "-snow",
+        "--like",
+        "a cat.png",
+        "--not",
+        "at night",
+        "--not",
+        "dark.png",
+        "--weight",
+        "2",
+    )
     settings = ("-n", "2", "--seed", "9", "--steps", "3", "--guidance", "2", "--size", "100")
     shutil.copytree(library_of_scenes / "default", library_of_scenes / "other")
     first, second = json.loads(clipkit("generate", *settings, "--json", "--name", "other", "--", *query[:1]).out)

@@ -11,6 +11,7 @@ import numpy as np
 
 from clipkit.catalog.generated import Generated
 from clipkit.errors import BadQuery
+from clipkit.generation.command_line import named_text
 from clipkit.generation.job import JobOptions, prepare
 from clipkit.generation.operations.interpolation import interpolate
 from clipkit.generation.operations.sources import Source, find_source, names_picture
@@ -64,7 +65,7 @@ def blend(
     job = prepare("blend", terms, options, steps=denoising_steps, needs_prior=bool(texts))
     embeddings = synthesis.embed_each(job.entry, job.conditions, job.settings.seed, job.device)
     blended = [interpolate(embeddings, shares) for shares in path]
-    names = [item.name if isinstance(item, Source) else item for item in found]
+    names = [item.name if isinstance(item, Source) else named_text(item, names_picture) for item in found]
     titles = " ".join(item.title if isinstance(item, Source) else item for item in found)
     record: dict[str, Any] = {
         "query": Query(text=" + ".join(texts), like=tuple(source.name for source in sources)).to_json(),

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit import Library
+from clipkit import Library, Query
 from clipkit.errors import BadQuery, DecoderNotAvailable
 from clipkit.generation.operations import restyle as restyle_module
 from clipkit.generation.operations.blend import STRIP_WIDTH, side_by_side
 from clipkit.marks.reading import verify
+from clipkit.searching.query import Words
 
 FAMILIES = ("kandinsky", "adapter_15", "adapter_xl", "unclip")
 WITH_LAYOUT, WITH_PRIOR = FAMILIES[:3], FAMILIES[:1]
@@ -213,6 +214,15 @@ class TestInALibrary:
     def test_a_picture_in_memory_is_varied(self, library):
         (picture,) = library.vary(Image.new("RGB", (70, 50), "blue"), 1, strength=0.4, steps=2, seed=1)
         assert picture.parents == ("(image)",) and library.command_of(picture) is None
+
+    def test_texts_that_a_command_takes_for_pictures_have_no_command(self, library):
+        hit = library.search("a car", k=1).hits[0]
+        for text, said in ((str(hit.id), False), ("generated:1", False), ("a car", True)):
+            options = {"weights": [1, 1], "denoising_steps": 1}
+            (made,) = library.blend([hit.path, Words(text)], **options).pictures
+            assert (library.command_of(made) is not None) == said
+            (made,) = library.generate(Query(text="a dog", not_=(Words(hit.path if not said else text),)), steps=1)
+            assert (library.command_of(made) is not None) == said
 
     def test_python_refuses_what_the_commands_refuse(self, library):
         hit = library.search("a car", k=1).hits[0]
