@@ -100,6 +100,7 @@ def test_servers_that_are_not_there_or_want_a_token(library_folder, quick, monke
     [
         ("a dog on the beach",),
         ("a dog", "--not", "at night", "--weight", "1", "--weight", "0.2", "-k", "25"),
+        ("a dog", "--also", "on the beach", "--not", "at night", "--weight", "1", "--weight", "0.3"),
         ("a cat", "--csv"),
         ("a cat", "--paths"),
         ("a cat", "-0"),
