@@ -444,7 +444,9 @@ class Catalog:
 
     def count_searchable(self, space: str, *, after_id: int = 0) -> int:
         """Return how many searchable embeddings have an id larger than `after_id`."""
-        sql = f"SELECT COUNT(*) FROM embeddings WHERE space = ? AND id > ? AND {IS_SEARCHABLE}"
+        # All of them are counted in the order of the hashes: that passes through two indexes and reads no table.
+        by = "" if after_id else "INDEXED BY sqlite_autoindex_embeddings_1"
+        sql = f"SELECT COUNT(*) FROM embeddings {by} WHERE space = ? AND id > ? AND {IS_SEARCHABLE}"
         return self.connection.execute(sql, [space, after_id]).fetchone()[0]
 
     def files_by_embedding(

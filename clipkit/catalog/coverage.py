@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from clipkit.catalog.catalog import IS_SEARCHABLE, Catalog
+from clipkit.catalog.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,8 @@ def count_uncovered(catalog: Catalog, embedded: int) -> int:
 def coverage(catalog: Catalog) -> list[ModelCoverage]:
     """Return the coverage of every space, the default one first."""
     total = count_pictures(catalog)
-    counts = dict(
-        catalog.db.execute(f"SELECT space, COUNT(*) FROM embeddings WHERE {IS_SEARCHABLE} GROUP BY space").fetchall()
-    )
     return [
-        ModelCoverage(space, dimension, counts.get(space, 0), total, number == 0)
+        ModelCoverage(space, dimension, catalog.count_searchable(space), total, number == 0)
         for number, (space, (dimension, _)) in enumerate(catalog.spaces().items())
     ]
 

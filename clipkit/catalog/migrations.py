@@ -312,3 +312,10 @@ def _edited(db: Database) -> None:
     # For pictures whose marks say that they are edited: `images.hash` of the original, or '' if they do not say.
     db.execute("ALTER TABLE images ADD COLUMN edited_from TEXT")
     db.execute("CREATE INDEX images_edited_from ON images (edited_from) WHERE edited_from IS NOT NULL")
+
+
+@migrations(name="0011_shown_hashes")
+def _shown_hashes(db: Database) -> None:
+    # Whether a content has a shown file is in the index, so that nothing reads the table to find out.
+    db.execute("DROP INDEX images_hash")
+    db.execute("CREATE INDEX images_hash ON images (hash, shown)")

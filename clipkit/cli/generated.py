@@ -92,7 +92,9 @@ def _pictures(library: Library, numbers: tuple[int, ...]) -> list[Generated]:
 
 
 def _line(picture: Generated) -> str:
-    query = picture.query["text"] or ", ".join(f"like {Path(name).name}" for name in picture.query["like"])
+    from clipkit.searching.query import in_words
+
+    query = in_words(picture.query)
     if picture.operation != "generate":
         query = f"{picture.operation}: {query}"
     return "\t".join(

@@ -12,12 +12,10 @@ from typing import Any
 from clipkit.catalog.generated import Generated
 from clipkit.catalog.layout import Layout, library_folder
 from clipkit.generation.registry import DecoderEntry
-from clipkit.searching.query import AVOID_WEIGHT, Query, is_picture, is_url
+from clipkit.searching.query import AVOID_WEIGHT, NAMELESS, Query, is_picture, is_url
 
 _NO_OPTIONS = ("arguments", "warnings")
 """Keys of `Generated.parameters` that are not the names of options."""
-_NAMELESS = "(image)"
-"""What `Query.to_json` calls a picture that has no name; also stands for a text that no command can be given."""
 
 
 def command_line(picture: Generated, layout: Layout) -> str | None:
@@ -33,7 +31,7 @@ def command_line(picture: Generated, layout: Layout) -> str | None:
     arguments = [str(argument) for argument in parameters.get("arguments", ())]
     words = ["clipkit", picture.operation, *_option_words(options)]
     words += ["--", *arguments] if any(argument.startswith("-") for argument in arguments) else arguments
-    if _NAMELESS in words:
+    if NAMELESS in words:
         return None
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
@@ -43,7 +41,7 @@ def query_parameters(query: Query) -> dict[str, Any]:
 
     parameters: dict[str, Any] = {"arguments": [query.text] if query.text else []}
     # A string of `like` is a path even if there is no such file any more.
-    like = [named_absolutely(p) if isinstance(p, str | Path) else _NAMELESS for p in query.like]
+    like = [named_absolutely(p) if isinstance(p, str | Path) else NAMELESS for p in query.like]
     parameters |= {"like": like} if like else {}
     parameters |= {"not": [_avoided(value) for value in query.not_]} if query.not_ else {}
     return parameters | ({"weight": list(query.weights)} if query.weights else {})
@@ -52,9 +50,9 @@ def query_parameters(query: Query) -> dict[str, Any]:
 def named_text(text: str, is_picture: Callable[[str], bool]) -> str:
     """Return a text as an argument of a command, which tells by `is_picture` whether a picture is meant.
 
-    A text that came as `Words` may look like a picture's name: such a text cannot be an argument.
+    A text that came as `Words` may look like a picture's name, and cannot be an argument: `NAMELESS` stands for it.
     """
-    return _NAMELESS if is_picture(str(text)) else text
+    return NAMELESS if is_picture(str(text)) else text
 
 
 def decoder_parameters(entry: DecoderEntry, size: int) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def named_absolutely(picture: Any) -> str:
     """Return the name of a picture so that it holds in any folder: an absolute path, or its URL."""
     if is_url(picture):
         return str(picture)
-    return os.path.abspath(Path(picture).expanduser()) if isinstance(picture, str | Path) else _NAMELESS
+    return os.path.abspath(Path(picture).expanduser()) if isinstance(picture, str | Path) else NAMELESS
 
 
 def _avoided(value: Any) -> str:

@@ -22,6 +22,7 @@ from clipkit.generation.registry import DecoderEntry
 from clipkit.models.hub.cache import is_offline
 from clipkit.models.hub.locating import is_here
 from clipkit.models.reference import ModelRef
+from clipkit.searching.query import name_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,8 +67,7 @@ class TermRoute:
 
     def to_json(self) -> dict[str, str]:
         """Return plain data, as in `clipkit generate --json`."""
-        name = str(self.term.value) if isinstance(self.term.value, str | Path) else "(image)"
-        return {"term": name, "route": self.kind, "through": self.through}
+        return {"term": name_of(self.term.value), "route": self.kind, "through": self.through}
 
     @property
     def kind(self) -> str:

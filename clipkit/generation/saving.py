@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL.Image import Image
 
 from clipkit.catalog.catalog import Catalog
 from clipkit.catalog.generated import Generated, record_generated
 from clipkit.errors import BadQuery, ClipkitError
-from clipkit.searching.query import is_picture
+from clipkit.searching.query import in_words
 
 if TYPE_CHECKING:
     from clipkit.marks.original import Edited
@@ -63,7 +63,7 @@ def save_generated(
     from clipkit.marks.writing import save_marked
 
     provenance = Provenance(
-        query=_one_line(picture.query),
+        query=in_words(picture.query),
         model=picture.decoder,
         seed=picture.seed,
         steps=picture.steps,
@@ -95,13 +95,3 @@ def _notes(path: Path, edited: Edited | None, has_watermark: bool) -> Iterator[s
         yield f"the invisible watermark has no room in what is new in {path.name}; its metadata says that it is edited"
     if edited is not None and not edited.whole and path.suffix.lower() in (".jpg", ".jpeg"):
         yield f"JPEG is lossy: the other pixels of {path.name} are not exactly the original's, as in PNG or WebP"
-
-
-def _one_line(query: dict[str, Any]) -> str:
-    like: Sequence[str] = [f"like {Path(name).name}" for name in query["like"]]
-    avoided: Sequence[str] = [
-        # Names only: a path would tell where the picture lay, and differ with the folder a command is run in.
-        f"not {Path(name).name if is_picture(name) else name}"
-        for name in query["not"]
-    ]
-    return ", ".join(part for part in (query["text"], *like, *avoided) if part)

@@ -11,6 +11,7 @@ from PIL import Image
 from clipkit.errors import ClipkitError, UnreadableImage
 from clipkit.images.contact_sheet import Tile, contact_sheet
 from clipkit.images.decoding import open_picture
+from clipkit.searching.query import in_words
 from clipkit.searching.result import Hit, SearchResult
 
 TILE_SIZE = 224
@@ -71,11 +72,7 @@ def _thumbnail(path: Path) -> Image.Image:
 
 
 def _title(result: SearchResult) -> str:
-    query = result.query
-    parts = [query.text] if query.text else []
-    parts += [f"like {Path(v).name}" if isinstance(v, str | Path) else "like a picture" for v in query.like]
-    parts += [f"not {v}" if isinstance(v, str | Path) else "not a picture" for v in query.not_]
-    return ", ".join(parts) + _verdict(result)
+    return in_words(result.query.to_json()) + _verdict(result)
 
 
 def _verdict(result: SearchResult) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     """A picture as a path, a URL, the bytes of a file, a Pillow image, or its embedding, float32 (d,)."""
 
 Kind = Literal["text", "image", "mixed"]
+NAMELESS = "(image)"
+"""Stands for a picture that has no name, because it was given in memory."""
 AVOID_WEIGHT = 0.5
 """Default weight of a `not_` term: enough to steer the search, too little to dominate it."""
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
@@ -84,8 +86,7 @@ class Query:
         ]
 
     def to_json(self) -> dict:
-        """Return plain data: text, also if there is any, like, not, weights; unnamed pictures are "(image)"."""
-
+        """Return plain data: text, also if there is any, like, not, weights; pictures without a name are `NAMELESS`."""
         return {
             "text": self.text,
             **({"also": list(self.also)} if self.also else {}),
@@ -105,8 +106,23 @@ class Term:
 
 
 def name_of(value: Picture) -> str:
-    """Return the text, path or URL of a term; "(image)" for a picture without a name."""
-    return str(value) if isinstance(value, str | Path) else "(image)"
+    """Return the text, path or URL of a term; `NAMELESS` for a picture without one."""
+    return str(value) if isinstance(value, str | Path) else NAMELESS
+
+
+def in_words(query: Mapping[str, Any]) -> str:
+    """Return a query, as `Query.to_json` returns it, in one line: "a dog, at night, like IMG_1.jpg, not in the snow".
+
+    Of pictures it has the file names: a path would tell where a picture lay, and depend on the folder that a command is
+    run in.
+    """
+
+    def picture(name: str) -> str:
+        return "a picture" if name == NAMELESS else Path(name).name
+
+    like = [f"like {picture(name)}" for name in query["like"]]
+    avoided = [f"not {picture(name) if name == NAMELESS or is_picture(name) else name}" for name in query["not"]]
+    return ", ".join(part for part in (query["text"], *query.get("also", ()), *like, *avoided) if part)
 
 
 def has_words(text: str) -> bool:

@@ -17,15 +17,12 @@ from clipkit.images.decoding import open_picture
 from clipkit.images.hashing import content_hash
 from clipkit.images.renditions import Brightest, Checked, cropped
 from clipkit.library import Library
-from clipkit.searching.query import Query, Words, is_url
+from clipkit.searching.query import NAMELESS, Query, Words, is_url
 from clipkit.server.parameters import PictureRef
 from clipkit.server.query_pictures import locate
 from clipkit.server.uploads import Uploads
 
 R = TypeVar("R")
-NAMELESS = "(image)"
-"""What a record calls a picture that has no name."""
-
 Size = tuple[int, int]
 """Width and height of the upright picture, in pixels."""
 

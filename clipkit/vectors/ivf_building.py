@@ -16,6 +16,8 @@ from clipkit.vectors.segment_files import synced, write_array
 
 CHUNK = 8192
 """Vectors held in single precision at a time."""
+MAPPED = 2048
+"""Rows of the spool that are read by one mapping of its file."""
 WINDOW = 64 << 20
 """Bytes of the list file that are put together at a time."""
 ITERATIONS = 10
@@ -71,9 +73,17 @@ class Spool:
                 file.write(np.ascontiguousarray(vectors, "<f2").data)
                 self.count += len(vectors)
 
-    def read(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Return rows in half precision, (m, d). The file is mapped anew, so that its pages do not add up."""
-        return np.array(np.memmap(self.path, "<f2", "r", shape=(self.count, self.dimension))[rows])
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in half precision, (m, d).
+
+        The file is mapped anew for every few of them: with each row the system maps 64 KB around it, and all that is
+        mapped counts as memory of this process.
+        """
+        found = np.empty((len(rows), self.dimension), "<f2")
+        for start in range(0, len(rows), MAPPED):
+            mapped = np.memmap(self.path, "<f2", "r", shape=(self.count, self.dimension))
+            found[start : start + MAPPED] = mapped[rows[start : start + MAPPED]]
+        return found
 
 
 def cluster(rows: Spool, plan: IndexPlan, report: Report) -> np.ndarray:
@@ -117,7 +127,7 @@ def assign(
     found = np.zeros((len(queries), 0), np.int64)
     for start in range(0, rows.count, CHUNK):
         report("sorting vectors into lists", start, rows.count)
-        vectors = rows.read(slice(start, start + CHUNK)).astype(np.float32)
+        vectors = rows.read(np.arange(start, min(start + CHUNK, rows.count))).astype(np.float32)
         lists[start : start + CHUNK] = coarse.search(vectors, 1)[1][:, 0]
         scores = np.concatenate([scores, queries @ vectors.T], axis=1)
         numbers = np.broadcast_to(np.arange(start, start + len(vectors)), (len(queries), len(vectors)))

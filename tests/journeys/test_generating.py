@@ -162,6 +162,9 @@ def test_show_prints_the_command_that_makes_a_picture_again(clipkit, tmp_path, l
     shutil.copytree(library_of_scenes / "default", library_of_scenes / "other")
     first, second = json.loads(clipkit("generate", *settings, "--json", "--name", "other", "--", *query[:1]).out)
     third = json.loads(clipkit("generate", *settings, *query[1:], "--json", "--name", "other", "--", query[0]).out)[1]
+    asked = "-a whale, the sea, -snow, like a cat.png, not at night, not dark.png"
+    assert verify(Path(third["path"])).provenance.query == asked
+    assert asked in clipkit("generated", "--name", "other").out
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for row in (first, second, third):

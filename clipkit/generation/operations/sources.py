@@ -14,7 +14,7 @@ from clipkit.catalog.generated import list_generated
 from clipkit.errors import BadQuery
 from clipkit.images.extensions import EXTENSIONS
 from clipkit.images.file_access import why_absent
-from clipkit.searching.query import Words, is_url
+from clipkit.searching.query import NAMELESS, Words, is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ GENERATED = "generated:"
 class Source:
     """A picture that was found, not decoded yet.
 
-    `name`: what names it again: an absolute path, a URL, or "(image)" for one that was given in memory.
+    `name`: what names it again: an absolute path, a URL, or `NAMELESS` for one that was given in memory.
     `data`: where its pixels come from: a file, the bytes of one, or a Pillow image.
     `content`: the hash of the file's bytes, as in the catalog; empty for a Pillow image.
     """
@@ -75,7 +75,7 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
     if isinstance(picture, Source):
         return picture
     if isinstance(picture, bytes):
-        return Source("(image)", picture, hash_of_bytes(picture))
+        return Source(NAMELESS, picture, hash_of_bytes(picture))
     if isinstance(picture, int) or (isinstance(picture, str) and picture.isascii() and picture.isdigit()):
         return _from_file(_file_of_hit(int(picture), catalog))
     if isinstance(picture, str) and picture.startswith(GENERATED):
@@ -87,7 +87,7 @@ def find_source(picture: Reference, catalog: Catalog | None = None) -> Source:
         return Source(picture, data, hash_of_bytes(data))
     if isinstance(picture, str | Path):
         return _from_file(Path(picture))
-    return Source("(image)", picture, "")
+    return Source(NAMELESS, picture, "")
 
 
 def is_number_of_picture(value: str) -> bool:

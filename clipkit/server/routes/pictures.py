@@ -22,6 +22,7 @@ from clipkit.marks.provenance import Provenance
 from clipkit.marks.reading import verify
 from clipkit.marks.source_type import COMPOSITE, TRAINED
 from clipkit.marks.xmp import packet
+from clipkit.searching.query import in_words
 from clipkit.server.answers import generated_json, image_json
 from clipkit.server.originals import cache_headers, is_known, original, picture
 from clipkit.server.parameters import MAX_LIMIT, Parameters, read_id
@@ -200,7 +201,7 @@ def _image_file(library: Library, number: int) -> _File:
 def _generated_file(library: Library, number: int) -> _File:
     found = find_made(library, number)
     recorded = Provenance(
-        query=str(found.query.get("text") or ""),
+        query=in_words(found.query),
         model=found.decoder,
         seed=found.seed,
         steps=found.steps,

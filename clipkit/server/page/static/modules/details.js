@@ -78,7 +78,8 @@ export class Details {
     const facts = item.generated
       ? {
           Made: DONE[raw.operation] ?? "",
-          "Asked for": raw.query?.text,
+          "Asked for": [raw.query?.text, ...list(raw.query?.also)].filter(Boolean).join(", "),
+          Without: list(raw.query?.not).join(", "),
           From: list(raw.parents).map(fileName).join("\n"),
           Decoder: raw.decoder,
           Seed: raw.seed,
