@@ -69,7 +69,7 @@ def measure(workshop: Workshop, count: int, repeats: int = 3) -> dict[str, float
     runs = [workshop.clipkit("search", text, *searched) for text in TEXTS[: repeats + 1]][1:]
     return {
         "count": count,
-        "record_s": costs["record_s"],
+        "record_us": costs["record_us"],
         "scan_s": costs["scan_s"],
         "publish_s": max(0.0, costs["index_s"] - costs["scan_s"]),
         "publish_peak_mb": costs["index_peak_mb"],
@@ -82,11 +82,11 @@ def measure(workshop: Workshop, count: int, repeats: int = 3) -> dict[str, float
 
 
 def add_costs(sizes: list[dict[str, float]]) -> None:
-    """Add to the last size what a picture costs at each stage, in microseconds: each one that it has more than the size
-    before, so that the start of a process, which costs the same for any number, is not counted."""
+    """Add to the last size what scanning and publishing a picture costs, in microseconds: each one that it has more
+    than the size before, so that the start of a process, which costs the same for any number, is not counted."""
     last = sizes[-1]
-    before = sizes[-2] if len(sizes) > 1 else {"count": 0, "record_s": 0, "scan_s": 0, "publish_s": 0}
-    for stage in ("record", "scan", "publish"):
+    before = sizes[-2] if len(sizes) > 1 else {"count": 0, "scan_s": 0, "publish_s": 0}
+    for stage in ("scan", "publish"):
         seconds = max(0.0, last[f"{stage}_s"] - before[f"{stage}_s"])
         last[f"{stage}_us"] = seconds / (last["count"] - before["count"]) * 1e6
 

@@ -16,8 +16,6 @@ from clipkit.vectors.segment_files import synced, write_array
 
 CHUNK = 8192
 """Vectors held in single precision at a time."""
-MAPPED = 2048
-"""Rows of the spool that are read by one mapping of its file."""
 WINDOW = 64 << 20
 """Bytes of the list file that are put together at a time."""
 ITERATIONS = 10
@@ -76,13 +74,14 @@ class Spool:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return rows in half precision, (m, d).
 
-        The file is mapped anew for every few of them: with each row the system maps 64 KB around it, and all that is
-        mapped counts as memory of this process.
+        Each is read by itself: of a mapped file the system maps 64 KB around each row, which counts as this process's
+        memory, and takes longer.
         """
         found = np.empty((len(rows), self.dimension), "<f2")
-        for start in range(0, len(rows), MAPPED):
-            mapped = np.memmap(self.path, "<f2", "r", shape=(self.count, self.dimension))
-            found[start : start + MAPPED] = mapped[rows[start : start + MAPPED]]
+        with self.path.open("rb", buffering=0) as file:
+            for row, vector in zip(rows.tolist(), found, strict=True):
+                file.seek(row * vector.nbytes)
+                file.readinto(vector.data)
         return found
 
 
