@@ -68,7 +68,7 @@ def write_page(out: Path, docs: Path) -> None:
         parts += [PEERS.format(machine=machine_line(peers)), "\n", markdown(*peers_table(peers)), missed(peers)]
     if growth:
         parts += [GROWTH.format(machine=machine_line(growth)), "\n", markdown(*growth_table(growth))]
-        parts += [f"\n{line}\n" for line in (not_flat(growth), *growth["left_out"])]
+        parts += [f"\n{line}\n" for line in (not_flat(growth), *growth["left_out"], *growth["notes"])]
     for name, title in write_plots(docs / "benchmarks", peers, growth).items():
         parts.append(f"\n![{title}](benchmarks/{name})\n")
     (docs / "benchmarks.md").write_text("".join(parts), "utf-8")
@@ -103,7 +103,7 @@ def print_peers(run: dict) -> None:
 def print_growth(run: dict) -> None:
     """Print the costs by the size of the library."""
     print(plain(*growth_table(run)))
-    for line in (not_flat(run), *run["left_out"]):
+    for line in (not_flat(run), *run["left_out"], *run["notes"]):
         print(line)
 
 
@@ -142,14 +142,14 @@ def growth_table(run: dict) -> tuple[list[str], list[list[str]]]:
 
 
 def not_flat(run: dict) -> str:
-    """Return a sentence on the stages whose cost per picture grows, from the first size of at least 10^4 on."""
+    """Return a sentence on the stages whose cost per picture grows, from the size from 10^4 on where it is least."""
     large = [size for size in run["sizes"] if size["count"] >= 10_000] or run["sizes"]
-    grown = [
-        f"{name} ({large[0][stage]:.0f} µs with {large[0]['count']:,}, {size[stage]:.0f} µs with {size['count']:,})"
-        for stage, name in STAGES.items()
-        for size in large[-1:]
-        if size[stage] > FLAT * large[0][stage]
-    ]
+    last, grown = large[-1], []
+    for stage, name in STAGES.items():
+        least = min(large, key=lambda size: size[stage])
+        if last[stage] > FLAT * least[stage]:
+            costs = [f"{size[stage]:.0f} µs with {size['count']:,}" for size in (least, last)]
+            grown.append(f"{name} ({costs[0]}, {costs[1]})")
     return f"Not flat: {'; '.join(grown)}." if grown else f"No stage grows by more than a factor of {FLAT} per picture."
 
 
