@@ -96,9 +96,10 @@ async function openPicture(/** @type {string} */ picture) {
   if (index >= 0) return view(shown, index);
   try {
     const item = await pictureOf(picture);
+    if (now().open !== wanted) return;
     view({ length: 1, at: (i) => (i === 0 ? item : undefined), load: async () => {}, indexOf: () => 0 }, 0);
   } catch {
-    update({ open: "" }, { push: false });
+    if (now().open === wanted) update({ open: "" }, { push: false });
   }
 }
 

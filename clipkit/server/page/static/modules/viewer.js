@@ -82,7 +82,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   const prepare = async (/** @type {number} */ at) => {
     if (at < 0 || at >= collection.length || collection.at(at)) return;
     await collection.load(at).catch(() => {});
-    if (!open) return;
+    if (open !== pswp) return;
     // A new page may bring pictures that come before the one on show.
     const shown = current ? collection.indexOf(current) : pswp.currIndex;
     for (let i = Math.max(0, at - 2); i <= at + 2 && i < collection.length; i++) pswp.refreshSlideContent(i);
@@ -93,6 +93,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   /** The picture on show; "" while it is being loaded. */
   let current = "";
   const changed = () => {
+    if (pswp.byState || pswp.isDestroying) return; // the state is already that of what comes next
     const item = collection.at(pswp.currIndex);
     current = item?.key ?? "";
     const [previous, next] = ["prev", "next"].map((way) => pswp.element?.querySelector(`.pswp__button--arrow--${way}`));
@@ -138,7 +139,7 @@ export function view(/** @type {Collection} */ collection, /** @type {number} */
   /** @type {(() => void)[]} */
   const pressed = [];
   const whileOpening = (/** @type {KeyboardEvent} */ event) => {
-    if (pswp.opener.isOpen || !plain(event) || !allKeys[event.key]) return;
+    if (pswp.opener.isOpen || !plain(event) || !allKeys[event.key] || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     pressed.push(allKeys[event.key]);
   };
