@@ -43,7 +43,7 @@ def growth(work: Path, out: Path, docs: Path | None, model: str | None, largest:
     if not model:
         apart(random_model, Path(workshop.model))
     sizes = (100, 1000) if quick else tuple(10**n for n in range(3, 9) if 10**n <= largest)
-    run = {"kind": "growth", "quick": quick, "machine": machine(), "sizes": [], "left_out": [], "notes": []}
+    run = {"kind": "growth", "quick": quick, "machine": machine(), "sizes": [], "left_out": []}
     file = out / f"growth-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     out.mkdir(parents=True, exist_ok=True)
     for count in sizes:

@@ -68,7 +68,7 @@ def write_page(out: Path, docs: Path) -> None:
         parts += [PEERS.format(machine=machine_line(peers)), "\n", markdown(*peers_table(peers)), missed(peers)]
     if growth:
         parts += [GROWTH.format(machine=machine_line(growth)), "\n", markdown(*growth_table(growth))]
-        parts += [f"\n{line}\n" for line in (not_flat(growth), *growth["left_out"], *growth["notes"])]
+        parts += [f"\n{line}\n" for line in (not_flat(growth), *growth["left_out"], *growth.get("notes", ()))]
     for name, title in write_plots(docs / "benchmarks", peers, growth).items():
         parts.append(f"\n![{title}](benchmarks/{name})\n")
     (docs / "benchmarks.md").write_text("".join(parts), "utf-8")
@@ -103,7 +103,7 @@ def print_peers(run: dict) -> None:
 def print_growth(run: dict) -> None:
     """Print the costs by the size of the library."""
     print(plain(*growth_table(run)))
-    for line in (not_flat(run), *run["left_out"], *run["notes"]):
+    for line in (not_flat(run), *run["left_out"]):
         print(line)
 
 

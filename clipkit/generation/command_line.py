@@ -41,7 +41,7 @@ def query_parameters(query: Query) -> dict[str, Any]:
 
     parameters: dict[str, Any] = {"arguments": [query.text] if query.text else []}
     # A string of `like` is a path even if there is no such file any more.
-    like = [named_absolutely(p) if isinstance(p, str | Path) else NAMELESS for p in query.like]
+    like = [named_absolutely(picture) for picture in query.like]
     parameters |= {"like": like} if like else {}
     parameters |= {"not": [_avoided(value) for value in query.not_]} if query.not_ else {}
     return parameters | ({"weight": list(query.weights)} if query.weights else {})
